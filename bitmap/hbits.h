@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * A large sparse bit array: leaves exist only where bits are set, so an empty one costs next to
+ * nothing and iteration skips clean regions. It knows nothing of names or granularity.
+ */
+#ifndef BITMAP_HBITS_H
+#define BITMAP_HBITS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct hbits;
+
+/* hbits_new: n_bits >= 0 bits, all clear. NULL without memory. */
+struct hbits *hbits_new(uint64_t n_bits);
+void hbits_free(struct hbits *b);
+uint64_t hbits_size(const struct hbits *b);
+/* hbits_count: set bits; constant time. */
+uint64_t hbits_count(const struct hbits *b);
+/* Ranges are [first, first + n) within size. hbits_set: 0 or -ENOMEM (nothing is lost: the caller
+ * must treat the whole as dirty then). hbits_clear never fails. */
+int hbits_set(struct hbits *b, uint64_t first, uint64_t n);
+void hbits_clear(struct hbits *b, uint64_t first, uint64_t n);
+bool hbits_test(const struct hbits *b, uint64_t bit);
+/* hbits_next: the run of equal bits that starts at `from` (< size): *value says which, the result is
+ * its first bit past the end (<= size). Cheap over long runs. */
+uint64_t hbits_next(const struct hbits *b, uint64_t from, bool *value);
+/* hbits_or: dst |= src; equal sizes. 0 or -ENOMEM (dst may hold a part). */
+int hbits_or(struct hbits *dst, const struct hbits *src);
+/* hbits_resize: bits past the new end are dropped, new ones are `fill`. 0 or -ENOMEM. */
+int hbits_resize(struct hbits *b, uint64_t n_bits, bool fill);
+/* hbits_memory: bytes of heap held. */
+uint64_t hbits_memory(const struct hbits *b);
+
+#endif

@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * The node graph: format, filter and leaf nodes, and the requests that travel down it.
+ *
+ * Every node has a static driver (its table of functions) and children. node_submit is the only
+ * data path: it checks a request once for everybody (range, alignment, read-only, drain),
+ * splits or pads it to the node's limits, counts it, emulates what the driver lacks, and calls the
+ * driver. All of it runs in coroutines of one reactor; there are no thread locks.
+ */
+#ifndef BLOCK_NODE_H
+#define BLOCK_NODE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "block/event.h"
+#include "block/extent.h"
+#include "io/lock.h"
+
+enum req_op {
+    REQ_READ,
+    REQ_WRITE,
+    REQ_ZERO,     /* the range reads as zeros afterwards */
+    REQ_DISCARD,  /* the content is not needed any more; may be ignored */
+    REQ_FLUSH,    /* all writes that completed before are durable afterwards; off = len = 0 */
+    REQ_STATUS,   /* fill ext from off on: at least one extent, at most len bytes */
+    REQ_CACHE,    /* prefetch hint */
+    REQ_TRUNCATE, /* off: the new size in bytes, len = 0; new space reads as zeros */
+    REQ_OP_COUNT
+};
+
+enum req_flags {
+    REQ_FUA = 1,         /* WRITE, ZERO, DISCARD: durable when it completes */
+    REQ_MAY_UNMAP = 2,   /* ZERO: may deallocate */
+    REQ_NO_FALLBACK = 4, /* ZERO: fail with -ENOTSUP rather than write zeros slowly */
+};
+
+/* What a write to the host file holds; the fault engine can select on it. */
+enum req_kind {
+    KIND_DATA,
+    KIND_HEADER,
+    KIND_L1,
+    KIND_L2,
+    KIND_REFTABLE,
+    KIND_REFBLOCK,
+    KIND_SNAPSHOT,
+    KIND_BITMAP,
+};
+
+struct req { /* lives on the submitter's stack or slot; borrowed downward */
+    enum req_op op;
+    uint32_t flags;      /* enum req_flags */
+    enum req_kind kind;
+    uint64_t off, len;   /* bytes, in the receiving node's space */
+    void *buf;           /* READ, WRITE: len bytes; WRITE does not modify them */
+    struct extents *ext; /* STATUS: initialised by the caller */
+};
+
+/* What a node can take; filled in at open by the driver, all fields valid for power-of-two maths.*/
+struct limits {
+    uint32_t align;       /* requests to the driver are multiples of this; 1 = any byte */
+    uint32_t mem_align;   /* buffers are aligned to this (direct I/O); 1 = any */
+    uint64_t max_len;     /* longest READ/WRITE handed to the driver; 0 = none */
+    uint64_t zero_align;  /* preferred granularity of ZERO; 0 = align */
+    uint64_t discard_align;
+    uint32_t cluster;     /* allocation granularity worth telling clients; 0 = unknown */
+};
+
+struct node;
+
+struct driver { /* static const. A NULL function: not supported, or see there */
+    const char *name;
+    size_t state_size; /* of node->state, zeroed at node_new */
+    bool is_filter;    /* child[0] holds the same bytes at the same offsets */
+
+    /* submit: do it; runs in a coroutine. Returns 0 or -errno. -ENOTSUP: for ZERO the dispatcher
+     * falls back to writes, for DISCARD and CACHE it is success, for STATUS all is data.
+     * NULL (filters only): forward to child[0]. */
+    int (*submit)(struct node *n, struct req *r);
+    /* event: a parent is about to do ev. May yield. NULL: filters forward, others ignore. */
+    void (*event)(struct node *n, enum blk_event ev);
+    /* close: flush caches as far as possible and free what state holds (not state itself, not the
+     * children). Runs in a coroutine. */
+    void (*close)(struct node *n);
+
+    uint32_t fua_ops; /* bit (1 << op): driver honours REQ_FUA itself; else a flush follows */
+};
+
+struct node {
+    const struct driver *drv;
+    void *state;
+    char *name; /* for messages: usually the file name */
+    struct node **child;
+    unsigned n_child;
+    unsigned refs;
+    bool read_only;
+    bool growable; /* writes past size are accepted and extend it (leaves under a format) */
+    uint64_t size; /* bytes; the driver keeps it current */
+    struct limits limits;
+
+    /* The rest belongs to the dispatcher. */
+    unsigned in_flight;
+    unsigned drained; /* > 0: new requests wait */
+    struct co_queue drain_waiters, idle_waiters;
+    uint64_t write_gen, flushed_gen; /* a flush with nothing written since the last is free */
+    struct co_mutex flush_lock;
+    struct overlap_list *overlaps; /* NULL until a request serialises: see overlap.h */
+};
+
+/* --- Graph. Control path. --- */
+
+/* node_new: a node with zeroed state, one reference, limits of {1,1,...}. name is copied.
+ * NULL and *errp on failure. */
+struct node *node_new(const struct driver *drv, const char *name, struct err **errp);
+/* node_attach: append child to parent->child; takes over the caller's reference to child on
+ * success. */
+bool node_attach(struct node *parent, struct node *child, struct err **errp);
+struct node *node_ref(struct node *n);
+/* node_unref: the last reference closes the node, then drops its children. Must run in a coroutine;
+ * yields. NULL is allowed. The node must be idle. */
+void node_unref(struct node *n);
+
+/* driver_find: a registered driver by name, or NULL. driver_register: called once per driver at
+ * start by cli/; lets the control path list what is there. */
+void driver_register(const struct driver *drv);
+const struct driver *driver_find(const char *name);
+const struct driver *driver_at(unsigned i); /* NULL past the end */
+
+/* --- Data path. All yield, all return 0 or -errno. --- */
+
+/* node_submit: see the top of this file. Errors of its own: -EINVAL (past the end for READ, DISCARD
+ * and STATUS; overflow), -ENOSPC (past the end for WRITE and ZERO), -EPERM (read-only), -ENOTSUP.
+ * A node whose driver is a growing leaf (file, sim, mem under a format) accepts writes past its end
+ * and grows: the driver opts in with node->growable (a filter inherits it from child[0]). */
+int node_submit(struct node *n, struct req *r);
+
+int node_read(struct node *n, uint64_t off, void *buf, uint64_t len);
+int node_write(struct node *n, uint64_t off, const void *buf, uint64_t len, uint32_t flags);
+int node_write_kind(struct node *n, uint64_t off, const void *buf, uint64_t len, uint32_t flags,
+                    enum req_kind kind);
+int node_zero(struct node *n, uint64_t off, uint64_t len, uint32_t flags);
+int node_discard(struct node *n, uint64_t off, uint64_t len);
+int node_flush(struct node *n);
+int node_truncate(struct node *n, uint64_t size);
+/* node_status: ext is cleared first. */
+int node_status(struct node *n, uint64_t off, uint64_t len, struct extents *ext);
+
+/* node_event: announce ev to n (n is the child of the announcer). Inline so that it costs one load
+ * and a branch where nobody listens. */
+void node_event_slow(struct node *n, enum blk_event ev);
+static inline void node_event(struct node *n, enum blk_event ev)
+{
+    if (n->drv->event || n->drv->is_filter)
+        node_event_slow(n, ev);
+}
+
+/* node_drain_begin: wait until n has no request in flight and hold new ones back until the matching
+ * node_drain_end. Nests. Requests that n itself sends to its children are not held. Yields. */
+void node_drain_begin(struct node *n);
+void node_drain_end(struct node *n);
+
+const char *req_op_name(enum req_op op);
+const char *blk_event_name(enum blk_event ev);
+/* blk_event_by_name: EV_COUNT if there is none. */
+enum blk_event blk_event_by_name(const char *name);
+
+#endif

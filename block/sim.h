@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * The simulated disk: RAM with a log, failures on demand, and every state that a power cut may leave.
+ *
+ * A sim_disk outlives the nodes opened on it, as a real disk outlives a process. It logs every
+ * write, zero, discard, truncate and flush. Its rules are those of a disk with a volatile cache:
+ * a completed flush makes durable what completed before the flush was issued; a FUA write is
+ * durable when it completes; everything else survives, vanishes, or tears at the atomic unit.
+ * A flush that fails makes nothing durable, and (as a kernel does) what was volatile then may be
+ * lost although later flushes succeed.
+ */
+#ifndef BLOCK_SIM_H
+#define BLOCK_SIM_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "block/node.h"
+
+extern const struct driver sim_driver;
+
+struct sim_disk;
+
+struct sim_entry { /* one line of the log */
+    enum req_op op; /* WRITE, ZERO, DISCARD, TRUNCATE, FLUSH */
+    enum req_kind kind;
+    uint32_t flags;
+    uint64_t off, len;
+    const void *data;   /* WRITE: len bytes, owned by the log */
+    uint64_t issued;    /* sequence number when it was issued and when it completed; */
+    uint64_t completed; /* 0 = not completed (failed or in flight) */
+    int result;
+};
+
+/* What a crash keeps. Volatile entries (not durable by the rules above) are numbered 0..n-1 in
+ * order of issue; each is kept whole, lost, or torn: only some of its units kept. */
+struct sim_crash {
+    uint64_t at;             /* the power cut comes before the log entry with this index */
+    const uint8_t *keep;     /* one byte a volatile entry: 0 lost, 1 kept, 2 torn */
+    uint64_t tear_seed;      /* which units of a torn entry survive */
+    uint32_t unit;           /* atomic unit in bytes: 512 or 4096 */
+};
+
+/* sim_disk_new: an empty disk; NULL without memory. sim_disk_free: no node may be open. */
+struct sim_disk *sim_disk_new(uint64_t size);
+void sim_disk_free(struct sim_disk *d);
+/* sim_open: a growable node on d. At most one writable at a time. Does not yield. */
+struct node *sim_open(struct sim_disk *d, bool read_only, struct err **errp);
+
+/* Raw access, outside the log: to fill and inspect the disk. load sets the size too. */
+bool sim_disk_load(struct sim_disk *d, const void *data, uint64_t len);
+void sim_disk_peek(const struct sim_disk *d, uint64_t off, void *buf, uint64_t len);
+uint64_t sim_disk_size(const struct sim_disk *d);
+
+/* Failures. Every I/O (reads too) counts. sim_fail_nth: the nth from now (1 = next) of the ops in
+ * op_mask (bits 1 << op; 0 = all) returns -error without touching the data, or with `partial` after
+ * doing the first half of a write; sticky: so does every one after it. nth 0 switches it off. */
+struct sim_fail {
+    uint64_t nth;
+    int error;
+    uint32_t op_mask;
+    bool sticky, partial;
+};
+void sim_fail_nth(struct sim_disk *d, const struct sim_fail *f);
+/* sim_io_count: I/Os of any kind since sim_fail_nth was last called. sim_fired: did it fire? */
+uint64_t sim_io_count(const struct sim_disk *d);
+bool sim_fired(const struct sim_disk *d);
+
+/* sim_set_latency: each I/O takes min..max ns of simulated time, drawn from seed (0,0: none, it then
+ * does not yield). Lets concurrent requests interleave in seeded orders. */
+void sim_set_latency(struct sim_disk *d, int64_t min_ns, int64_t max_ns, uint64_t seed);
+
+/* The log. sim_log_mark: forget the log and take the present content as durable base. */
+void sim_log_mark(struct sim_disk *d);
+uint64_t sim_log_len(const struct sim_disk *d);
+const struct sim_entry *sim_log_at(const struct sim_disk *d, uint64_t i);
+
+/* sim_volatile: how many volatile entries a power cut before log entry `at` finds; fills idx (room
+ * for max) with their log indexes in order of issue. */
+unsigned sim_volatile(const struct sim_disk *d, uint64_t at, uint64_t *idx, unsigned max);
+/* sim_crash_disk: a new disk with the content that the crash leaves; NULL without memory. */
+struct sim_disk *sim_crash_disk(const struct sim_disk *d, const struct sim_crash *c);
+
+/* Every legal state within bounds, in a seeded order: all subsets up to 2^max_full_bits volatile
+ * entries, else prefixes, drop one, drop two, keep one, pairs and `samples` random subsets, with
+ * tears sampled too. Duplicates (by content hash) are skipped. fn returns false to stop.
+ * Returns the number of distinct states visited; deterministic in seed. */
+struct sim_explore {
+    uint64_t seed;
+    unsigned max_full_bits;
+    unsigned samples;
+    uint64_t max_states;
+    uint32_t unit;
+};
+typedef bool sim_state_fn(struct sim_disk *state, const struct sim_crash *how, void *arg);
+uint64_t sim_explore(const struct sim_disk *d, const struct sim_explore *x, sim_state_fn *fn,
+                     void *arg);
+
+#endif

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * The filters: nodes that stack above a child of the same size. Each constructor takes over the
+ * reference to child on success only. None of the constructors yields.
+ */
+#ifndef FILTERS_FILTERS_H
+#define FILTERS_FILTERS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "bitmap/bitmap.h"
+#include "block/node.h"
+#include "faults/rules.h"
+
+extern const struct driver fault_driver, dirty_driver, cbw_driver, cbw_view_driver, offset_driver;
+
+/* fault_open: checks every request and event against rules (taken over on success; freed at close,
+ * after its counters were logged). Sits under the format, as blkdebug does. */
+struct node *fault_open(struct node *child, struct rules *rules, struct err **errp);
+/* fault_names: the block layer's event names, as rules_new wants them. */
+const struct rules_names *fault_names(void);
+
+/* dirty_open: marks maps after every write, zero and discard returned, also when it failed, before
+ * the submitter learns of it. maps is borrowed and must outlive the node; may change at any time. */
+struct node *dirty_open(struct node *child, struct bitmap_set *maps, struct err **errp);
+
+/* offset_open: bytes [off, off + size) of child; size 0 = to the end. read_only adds protection. */
+struct node *offset_open(struct node *child, uint64_t off, uint64_t size, bool read_only,
+                         struct err **errp);
+
+/* cbw_open: copy before write: frozen views of child while it is written through this node. With no
+ * view it only forwards. */
+struct node *cbw_open(struct node *child, struct err **errp);
+
+struct cbw_view_opts {
+    uint32_t cluster;       /* copy unit in bytes, power of two; 0 = 64 KiB */
+    uint64_t scratch_limit; /* most bytes of old data to hold; past it the view breaks (its reads
+                               then fail with -EIO) rather than make guest writes fail */
+    int scratch_fd;         /* an unlinked file for the scratch, owned by the view after success;
+                               below 0: memory */
+};
+/* cbw_view_open: a read-only node that shows cbw's content of this instant. The caller has drained
+ * cbw around the call. Any number of views may be alive; an older one reads what it lacks through
+ * newer ones, so each guest write copies at most once. Dropping the last reference hands what
+ * older views need over to them. */
+struct node *cbw_view_open(struct node *cbw, const struct cbw_view_opts *opts, struct err **errp);
+/* cbw_view_broken: true once the scratch limit or an error has broken the view. */
+bool cbw_view_broken(const struct node *view);
+uint64_t cbw_view_scratch(const struct node *view); /* bytes held */
+
+#endif

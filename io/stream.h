@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * A byte stream: a socket, an in-memory pipe (tests, simulated clock), later TLS. Code above never
+ * asks which. One coroutine may receive while another sends; never two of a kind at once.
+ */
+#ifndef IO_STREAM_H
+#define IO_STREAM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/err.h"
+
+struct iovec;
+struct stream;
+
+struct stream_ops {
+    ssize_t (*recv)(struct stream *s, void *buf, size_t len, int64_t deadline_ns);
+    int (*sendv)(struct stream *s, struct iovec *iov, int iov_len, int64_t deadline_ns);
+    void (*shutdown)(struct stream *s);
+    void (*free)(struct stream *s);
+};
+struct stream {
+    const struct stream_ops *ops;
+};
+
+/* stream_recv: 1..len bytes, 0 at the end, or -errno. Yields. */
+ssize_t stream_recv(struct stream *s, void *buf, size_t len, int64_t deadline_ns);
+/* stream_recv_all: exactly len bytes; 0, -ECONNRESET at a premature end, or -errno. Yields. */
+int stream_recv_all(struct stream *s, void *buf, size_t len, int64_t deadline_ns);
+/* stream_sendv: all of iov (which it may modify), 0 or -errno. Yields. */
+int stream_sendv(struct stream *s, struct iovec *iov, int iov_len, int64_t deadline_ns);
+/* stream_shutdown: both directions; a pending recv returns 0 or an error, a pending send fails.
+ * Does not yield; may be called from another coroutine. */
+void stream_shutdown(struct stream *s);
+/* stream_free: closes. No call may be pending. NULL is allowed. */
+void stream_free(struct stream *s);
+
+/* stream_from_fd: a connected stream socket; takes fd (closes it also on failure). Sets
+ * TCP_NODELAY and keepalive where they apply. NULL without memory. */
+struct stream *stream_from_fd(int fd);
+
+/* stream_pipe: two ends of an in-memory connection, each direction bounded to capacity bytes.
+ * Works on every reactor, also SIM. */
+bool stream_pipe(size_t capacity, struct stream *ends[2]);
+
+#endif

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * The qcow2 format node: open, create. Source: docs/interop/qcow2.txt of QEMU.
+ */
+#ifndef QCOW2_QCOW2_H
+#define QCOW2_QCOW2_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "block/node.h"
+
+extern const struct driver qcow2_driver;
+
+struct qc_open_opts {
+    const char *path;        /* of the image: for messages, and what backing names are relative to;
+                                NULL: no backing file can be opened */
+    const char *backing_dir; /* backing files must lie beneath it; NULL: the image's own folder */
+    bool read_only;
+    bool no_backing;         /* do not open the backing file: unallocated reads as zeros (tools) */
+    bool direct, no_lock;    /* for the backing files */
+    uint64_t l2_cache_bytes; /* 0: from the image size, at most 32 MiB */
+    uint64_t refcount_cache_bytes; /* 0: default */
+};
+
+/* qc_open: a node over `file`, which is the image's bytes (a file leaf, or filters above it).
+ * Takes over the reference to file on success only. Validates everything before it writes anything;
+ * what this build lacks is refused by name (ENOTSUP). Backing files are opened read-only through
+ * file_open. Yields. */
+struct node *qc_open(struct node *file, const struct qc_open_opts *opts, struct err **errp);
+
+struct qc_create_opts {
+    uint64_t size;         /* guest bytes, a multiple of 512 */
+    uint32_t version;      /* 2 or 3; 0 = 3 */
+    uint32_t cluster_size; /* 512 .. 2 MiB; 0 = 64 KiB */
+    uint32_t refcount_bits; /* 1 .. 64; 0 = 16 */
+    const char *backing_name;   /* as written into the header; NULL: none */
+    const char *backing_format; /* "qcow2" or "raw"; required with backing_name */
+};
+
+/* qc_create: write an empty image into an empty, growable node and flush it. Yields. */
+bool qc_create(struct node *file, const struct qc_create_opts *opts, struct err **errp);
+/* qc_create_file: the same as a new file at path: written under a temporary name beside it, synced,
+ * renamed, folder synced. EEXIST if path exists, unless overwrite. Yields. */
+bool qc_create_file(const char *path, const struct qc_create_opts *opts, bool overwrite,
+                    struct err **errp);
+
+/* What an open image is, for messages, manifests and tests. */
+struct qc_info {
+    uint32_t version, cluster_size, refcount_bits;
+    uint64_t size;
+    const char *backing_name, *backing_format; /* NULL if none; belong to the node */
+    uint64_t cache_bytes;                      /* metadata cache held now */
+};
+void qc_get_info(struct node *n, struct qc_info *info);
+
+#endif

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * The NBD server: exports, connections, checkpoints. Source: doc/proto.md of the NBD project.
+ */
+#ifndef SERVER_SERVER_H
+#define SERVER_SERVER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "bitmap/bitmap.h"
+#include "block/node.h"
+#include "io/stream.h"
+
+struct server;
+struct export;
+
+struct server_opts { /* zero means the default in brackets */
+    unsigned max_connections;       /* per server [100] */
+    unsigned max_requests;          /* in flight per connection [64] */
+    uint64_t max_bytes;             /* in flight, per server [64 MiB] */
+    unsigned max_options;           /* per handshake [256] */
+    uint64_t handshake_timeout_ms;  /* [10000] */
+    uint64_t stall_timeout_ms;      /* a peer that stops in the middle of a message [60000] */
+    uint64_t scratch_limit;         /* per frozen view [1 GiB] */
+    const char *scratch_dir;        /* for frozen views [$TMPDIR, else /var/tmp] */
+    unsigned max_checkpoints;       /* per export [64] */
+    bool exit_on_last_disconnect;   /* qemu-nbd without -t */
+};
+
+struct export_opts {
+    const char *name;        /* at most 4096 bytes; "" is the default export */
+    const char *description; /* NULL: none */
+    struct node *top;        /* the graph; the reference is taken over on success */
+    struct bitmap_set *maps; /* published bitmaps: borrowed, outlives the server; NULL: none */
+    struct node *cbw;        /* the copy-before-write node in the graph (borrowed), or NULL:
+                                without it there are no checkpoints */
+    bool read_only;
+    bool checkpoints;
+    unsigned max_connections; /* 0: no limit of its own */
+};
+
+/* server_new: on this thread's reactor. Strings in opts are copied. */
+struct server *server_new(const struct server_opts *opts, struct err **errp);
+bool server_add_export(struct server *s, const struct export_opts *opts, struct err **errp);
+/* server_listen: accept connections on a listening descriptor (taken over). */
+bool server_listen(struct server *s, int fd, struct err **errp);
+/* server_serve: handle one connected stream (taken over) in a coroutine of its own. For --stdin,
+ * inherited sockets, and tests. */
+bool server_serve(struct server *s, struct stream *stream, struct err **errp);
+/* server_stop: stop accepting; new requests get ESHUTDOWN; those in flight finish; then connections
+ * close, exports are flushed. force: do not wait for requests. Yields until done. Returns 0 or the
+ * first flush error. */
+int server_stop(struct server *s, bool force);
+/* server_on_idle: fn(arg) when the last client has left after at least one was served. */
+void server_on_idle(struct server *s, void (*fn)(void *), void *arg);
+/* server_free: after server_stop. Drops the exports' nodes; yields. */
+void server_free(struct server *s);
+
+unsigned server_connections(const struct server *s);
+
+#endif
