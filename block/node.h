@@ -16,6 +16,7 @@
 #include "base/err.h"
 #include "block/event.h"
 #include "block/extent.h"
+#include "block/overlap.h"
 #include "io/lock.h"
 
 enum req_op {
@@ -50,7 +51,7 @@ enum req_kind {
 
 struct req { /* lives on the submitter's stack or slot; borrowed downward */
     enum req_op op;
-    uint32_t flags;      /* enum req_flags */
+    uint32_t flags; /* enum req_flags */
     enum req_kind kind;
     uint64_t off, len;   /* bytes, in the receiving node's space */
     void *buf;           /* READ, WRITE: len bytes; WRITE does not modify them */
@@ -59,15 +60,32 @@ struct req { /* lives on the submitter's stack or slot; borrowed downward */
 
 /* What a node can take; filled in at open by the driver, all fields valid for power-of-two maths.*/
 struct limits {
-    uint32_t align;       /* requests to the driver are multiples of this; 1 = any byte */
-    uint32_t mem_align;   /* buffers are aligned to this (direct I/O); 1 = any */
-    uint64_t max_len;     /* longest READ/WRITE handed to the driver; 0 = none */
-    uint64_t zero_align;  /* preferred granularity of ZERO; 0 = align */
+    uint32_t align;      /* requests to the driver are multiples of this; 1 = any byte */
+    uint32_t mem_align;  /* buffers are aligned to this (direct I/O); 1 = any */
+    uint64_t max_len;    /* longest READ/WRITE handed to the driver; 0 = none */
+    uint64_t zero_align; /* preferred granularity of ZERO; 0 = align */
     uint64_t discard_align;
-    uint32_t cluster;     /* allocation granularity worth telling clients; 0 = unknown */
+    uint32_t cluster; /* allocation granularity worth telling clients; 0 = unknown */
 };
 
 struct node;
+
+/* Flush. What the dispatcher does for a REQ_FLUSH on n (one at a time; others queue up behind it):
+ *
+ *  1. Note write_gen: the writes to n that have completed by now are what this flush covers.
+ *  2. If the driver has write_back (a format): node_event(child[0], EV_FLUSH_TO_OS), then
+ *     write_back(n), on every flush. An error ends the flush here.
+ *  3. If n was written since its last successful flush: with write_back, first
+ *     node_event(child[0], EV_FLUSH_TO_DISK); then submit(n, REQ_FLUSH), which makes the children
+ *     durable (node_flush on each that it writes) and then does what had to wait for that.
+ *     If it was not: a format's submit(REQ_FLUSH) is called all the same, without the event; a
+ *     filter is passed by (child[0] is flushed); a leaf does nothing.
+ *  4. If all that succeeded, what was noted in 1 is flushed. After an error nothing is.
+ *
+ * So a format driver announces neither flush event itself, and its barriers inside write_back are
+ * plain node_flush calls on the child, which (as in QEMU) emit no event. A FUA write to a driver
+ * without the fua_ops bit is followed by these same steps, before its EV_PWRITEV_DONE.
+ */
 
 struct driver { /* static const. A NULL function: not supported, or see there */
     const char *name;
@@ -78,7 +96,15 @@ struct driver { /* static const. A NULL function: not supported, or see there */
      * falls back to writes, for DISCARD and CACHE it is success, for STATUS all is data.
      * NULL (filters only): forward to child[0]. */
     int (*submit)(struct node *n, struct req *r);
-    /* event: a parent is about to do ev. May yield. NULL: filters forward, others ignore. */
+    /* write_back: the first half of a flush, for drivers that cache (formats; NULL: it caches
+     * nothing). Write all cached metadata to the children, with the barriers (node_flush of a
+     * child) that its order needs, but no barrier after it. 0 or -errno. May yield. See "Flush"
+     * below. */
+    int (*write_back)(struct node *n);
+    /* event: a parent is about to do ev, or the dispatcher is about to write to n itself (PWRITEV,
+     * PWRITEV_ZERO, PWRITEV_DONE, PWRITEV_RMW_*). May yield. NULL: filters forward what parents
+     * announce to child[0], others ignore it. A filter with an event function forwards by itself
+     * (node_event on its child) if it wants to. */
     void (*event)(struct node *n, enum blk_event ev);
     /* close: flush caches as far as possible and free what state holds (not state itself, not the
      * children). Runs in a coroutine. */
@@ -95,8 +121,9 @@ struct node {
     unsigned n_child;
     unsigned refs;
     bool read_only;
-    bool growable; /* writes past size are accepted and extend it (leaves under a format) */
-    uint64_t size; /* bytes; the driver keeps it current */
+    bool growable; /* writes past size are accepted and extend it (leaves under a format); reads
+                      past it return zeros, STATUS says hole, DISCARD is clipped */
+    uint64_t size; /* bytes; the driver keeps it current (for filters, the dispatcher does) */
     struct limits limits;
 
     /* The rest belongs to the dispatcher. */
@@ -105,7 +132,7 @@ struct node {
     struct co_queue drain_waiters, idle_waiters;
     uint64_t write_gen, flushed_gen; /* a flush with nothing written since the last is free */
     struct co_mutex flush_lock;
-    struct overlap_list *overlaps; /* NULL until a request serialises: see overlap.h */
+    struct overlap_list overlaps; /* in use only where limits.align > 1 */
 };
 
 /* --- Graph. Control path. --- */
@@ -114,7 +141,7 @@ struct node {
  * NULL and *errp on failure. */
 struct node *node_new(const struct driver *drv, const char *name, struct err **errp);
 /* node_attach: append child to parent->child; takes over the caller's reference to child on
- * success. */
+ * success. A filter's first child gives it its size, limits, read_only and growable. */
 bool node_attach(struct node *parent, struct node *child, struct err **errp);
 struct node *node_ref(struct node *n);
 /* node_unref: the last reference closes the node, then drops its children. Must run in a coroutine;
@@ -130,7 +157,10 @@ const struct driver *driver_at(unsigned i); /* NULL past the end */
 /* --- Data path. All yield, all return 0 or -errno. --- */
 
 /* node_submit: see the top of this file. Errors of its own: -EINVAL (past the end for READ, DISCARD
- * and STATUS; overflow), -ENOSPC (past the end for WRITE and ZERO), -EPERM (read-only), -ENOTSUP.
+ * and STATUS; overflow), -ENOSPC (past the end for WRITE and ZERO), -EPERM (read-only), -ENOTSUP
+ * (NO_FALLBACK), -ENOMEM (bounce buffers). The driver gets ranges within the node (or growing it),
+ * aligned to limits.align (STATUS and CACHE: any byte), READ and WRITE of at most max_len; ZERO cut
+ * so that a piece either is made of whole zero_align blocks or lies within one. *r is not changed.
  * A node whose driver is a growing leaf (file, sim, mem under a format) accepts writes past its end
  * and grows: the driver opts in with node->growable (a filter inherits it from child[0]). */
 int node_submit(struct node *n, struct req *r);
