@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * The simulated disk: RAM with a log, failures on demand, and every state that a power cut may leave.
+ * The simulated disk: RAM with a log, failures on demand, and every state that a power cut may
+ * leave.
  *
  * A sim_disk outlives the nodes opened on it, as a real disk outlives a process. It logs every
  * write, zero, discard, truncate and flush. Its rules are those of a disk with a volatile cache:
@@ -21,7 +22,7 @@ extern const struct driver sim_driver;
 
 struct sim_disk;
 
-struct sim_entry { /* one line of the log */
+struct sim_entry {  /* one line of the log */
     enum req_op op; /* WRITE, ZERO, DISCARD, TRUNCATE, FLUSH */
     enum req_kind kind;
     uint32_t flags;
@@ -35,10 +36,10 @@ struct sim_entry { /* one line of the log */
 /* What a crash keeps. Volatile entries (not durable by the rules above) are numbered 0..n-1 in
  * order of issue; each is kept whole, lost, or torn: only some of its units kept. */
 struct sim_crash {
-    uint64_t at;             /* the power cut comes before the log entry with this index */
-    const uint8_t *keep;     /* one byte a volatile entry: 0 lost, 1 kept, 2 torn */
-    uint64_t tear_seed;      /* which units of a torn entry survive */
-    uint32_t unit;           /* atomic unit in bytes: 512 or 4096 */
+    uint64_t at;         /* the power cut comes before the log entry with this index */
+    const uint8_t *keep; /* one byte a volatile entry: 0 lost, 1 kept, 2 torn */
+    uint64_t tear_seed;  /* which units of a torn entry survive */
+    uint32_t unit;       /* atomic unit in bytes: 512 or 4096 */
 };
 
 /* sim_disk_new: an empty disk; NULL without memory. sim_disk_free: no node may be open. */
@@ -66,8 +67,8 @@ void sim_fail_nth(struct sim_disk *d, const struct sim_fail *f);
 uint64_t sim_io_count(const struct sim_disk *d);
 bool sim_fired(const struct sim_disk *d);
 
-/* sim_set_latency: each I/O takes min..max ns of simulated time, drawn from seed (0,0: none, it then
- * does not yield). Lets concurrent requests interleave in seeded orders. */
+/* sim_set_latency: each I/O takes min..max ns of simulated time, drawn from seed (0,0: none, it
+ * then does not yield). Lets concurrent requests interleave in seeded orders. */
 void sim_set_latency(struct sim_disk *d, int64_t min_ns, int64_t max_ns, uint64_t seed);
 
 /* The log. sim_log_mark: forget the log and take the present content as durable base. */
