@@ -60,7 +60,9 @@ struct req { /* lives on the submitter's stack or slot; borrowed downward */
 
 /* What a node can take; filled in at open by the driver, all fields valid for power-of-two maths.*/
 struct limits {
-    uint32_t align;      /* requests to the driver are multiples of this; 1 = any byte */
+    /* align: requests to the driver are multiples of this; 1 = any byte. A node whose size is no
+     * multiple of it must be growable (its last block sticks out). */
+    uint32_t align;
     uint32_t mem_align;  /* buffers are aligned to this (direct I/O); 1 = any */
     uint64_t max_len;    /* longest READ/WRITE handed to the driver; 0 = none */
     uint64_t zero_align; /* preferred granularity of ZERO; 0 = align */
@@ -107,7 +109,8 @@ struct driver { /* static const. A NULL function: not supported, or see there */
      * (node_event on its child) if it wants to. */
     void (*event)(struct node *n, enum blk_event ev);
     /* close: flush caches as far as possible and free what state holds (not state itself, not the
-     * children). Runs in a coroutine. */
+     * children). Runs in a coroutine; node_unref has tried a flush before, if anything was written.
+     */
     void (*close)(struct node *n);
 
     uint32_t fua_ops; /* bit (1 << op): driver honours REQ_FUA itself; else a flush follows */
@@ -141,7 +144,8 @@ struct node {
  * NULL and *errp on failure. */
 struct node *node_new(const struct driver *drv, const char *name, struct err **errp);
 /* node_attach: append child to parent->child; takes over the caller's reference to child on
- * success. A filter's first child gives it its size, limits, read_only and growable. */
+ * success. A filter's first child gives it its size, limits.cluster, read_only and
+ * growable. */
 bool node_attach(struct node *parent, struct node *child, struct err **errp);
 struct node *node_ref(struct node *n);
 /* node_unref: the last reference closes the node, then drops its children. Must run in a coroutine;

@@ -9,6 +9,10 @@
  * durable when it completes; everything else survives, vanishes, or tears at the atomic unit.
  * A flush that fails makes nothing durable, and (as a kernel does) what was volatile then may be
  * lost although later flushes succeed.
+ *
+ * Time is counted in events: every issue and every completion of a logged request has its own
+ * sequence number, from 1. A moment `at` means: just before the event of that number; sim_seq is
+ * the moment after all that has happened. So a cut can fall while any request is in flight.
  */
 #ifndef BLOCK_SIM_H
 #define BLOCK_SIM_H
@@ -28,15 +32,15 @@ struct sim_entry {  /* one line of the log */
     uint32_t flags;
     uint64_t off, len;
     const void *data;   /* WRITE: len bytes, owned by the log */
-    uint64_t issued;    /* sequence number when it was issued and when it completed; */
-    uint64_t completed; /* 0 = not completed (failed or in flight) */
-    int result;
+    uint64_t issued;    /* sequence number of its issue */
+    uint64_t completed; /* and of its successful end; 0 = failed or in flight */
+    int result;         /* 0 or -errno */
 };
 
 /* What a crash keeps. Volatile entries (not durable by the rules above) are numbered 0..n-1 in
  * order of issue; each is kept whole, lost, or torn: only some of its units kept. */
 struct sim_crash {
-    uint64_t at;         /* the power cut comes before the log entry with this index */
+    uint64_t at;         /* the power cut comes just before the event of this number */
     const uint8_t *keep; /* one byte a volatile entry: 0 lost, 1 kept, 2 torn */
     uint64_t tear_seed;  /* which units of a torn entry survive */
     uint32_t unit;       /* atomic unit in bytes: 512 or 4096 */
@@ -71,13 +75,19 @@ bool sim_fired(const struct sim_disk *d);
  * then does not yield). Lets concurrent requests interleave in seeded orders. */
 void sim_set_latency(struct sim_disk *d, int64_t min_ns, int64_t max_ns, uint64_t seed);
 
-/* The log. sim_log_mark: forget the log and take the present content as durable base. */
+/* sim_seq: the moment now: what has a smaller sequence number has happened. A test notes it when
+ * its flush returns: what that flush covers must be in every state with how->at >= the noted
+ * number. */
+uint64_t sim_seq(const struct sim_disk *d);
+
+/* The log, in order of issue. sim_log_mark: forget it and take the present content as durable base
+ * (nothing may be in flight). Entries stay where they are until the next mark. */
 void sim_log_mark(struct sim_disk *d);
 uint64_t sim_log_len(const struct sim_disk *d);
 const struct sim_entry *sim_log_at(const struct sim_disk *d, uint64_t i);
 
-/* sim_volatile: how many volatile entries a power cut before log entry `at` finds; fills idx (room
- * for max) with their log indexes in order of issue. */
+/* sim_volatile: how many volatile entries a power cut at `at` finds; fills idx (room for max) with
+ * their log indexes in order of issue. */
 unsigned sim_volatile(const struct sim_disk *d, uint64_t at, uint64_t *idx, unsigned max);
 /* sim_crash_disk: a new disk with the content that the crash leaves; NULL without memory. */
 struct sim_disk *sim_crash_disk(const struct sim_disk *d, const struct sim_crash *c);
