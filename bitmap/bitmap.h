@@ -24,13 +24,13 @@ struct bitmap {
     uint64_t size;        /* of the disk, bytes */
     uint32_t granularity; /* bytes, power of two, 512 .. 2 GiB */
     struct hbits *bits;
-    bool enabled;         /* records writes */
+    bool enabled; /* records writes */
     bool persistent;
     bool inconsistent;
-    bool all_dirty;       /* memory ran out: counts as wholly dirty */
-    unsigned busy;        /* holders; > 0 refuses removal, clear, enable, disable, merge */
+    bool all_dirty; /* memory ran out: counts as wholly dirty */
+    unsigned busy;  /* holders; > 0 refuses removal, clear, enable, disable, merge */
     struct bitmap *successor;
-    struct bitmap *next;  /* in the set */
+    struct bitmap *next; /* in the set */
 };
 
 /* A bitmap_set is all bitmaps of one disk. */

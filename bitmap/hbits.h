@@ -11,24 +11,27 @@
 
 struct hbits;
 
-/* hbits_new: n_bits >= 0 bits, all clear. NULL without memory. */
+/* hbits_new: n_bits bits (0 .. 2^60), all clear. NULL without memory. */
 struct hbits *hbits_new(uint64_t n_bits);
 void hbits_free(struct hbits *b);
 uint64_t hbits_size(const struct hbits *b);
 /* hbits_count: set bits; constant time. */
 uint64_t hbits_count(const struct hbits *b);
-/* Ranges are [first, first + n) within size. hbits_set: 0 or -ENOMEM (nothing is lost: the caller
- * must treat the whole as dirty then). hbits_clear never fails. */
+/* Ranges are [first, first + n) within size. Both return 0 or -ENOMEM; a part of the range may then
+ * be as it was before, everything outside it is untouched. Filling or clearing the whole array
+ * needs no memory and cannot fail: a caller that must not lose a bit sets them all when it runs
+ * out. */
 int hbits_set(struct hbits *b, uint64_t first, uint64_t n);
-void hbits_clear(struct hbits *b, uint64_t first, uint64_t n);
+int hbits_clear(struct hbits *b, uint64_t first, uint64_t n);
 bool hbits_test(const struct hbits *b, uint64_t bit);
-/* hbits_next: the run of equal bits that starts at `from` (< size): *value says which, the result is
- * its first bit past the end (<= size). Cheap over long runs. */
+/* hbits_next: the run of equal bits that starts at `from` (< size): *value says which, the result
+ * is its first bit past the end (<= size). Cheap over long runs. */
 uint64_t hbits_next(const struct hbits *b, uint64_t from, bool *value);
 /* hbits_or: dst |= src; equal sizes. 0 or -ENOMEM (dst may hold a part). */
 int hbits_or(struct hbits *dst, const struct hbits *src);
-/* hbits_resize: bits past the new end are dropped, new ones are `fill`. 0 or -ENOMEM. */
-int hbits_resize(struct hbits *b, uint64_t n_bits, bool fill);
+/* hbits_resize: bits past the new end are dropped, new ones are `value`. 0, or -ENOMEM with nothing
+ * changed. Shrinking cannot fail. */
+int hbits_resize(struct hbits *b, uint64_t n_bits, bool value);
 /* hbits_memory: bytes of heap held. */
 uint64_t hbits_memory(const struct hbits *b);
 
