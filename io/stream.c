@@ -1,0 +1,272 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * Streams: the socket, and an in-memory pipe of two rings that works on a simulated clock.
+ */
+#include "io/stream.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "base/bytes.h"
+#include "base/mem.h"
+#include "io/io.h"
+#include "io/lock.h"
+#include "io/reactor.h"
+
+ssize_t stream_recv(struct stream *s, void *buf, size_t len, int64_t deadline_ns)
+{
+    return s->ops->recv(s, buf, len, deadline_ns);
+}
+
+int stream_recv_all(struct stream *s, void *buf, size_t len, int64_t deadline_ns)
+{
+    char *p = buf;
+    while (len > 0) {
+        ssize_t n = s->ops->recv(s, p, len, deadline_ns);
+        if (n < 0)
+            return (int)n;
+        if (n == 0)
+            return -ECONNRESET;
+        p += n;
+        len -= (size_t)n;
+    }
+    return 0;
+}
+
+int stream_sendv(struct stream *s, struct iovec *iov, int iov_len, int64_t deadline_ns)
+{
+    return s->ops->sendv(s, iov, iov_len, deadline_ns);
+}
+
+void stream_shutdown(struct stream *s)
+{
+    s->ops->shutdown(s);
+}
+
+void stream_free(struct stream *s)
+{
+    if (s)
+        s->ops->free(s);
+}
+
+/* --- Sockets. --- */
+
+struct socket_stream {
+    struct stream stream;
+    int fd;
+};
+
+static ssize_t socket_recv(struct stream *s, void *buf, size_t len, int64_t deadline_ns)
+{
+    return io_recv(((struct socket_stream *)s)->fd, buf, len, deadline_ns);
+}
+
+static int socket_sendv(struct stream *s, struct iovec *iov, int iov_len, int64_t deadline_ns)
+{
+    return io_sendv(((struct socket_stream *)s)->fd, iov, iov_len, deadline_ns);
+}
+
+static void socket_shutdown(struct stream *s)
+{
+    int fd = ((struct socket_stream *)s)->fd;
+    shutdown(fd, SHUT_RDWR);
+    io_cancel_fd(fd);
+}
+
+static void socket_free(struct stream *s)
+{
+    close(((struct socket_stream *)s)->fd);
+    mem_free(s);
+}
+
+static const struct stream_ops socket_ops = {
+    .recv = socket_recv,
+    .sendv = socket_sendv,
+    .shutdown = socket_shutdown,
+    .free = socket_free,
+};
+
+struct stream *stream_from_fd(int fd)
+{
+    struct socket_stream *s = mem_new(struct socket_stream);
+    if (!s) {
+        close(fd);
+        return NULL;
+    }
+    s->stream.ops = &socket_ops;
+    s->fd = fd;
+    int on = 1; /* both fail harmlessly on Unix sockets */
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+    return &s->stream;
+}
+
+/* --- The in-memory pipe. --- */
+
+struct ring { /* one direction */
+    char *data;
+    size_t cap, head, used;
+    bool closed; /* no more will come, nobody will read */
+    struct co_queue readers, writers;
+};
+
+struct pipe_shared {
+    struct ring ring[2];
+    int refs;
+};
+
+struct pipe_stream {
+    struct stream stream;
+    struct pipe_shared *shared;
+    struct ring *in, *out;
+};
+
+/* ring_wait: wait on q, but not past the deadline. The timer wakes the whole queue; whoever finds
+ * nothing changed and the deadline passed gives up. */
+struct ring_alarm {
+    struct co_queue *q;
+};
+
+static void ring_alarm_fire(void *arg)
+{
+    co_queue_wake_all(((struct ring_alarm *)arg)->q);
+}
+
+static int ring_wait(struct co_queue *q, int64_t deadline_ns)
+{
+    if (deadline_ns != IO_NO_DEADLINE && clock_ns() >= deadline_ns)
+        return -ETIMEDOUT;
+    struct ring_alarm alarm = {q};
+    struct timer t = {0};
+    if (deadline_ns != IO_NO_DEADLINE && !timer_set(&t, deadline_ns, ring_alarm_fire, &alarm))
+        return -ENOMEM;
+    co_queue_wait(q);
+    timer_cancel(&t);
+    return 0;
+}
+
+static ssize_t pipe_recv(struct stream *s, void *buf, size_t len, int64_t deadline_ns)
+{
+    struct ring *in = ((struct pipe_stream *)s)->in;
+    while (in->used == 0) {
+        if (in->closed || len == 0)
+            return 0;
+        int err = ring_wait(&in->readers, deadline_ns);
+        if (err)
+            return err;
+    }
+    size_t n = (size_t)min_u64(len, in->used);
+    size_t first = (size_t)min_u64(n, in->cap - in->head);
+    memcpy(buf, in->data + in->head, first);
+    memcpy((char *)buf + first, in->data, n - first);
+    in->head = (in->head + n) % in->cap;
+    in->used -= n;
+    co_queue_wake_all(&in->writers);
+    return (ssize_t)n;
+}
+
+static int ring_send(struct ring *out, const char *p, size_t len, int64_t deadline_ns)
+{
+    while (len > 0) {
+        if (out->closed)
+            return -EPIPE;
+        size_t room = out->cap - out->used;
+        if (room == 0) {
+            int err = ring_wait(&out->writers, deadline_ns);
+            if (err)
+                return err;
+            continue;
+        }
+        size_t at = (out->head + out->used) % out->cap;
+        size_t n = (size_t)min_u64(min_u64(len, room), out->cap - at);
+        memcpy(out->data + at, p, n);
+        out->used += n;
+        p += n;
+        len -= n;
+        co_queue_wake_all(&out->readers);
+    }
+    return 0;
+}
+
+static int pipe_sendv(struct stream *s, struct iovec *iov, int iov_len, int64_t deadline_ns)
+{
+    struct ring *out = ((struct pipe_stream *)s)->out;
+    for (int i = 0; i < iov_len; i++) {
+        int err = ring_send(out, iov[i].iov_base, iov[i].iov_len, deadline_ns);
+        if (err)
+            return err;
+    }
+    return 0;
+}
+
+static void ring_close(struct ring *ring)
+{
+    ring->closed = true;
+    co_queue_wake_all(&ring->readers);
+    co_queue_wake_all(&ring->writers);
+}
+
+static void pipe_shutdown(struct stream *s)
+{
+    ring_close(((struct pipe_stream *)s)->in);
+    ring_close(((struct pipe_stream *)s)->out);
+}
+
+static void pipe_shared_unref(struct pipe_shared *shared)
+{
+    if (--shared->refs > 0)
+        return;
+    mem_free(shared->ring[0].data);
+    mem_free(shared->ring[1].data);
+    mem_free(shared);
+}
+
+static void pipe_free(struct stream *s)
+{
+    pipe_shutdown(s);
+    pipe_shared_unref(((struct pipe_stream *)s)->shared);
+    mem_free(s);
+}
+
+static const struct stream_ops pipe_ops = {
+    .recv = pipe_recv,
+    .sendv = pipe_sendv,
+    .shutdown = pipe_shutdown,
+    .free = pipe_free,
+};
+
+bool stream_pipe(size_t capacity, struct stream *ends[2])
+{
+    struct pipe_shared *shared = mem_new(struct pipe_shared);
+    struct pipe_stream *end[2] = {mem_new(struct pipe_stream), mem_new(struct pipe_stream)};
+    if (!shared || !end[0] || !end[1])
+        goto fail;
+    for (int i = 0; i < 2; i++) {
+        shared->ring[i].cap = capacity;
+        shared->ring[i].data = mem_alloc(capacity);
+        if (!shared->ring[i].data)
+            goto fail;
+        end[i]->stream.ops = &pipe_ops;
+        end[i]->shared = shared;
+        end[i]->in = &shared->ring[i];
+        end[i]->out = &shared->ring[1 - i];
+    }
+    shared->refs = 2;
+    ends[0] = &end[0]->stream;
+    ends[1] = &end[1]->stream;
+    return true;
+fail:
+    if (shared) {
+        mem_free(shared->ring[0].data);
+        mem_free(shared->ring[1].data);
+    }
+    mem_free(shared);
+    mem_free(end[0]);
+    mem_free(end[1]);
+    return false;
+}

@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * The io_uring back end: one ring, one submitter; completions are taken in only when the loop asks
+ * (DEFER_TASKRUN), so that nothing interrupts a pass.
+ */
+#include <errno.h>
+#include <liburing.h>
+#include <poll.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "io/reactor_priv.h"
+
+#define RING_ENTRIES 512
+
+/* user_data of entries that belong to no io_op. */
+#define TAG_WAKEUP ((void *)1)
+#define TAG_IGNORE ((void *)2)
+
+struct uring {
+    struct io_uring ring;
+    bool wakeup_armed;
+};
+
+static struct io_uring *ring_of(struct reactor *r)
+{
+    return &((struct uring *)r->backend_state)->ring;
+}
+
+static bool uring_init(struct reactor *r, struct err **errp)
+{
+    struct uring *u = mem_new(struct uring);
+    if (!u)
+        return err_set(errp, ENOMEM, "io_uring: out of memory");
+    struct io_uring_params p = {
+        .flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_CQSIZE |
+                 IORING_SETUP_SUBMIT_ALL,
+        .cq_entries = RING_ENTRIES * 8,
+    };
+    int res = io_uring_queue_init_params(RING_ENTRIES, &u->ring, &p);
+    if (res == -EINVAL) { /* before Linux 6.1 */
+        p = (struct io_uring_params){.flags = IORING_SETUP_CQSIZE, .cq_entries = RING_ENTRIES * 8};
+        res = io_uring_queue_init_params(RING_ENTRIES, &u->ring, &p);
+    }
+    if (res < 0) {
+        mem_free(u);
+        return err_set_errno(errp, -res, "io_uring is not available");
+    }
+    if (!(p.features & IORING_FEAT_EXT_ARG) || !(p.features & IORING_FEAT_NODROP)) {
+        io_uring_queue_exit(&u->ring);
+        mem_free(u);
+        return err_set(errp, ENOTSUP, "io_uring of this kernel is too old (Linux 5.11 is needed)");
+    }
+    r->backend_state = u;
+    return true;
+}
+
+static void uring_destroy(struct reactor *r)
+{
+    io_uring_queue_exit(ring_of(r));
+    mem_free(r->backend_state);
+}
+
+static struct io_uring_sqe *get_sqe(struct reactor *r)
+{
+    struct io_uring *ring = ring_of(r);
+    struct io_uring_sqe *sqe;
+    while (!(sqe = io_uring_get_sqe(ring)))
+        io_uring_submit(ring);
+    return sqe;
+}
+
+static void uring_submit(struct reactor *r, struct io_op *op)
+{
+    struct io_uring_sqe *sqe = get_sqe(r);
+    /* The kernel's length is 32 bits; callers loop over short transfers anyway. */
+    unsigned len = op->len > (1u << 30) ? (1u << 30) : (unsigned)op->len;
+    switch (op->kind) {
+    case IO_READ:
+        io_uring_prep_read(sqe, op->fd, op->buf, len, op->off);
+        break;
+    case IO_WRITE:
+        io_uring_prep_write(sqe, op->fd, op->buf, len, op->off);
+        break;
+    case IO_FDATASYNC:
+        io_uring_prep_fsync(sqe, op->fd, IORING_FSYNC_DATASYNC);
+        break;
+    case IO_FALLOCATE:
+        io_uring_prep_rw(IORING_OP_FALLOCATE, sqe, op->fd, NULL, (unsigned)op->mode, op->off);
+        sqe->addr = op->len;
+        break;
+    case IO_RECV:
+        io_uring_prep_recv(sqe, op->fd, op->buf, len, 0);
+        break;
+    case IO_SENDMSG:
+        io_uring_prep_sendmsg(sqe, op->fd, op->msg, MSG_NOSIGNAL);
+        break;
+    case IO_ACCEPT:
+        io_uring_prep_accept(sqe, op->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        break;
+    case IO_POLL:
+        io_uring_prep_poll_add(sqe, op->fd, (unsigned)op->mode);
+        break;
+    }
+    io_uring_sqe_set_data(sqe, op);
+}
+
+static void uring_cancel(struct reactor *r, struct io_op *op)
+{
+    struct io_uring_sqe *sqe = get_sqe(r);
+    io_uring_prep_cancel(sqe, op, 0);
+    io_uring_sqe_set_data(sqe, TAG_IGNORE);
+}
+
+static void arm_wakeup(struct reactor *r)
+{
+    struct uring *u = r->backend_state;
+    if (u->wakeup_armed)
+        return;
+    struct io_uring_sqe *sqe = get_sqe(r);
+    io_uring_prep_poll_add(sqe, r->event_fd, POLLIN);
+    io_uring_sqe_set_data(sqe, TAG_WAKEUP);
+    u->wakeup_armed = true;
+}
+
+static void take_completions(struct reactor *r)
+{
+    struct uring *u = r->backend_state;
+    struct io_uring_cqe *cqe;
+    unsigned head, n = 0;
+    bool mail = false;
+    io_uring_for_each_cqe(&u->ring, head, cqe)
+    {
+        void *data = io_uring_cqe_get_data(cqe);
+        if (data == TAG_WAKEUP) {
+            u->wakeup_armed = false;
+            mail = true;
+        } else if (data != TAG_IGNORE) {
+            io_complete(r, data, cqe->res);
+        }
+        n++;
+    }
+    io_uring_cq_advance(&u->ring, n);
+    if (mail)
+        reactor_take_mail(r);
+}
+
+static void uring_wait(struct reactor *r, int64_t timeout_ns)
+{
+    struct io_uring *ring = ring_of(r);
+    arm_wakeup(r);
+    int res;
+    if (timeout_ns == 0) {
+        res = io_uring_submit_and_get_events(ring);
+    } else if (timeout_ns < 0) {
+        res = io_uring_submit_and_wait(ring, 1);
+    } else {
+        struct io_uring_cqe *cqe;
+        struct __kernel_timespec ts = {
+            .tv_sec = timeout_ns / NS_PER_S,
+            .tv_nsec = timeout_ns % NS_PER_S,
+        };
+        res = io_uring_submit_and_wait_timeout(ring, &cqe, 1, &ts, NULL);
+    }
+    if (res < 0 && res != -ETIME && res != -EINTR && res != -EAGAIN && res != -EBUSY)
+        log_error("io_uring_enter failed: %s", strerror(-res));
+    take_completions(r);
+}
+
+const struct io_backend uring_backend = {
+    .name = "io_uring",
+    .init = uring_init,
+    .destroy = uring_destroy,
+    .submit = uring_submit,
+    .cancel = uring_cancel,
+    .wait = uring_wait,
+};
