@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/rng.h"
+#include "io/bufpool.h"
+#include "io/reactor.h"
+
+#define LIMIT ((size_t)64 << 10)
+
+static struct reactor *reactor;
+static struct bufpool *pool;
+static size_t most;
+static int served;
+static struct rng rng;
+
+static int setup(void **state)
+{
+    pool = bufpool_new(LIMIT);
+    return pool && reactor_new(REACTOR_SIM, &reactor, NULL) ? 0 : -1;
+}
+
+static int teardown(void **state)
+{
+    bufpool_free(pool);
+    reactor_free(reactor);
+    return 0;
+}
+
+static void user(void *arg)
+{
+    for (int i = 0; i < 10; i++) {
+        size_t len = 1 + rng_below(&rng, 20000);
+        if (rng_below(&rng, 10) == 0)
+            len = 2 * LIMIT; /* larger than the limit: must be alone */
+        char *buf = bufpool_get(pool, len);
+        assert_non_null(buf);
+        assert_int_equal((uintptr_t)buf % 4096, 0);
+        if (bufpool_in_use(pool) > most && len < LIMIT)
+            most = bufpool_in_use(pool);
+        memset(buf, (int)i, len);
+        co_sleep_until(clock_ns() + (int64_t)rng_below(&rng, 100));
+        for (size_t k = 0; k < len; k += 997)
+            assert_int_equal(buf[k], i);
+        bufpool_put(pool, buf, len);
+    }
+    served++;
+}
+
+static void the_limit_holds_and_everybody_is_served(void **state)
+{
+    for (uint64_t seed = 1; seed <= 30; seed++) {
+        rng_seed(&rng, seed);
+        served = 0;
+        most = 0;
+        for (int i = 0; i < 12; i++)
+            assert_true(co_start(user, NULL));
+        reactor_run_until_idle(reactor);
+        if (served != 12 || most > LIMIT || bufpool_in_use(pool) != 0)
+            fail_msg("seed %lu: served %d, most %zu, left %zu", (unsigned long)seed, served, most,
+                     bufpool_in_use(pool));
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(the_limit_holds_and_everybody_is_served, setup, teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,363 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * Coroutines, timers, mail and real I/O, on each kind of reactor.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "io/file_io.h"
+#include "io/io.h"
+#include "io/lock.h"
+#include "io/reactor.h"
+
+static enum reactor_kind kind;
+static struct reactor *reactor;
+
+static int setup(void **state)
+{
+    struct err *err = NULL;
+    if (!reactor_new(kind, &reactor, &err)) {
+        print_message("skipped: %s\n", err_msg(err));
+        err_free(err);
+        return -1;
+    }
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    assert_int_equal(co_alive(), 0);
+    reactor_free(reactor);
+    return 0;
+}
+
+/* --- Coroutines. --- */
+
+static char trace[64];
+
+static void note(char c)
+{
+    size_t n = strlen(trace);
+    trace[n] = c;
+    trace[n + 1] = '\0';
+}
+
+static void two_steps(void *arg)
+{
+    const char *name = arg;
+    note(name[0]);
+    co_reschedule();
+    note(name[1]);
+}
+
+static void nested_body(void *arg)
+{
+    trace[0] = '\0';
+    note('(');
+    assert_true(co_start(two_steps, "ab"));
+    assert_true(co_start(two_steps, "cd"));
+    note(')');
+    co_reschedule();
+    note('.');
+}
+
+static void a_coroutine_runs_until_it_yields_and_wakes_in_order(void **state)
+{
+    assert_true(reactor_run_co(reactor, nested_body, NULL));
+    assert_string_equal(trace, "(ac)bd.");
+}
+
+static void use_stack(void *arg)
+{
+    volatile char deep[100 * 1024];
+    for (size_t i = 0; i < sizeof(deep); i += 512)
+        deep[i] = (char)i;
+    co_reschedule();
+    assert_int_equal(deep[512], 0);
+    (*(int *)arg)++;
+}
+
+static void many_body(void *arg)
+{
+    int ended = 0;
+    for (int i = 0; i < 300; i++)
+        assert_true(co_start(use_stack, &ended));
+    while (ended < 300)
+        co_reschedule();
+    assert_int_equal(co_alive(), 1);
+}
+
+static void many_coroutines_keep_their_stacks_apart(void **state)
+{
+    assert_true(reactor_run_co(reactor, many_body, NULL));
+}
+
+/* --- Time. --- */
+
+static void sleep_body(void *arg)
+{
+    int64_t before = clock_ns();
+    co_sleep_until(before + 20 * NS_PER_MS);
+    assert_true(clock_ns() >= before + 20 * NS_PER_MS);
+}
+
+static void a_sleep_lasts_at_least_as_long_as_asked(void **state)
+{
+    assert_true(reactor_run_co(reactor, sleep_body, NULL));
+}
+
+static void note_timer(void *arg)
+{
+    note(*(char *)arg);
+}
+
+static void timers_body(void *arg)
+{
+    static char names[] = "0123456789";
+    struct timer t[10] = {0};
+    int64_t now = clock_ns();
+    trace[0] = '\0';
+    for (int i = 0; i < 10; i++)
+        assert_true(timer_set(&t[i], now + (10 + (i * 7) % 10) * NS_PER_MS, note_timer, &names[i]));
+    timer_cancel(&t[3]); /* would be second */
+    timer_cancel(&t[3]);
+    assert_true(timer_set(&t[0], now + 30 * NS_PER_MS, note_timer, &names[0])); /* first to last */
+    co_sleep_until(now + 40 * NS_PER_MS);
+    assert_string_equal(trace, "69258147" "0");
+}
+
+static void timers_fire_by_deadline_and_can_be_moved_and_cancelled(void **state)
+{
+    assert_true(reactor_run_co(reactor, timers_body, NULL));
+}
+
+static int add_one(void *arg)
+{
+    ++*(int *)arg;
+    return *(int *)arg;
+}
+
+static void offload_body(void *arg)
+{
+    int v[40] = {0};
+    for (int i = 0; i < 40; i++) {
+        v[i] = i;
+        assert_int_equal(io_offload(add_one, &v[i]), i + 1);
+    }
+}
+
+static void offloaded_work_returns_its_result(void **state)
+{
+    assert_true(reactor_run_co(reactor, offload_body, NULL));
+}
+
+static void offload_one(void *arg)
+{
+    int v = 1;
+    assert_int_equal(io_offload(add_one, &v), 2);
+    co_group_done(arg);
+}
+
+static void offload_many_body(void *arg)
+{
+    struct co_group g = {0};
+    for (int i = 0; i < 200; i++) {
+        co_group_add(&g);
+        assert_true(co_start(offload_one, &g));
+    }
+    co_group_wait(&g);
+}
+
+static void two_hundred_jobs_run_on_a_bounded_number_of_workers(void **state)
+{
+    assert_true(reactor_run_co(reactor, offload_many_body, NULL));
+}
+
+/* --- Sockets and files. --- */
+
+static int pair[2];
+
+static void send_later(void *arg)
+{
+    co_sleep_until(clock_ns() + 5 * NS_PER_MS);
+    char head[] = "head", tail[] = "tail";
+    struct iovec iov[] = {{head, 4}, {NULL, 0}, {tail, 4}};
+    assert_int_equal(io_sendv(pair[1], iov, 3, IO_NO_DEADLINE), 0);
+}
+
+static void socket_body(void *arg)
+{
+    char buf[16] = {0};
+    assert_true(co_start(send_later, NULL));
+    size_t got = 0;
+    while (got < 8) {
+        ssize_t n = io_recv(pair[0], buf + got, sizeof(buf) - got, IO_NO_DEADLINE);
+        assert_true(n > 0);
+        got += (size_t)n;
+    }
+    assert_memory_equal(buf, "headtail", 8);
+
+    /* A deadline. */
+    assert_int_equal(io_recv(pair[0], buf, 1, clock_ns() + 10 * NS_PER_MS), -ETIMEDOUT);
+    assert_int_equal(io_poll(pair[0], POLLIN, clock_ns() + 5 * NS_PER_MS), -ETIMEDOUT);
+    assert_true(io_poll(pair[0], POLLOUT, IO_NO_DEADLINE) & POLLOUT);
+
+    /* The end. */
+    close(pair[1]);
+    assert_int_equal(io_recv(pair[0], buf, 1, IO_NO_DEADLINE), 0);
+    char c = 'x';
+    struct iovec one = {&c, 1};
+    assert_int_equal(io_sendv(pair[0], &one, 1, IO_NO_DEADLINE), -EPIPE);
+    close(pair[0]);
+}
+
+static void sockets_send_receive_time_out_and_end(void **state)
+{
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+    assert_true(reactor_run_co(reactor, socket_body, NULL));
+}
+
+static void send_megabytes(void *arg)
+{
+    static char big[4 << 20];
+    memset(big, 'z', sizeof(big));
+    struct iovec iov = {big, sizeof(big)};
+    assert_int_equal(io_sendv(pair[1], &iov, 1, IO_NO_DEADLINE), 0);
+    co_group_done(arg);
+}
+
+static void slow_reader_body(void *arg)
+{
+    static char buf[64 << 10];
+    struct co_group g = {0};
+    co_group_add(&g);
+    assert_true(co_start(send_megabytes, &g));
+    size_t got = 0;
+    while (got < 4 << 20) {
+        ssize_t n = io_recv(pair[0], buf, sizeof(buf), IO_NO_DEADLINE);
+        assert_true(n > 0);
+        for (ssize_t i = 0; i < n; i += 4096)
+            assert_int_equal(buf[i], 'z');
+        got += (size_t)n;
+    }
+    co_group_wait(&g);
+    close(pair[0]);
+    close(pair[1]);
+}
+
+static void a_send_larger_than_the_socket_buffer_completes(void **state)
+{
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+    assert_true(reactor_run_co(reactor, slow_reader_body, NULL));
+}
+
+static void cancel_recv(void *arg)
+{
+    char c;
+    *(ssize_t *)arg = io_recv(pair[0], &c, 1, IO_NO_DEADLINE);
+}
+
+static void cancel_body(void *arg)
+{
+    ssize_t res = 1;
+    assert_true(co_start(cancel_recv, &res));
+    co_reschedule();
+    assert_int_equal(res, 1);
+    io_cancel_fd(pair[0]);
+    io_cancel_fd(pair[0]);
+    while (res == 1)
+        co_sleep_until(clock_ns() + NS_PER_MS);
+    assert_int_equal(res, -ECANCELED);
+    close(pair[0]);
+    close(pair[1]);
+}
+
+static void waiting_calls_are_cancelled_by_descriptor(void **state)
+{
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+    assert_true(reactor_run_co(reactor, cancel_body, NULL));
+}
+
+static void file_body(void *arg)
+{
+    int fd = *(int *)arg;
+    static char out[300 << 10], in[300 << 10];
+    for (size_t i = 0; i < sizeof(out); i++)
+        out[i] = (char)(i * 31);
+    assert_int_equal(io_pwrite(fd, out, sizeof(out), 4096), sizeof(out));
+    assert_int_equal(io_fdatasync(fd), 0);
+    assert_int_equal(io_pread(fd, in, sizeof(in), 4096), sizeof(in));
+    assert_memory_equal(in, out, sizeof(in));
+
+    struct io_file f;
+    io_file_init(&f, fd, false);
+    memset(in, 0, sizeof(in));
+    assert_int_equal(io_file_pread(&f, in, 8192, 4096), 8192);
+    assert_memory_equal(in, out, 8192);
+    assert_int_equal(io_file_pwrite(&f, out, 100, 1), 100);
+    assert_int_equal(io_file_pwrite(&f, out, 8192, 8192), 8192);
+    assert_int_equal(io_file_pread(&f, in, sizeof(in), 8192 + 4096), sizeof(in) - 8192);
+
+    int res = io_fallocate(fd, FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE, 4096, 4096);
+    assert_true(res == 0 || res == -EOPNOTSUPP);
+    assert_int_equal(io_pread(fd, in, 1, (uint64_t)1 << 40), 0);
+    assert_int_equal(io_pread(-1, in, 1, 0), -EBADF);
+}
+
+static void files_are_read_written_and_synced(void **state)
+{
+    char path[] = "bw-reactor-XXXXXX";
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    unlink(path);
+    assert_true(reactor_run_co(reactor, file_body, &fd));
+    close(fd);
+}
+
+static int run_kind(enum reactor_kind k, bool sockets)
+{
+    static const struct CMUnitTest pure[] = {
+        cmocka_unit_test(a_coroutine_runs_until_it_yields_and_wakes_in_order),
+        cmocka_unit_test(many_coroutines_keep_their_stacks_apart),
+        cmocka_unit_test(a_sleep_lasts_at_least_as_long_as_asked),
+        cmocka_unit_test(timers_fire_by_deadline_and_can_be_moved_and_cancelled),
+        cmocka_unit_test(offloaded_work_returns_its_result),
+        cmocka_unit_test(two_hundred_jobs_run_on_a_bounded_number_of_workers),
+    };
+    static const struct CMUnitTest real[] = {
+        cmocka_unit_test(sockets_send_receive_time_out_and_end),
+        cmocka_unit_test(a_send_larger_than_the_socket_buffer_completes),
+        cmocka_unit_test(waiting_calls_are_cancelled_by_descriptor),
+        cmocka_unit_test(files_are_read_written_and_synced),
+    };
+    kind = k;
+    int failed = cmocka_run_group_tests(pure, setup, teardown);
+    if (sockets)
+        failed += cmocka_run_group_tests(real, setup, teardown);
+    return failed;
+}
+
+int main(void)
+{
+    struct reactor *probe = NULL;
+    bool uring = reactor_new(REACTOR_URING, &probe, NULL);
+    reactor_free(probe);
+    int failed = run_kind(REACTOR_SIM, false) + run_kind(REACTOR_THREADS, true);
+    if (uring)
+        failed += run_kind(REACTOR_URING, true);
+    else
+        print_message("io_uring is refused here: its back end was not tested\n");
+    return failed;
+}
