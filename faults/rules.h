@@ -9,6 +9,7 @@
 #define FAULTS_RULES_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/err.h"
@@ -22,7 +23,8 @@ struct rules_names {
     unsigned n_events;
 };
 
-enum fault_io { /* iotype, in blkdebug's order */
+/* iotype, in blkdebug's order. */
+enum fault_io {
     FAULT_READ,
     FAULT_WRITE,
     FAULT_WRITE_ZEROES,
@@ -37,11 +39,12 @@ struct fault_verdict {
     bool immediately;
 };
 
-/* rules_new: an engine with no rules, state 1. */
+/* rules_new: an engine with no rules, state 1. names is borrowed. NULL without memory. */
 struct rules *rules_new(const struct rules_names *names);
 void rules_free(struct rules *r);
 /* rules_load: parse a rule file's text (blkdebug's INI grammar). file: for messages, which name
- * file:line. On failure no rule of it was added. */
+ * file:line and say what to do. Rules are added behind those that are there. Errors: EINVAL,
+ * ENOMEM; on failure no rule of the text was added. */
 bool rules_load(struct rules *r, const char *file, const char *text, size_t len, struct err **errp);
 /* rules_load_file: read and load; files over 1 MiB are refused (EFBIG). */
 bool rules_load_file(struct rules *r, const char *path, struct err **errp);

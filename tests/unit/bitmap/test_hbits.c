@@ -228,12 +228,12 @@ static int op_clear(struct hbits *b)
 
 static int op_grow_clear(struct hbits *b)
 {
-    return hbits_resize(b, 40000000, false);
+    return hbits_resize(b, UINT64_C(1) << 40, false);
 }
 
 static int op_grow_set(struct hbits *b)
 {
-    return hbits_resize(b, 40000000, true);
+    return hbits_resize(b, UINT64_C(1) << 40, true);
 }
 
 static void assert_equal_bits(const struct hbits *a, const struct hbits *b, uint64_t from,

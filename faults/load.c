@@ -1,0 +1,449 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * Rule files: sections and keys become rules.
+ *
+ * A section is judged when it ends, because a key that is given twice counts as given last. Rules
+ * are collected first and added only when the whole file is good: all inject-error sections, then
+ * all set-state sections, each in file order, as blkdebug adds them.
+ *
+ * Where QEMU takes a number that cannot work and goes on with it cut to 32 bits (an errno of
+ * 4294967301), a sign that makes a failure look like success (an errno of -5) or a sector that no
+ * disk has, the file is refused instead.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/bytes.h"
+#include "base/cleanup.h"
+#include "base/mem.h"
+#include "faults/rules_priv.h"
+
+#define FILE_MAX (1 * MiB)
+#define ERRNO_MAX 4095
+#define SECTOR_SHIFT 9
+
+enum key {
+    KEY_ID,
+    KEY_EVENT,
+    KEY_STATE,
+    KEY_NEW_STATE,
+    KEY_IOTYPE,
+    KEY_ERRNO,
+    KEY_SECTOR,
+    KEY_ONCE,
+    KEY_IMMEDIATELY,
+    KEY_COUNT
+};
+
+#define IN_INJECT (1u << RULE_INJECT)
+#define IN_SET_STATE (1u << RULE_SET_STATE)
+
+static const struct {
+    const char *name;
+    unsigned sections; /* where it may stand */
+} keys[KEY_COUNT] = {
+    [KEY_ID] = {"id", IN_INJECT | IN_SET_STATE},
+    [KEY_EVENT] = {"event", IN_INJECT | IN_SET_STATE},
+    [KEY_STATE] = {"state", IN_INJECT | IN_SET_STATE},
+    [KEY_NEW_STATE] = {"new_state", IN_SET_STATE},
+    [KEY_IOTYPE] = {"iotype", IN_INJECT},
+    [KEY_ERRNO] = {"errno", IN_INJECT},
+    [KEY_SECTOR] = {"sector", IN_INJECT},
+    [KEY_ONCE] = {"once", IN_INJECT},
+    [KEY_IMMEDIATELY] = {"immediately", IN_INJECT},
+};
+
+static const char *const section_names[] = {
+    [RULE_INJECT] = "inject-error",
+    [RULE_SET_STATE] = "set-state",
+};
+
+struct setting {
+    struct ini_text value;
+    unsigned line;
+    bool given;
+};
+
+struct id {
+    enum rule_action section;
+    struct ini_text text;
+};
+
+struct loader {
+    struct rules *rules;
+    const char *file;
+    unsigned line;
+    struct err **errp;
+
+    bool in_section;
+    enum rule_action section;
+    unsigned section_line;
+    struct setting set[KEY_COUNT];
+
+    struct rule_list injects, set_states;
+    struct id *ids; /* of the sections that have one */
+    size_t n_ids;
+};
+
+static bool text_is(struct ini_text t, const char *word)
+{
+    return strlen(word) == t.len && memcmp(t.at, word, t.len) == 0;
+}
+
+/* For messages: text comes from a file that may hold anything. */
+static const char *printable(struct ini_text t, char buf[64])
+{
+    size_t n = min_u64(t.len, 63);
+
+    for (size_t i = 0; i < n; i++)
+        buf[i] = t.at[i] >= ' ' && t.at[i] < 127 ? t.at[i] : '?';
+    buf[n] = 0;
+    return buf;
+}
+
+static bool __attribute__((format(printf, 3, 4)))
+bad(struct loader *l, unsigned line, const char *fmt, ...)
+{
+    va_list ap;
+
+    va_start(ap, fmt);
+    err_vset(l->errp, EINVAL, fmt, ap);
+    va_end(ap);
+    return err_prefix(l->errp, "%s:%u: ", l->file, line);
+}
+
+static bool no_memory(struct loader *l)
+{
+    return err_set(l->errp, ENOMEM, "%s: no memory for its rules", l->file);
+}
+
+/* --- Values --- */
+
+/* A number as strtoull takes it in base 0, sign and leading blanks included; def if it is not
+ * given. */
+static bool get_number(struct loader *l, enum key k, uint64_t def, uint64_t *out)
+{
+    struct ini_text t = l->set[k].value;
+    char buf[64], shown[64], *end;
+
+    *out = def;
+    if (!l->set[k].given)
+        return true;
+    if (t.len > 0 && t.len < sizeof(buf)) {
+        memcpy(buf, t.at, t.len);
+        buf[t.len] = 0;
+        errno = 0;
+        *out = strtoull(buf, &end, 0);
+        if (errno == 0 && end == buf + t.len)
+            return true;
+    }
+    return bad(l, l->set[k].line,
+               "'%s' must be a number (decimal, 0x hexadecimal or 0 octal), not \"%s\"",
+               keys[k].name, printable(t, shown));
+}
+
+/* States are compared as 32-bit numbers; a small negative one is a state like any other. */
+static bool get_state(struct loader *l, enum key k, uint32_t *out)
+{
+    uint64_t v;
+
+    if (!get_number(l, k, 0, &v))
+        return false;
+    if (v > UINT32_MAX && v < (uint64_t)INT32_MIN)
+        return bad(l, l->set[k].line, "'%s' is %" PRIu64 ": a state has 32 bits", keys[k].name, v);
+    *out = v;
+    return true;
+}
+
+static bool get_bool(struct loader *l, enum key k, bool *out)
+{
+    static const char *const yes[] = {"on", "yes", "true", "y"}, *const no[] = {"off", "no",
+                                                                                "false", "n"};
+    struct ini_text t = l->set[k].value;
+    char shown[64];
+
+    *out = false;
+    if (!l->set[k].given)
+        return true;
+    for (size_t i = 0; i < ARRAY_LEN(yes); i++) {
+        *out = text_is(t, yes[i]);
+        if (*out || text_is(t, no[i]))
+            return true;
+    }
+    return bad(l, l->set[k].line, "'%s' must be \"on\" or \"off\", not \"%s\"", keys[k].name,
+               printable(t, shown));
+}
+
+/* How far apart two words are, for "did you mean": bytes that differ at the same place, plus the
+ * difference in length, from whichever end fits better. */
+static size_t distance(struct ini_text t, const char *word)
+{
+    size_t len = strlen(word), shorter = min_u64(t.len, len), front = 0, back = 0;
+
+    for (size_t i = 0; i < shorter; i++) {
+        front += t.at[i] != word[i];
+        back += t.at[t.len - 1 - i] != word[len - 1 - i];
+    }
+    return min_u64(front, back) + (t.len > len ? t.len - len : len - t.len);
+}
+
+static bool get_name(struct loader *l, enum key k, const char *const *names, unsigned n,
+                     unsigned *out)
+{
+    struct ini_text t = l->set[k].value;
+    const char *best = names[0];
+    char shown[64];
+
+    for (unsigned i = 0; i < n; i++) {
+        if (text_is(t, names[i])) {
+            *out = i;
+            return true;
+        }
+        if (distance(t, names[i]) < distance(t, best))
+            best = names[i];
+    }
+    if (distance(t, best) <= 3)
+        return bad(l, l->set[k].line, "unknown %s \"%s\": did you mean \"%s\"?", keys[k].name,
+                   printable(t, shown), best);
+    return bad(l, l->set[k].line, "unknown %s \"%s\": docs/faults.md lists them", keys[k].name,
+               printable(t, shown));
+}
+
+/* --- Sections --- */
+
+static bool id_is_well_formed(struct ini_text t)
+{
+    for (size_t i = 0; i < t.len; i++) {
+        char c = t.at[i];
+        bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+        bool other = (c >= '0' && c <= '9') || c == '-' || c == '.' || c == '_';
+
+        if (!letter && !(other && i > 0))
+            return false;
+    }
+    return t.len > 0;
+}
+
+static bool check_id(struct loader *l)
+{
+    struct setting *s = &l->set[KEY_ID];
+    char shown[64];
+    struct id *ids;
+
+    if (!s->given)
+        return true;
+    if (!id_is_well_formed(s->value))
+        return bad(l, s->line,
+                   "\"%s\" is no id: use letters, digits, '-', '.' and '_', a letter first",
+                   printable(s->value, shown));
+    for (size_t i = 0; i < l->n_ids; i++)
+        if (l->ids[i].section == l->section && l->ids[i].text.len == s->value.len &&
+            memcmp(l->ids[i].text.at, s->value.at, s->value.len) == 0)
+            return bad(l, s->line, "another [%s] has the id \"%s\" already",
+                       section_names[l->section], printable(s->value, shown));
+    ids = mem_realloc(l->ids, (l->n_ids + 1) * sizeof(ids[0]));
+    if (!ids)
+        return no_memory(l);
+    l->ids = ids;
+    ids[l->n_ids++] = (struct id){l->section, s->value};
+    return true;
+}
+
+static bool fill_inject(struct loader *l, struct rule *rule)
+{
+    uint64_t error, sector;
+    unsigned io;
+
+    if (!get_number(l, KEY_ERRNO, EIO, &error) || !get_number(l, KEY_SECTOR, UINT64_MAX, &sector) ||
+        !get_bool(l, KEY_ONCE, &rule->once) || !get_bool(l, KEY_IMMEDIATELY, &rule->immediately))
+        return false;
+    if (error > ERRNO_MAX)
+        return bad(l, l->set[KEY_ERRNO].line, "'errno' must be 0 to %d", ERRNO_MAX);
+    rule->error = error;
+    if (sector != UINT64_MAX && sector > INT64_MAX >> SECTOR_SHIFT)
+        return bad(l, l->set[KEY_SECTOR].line,
+                   "'sector' must be -1 (any) or 0 to %" PRId64 ", in units of 512 bytes",
+                   INT64_MAX >> SECTOR_SHIFT);
+    rule->off = sector == UINT64_MAX ? SECTOR_ANY : (int64_t)(sector << SECTOR_SHIFT);
+
+    rule->io_mask = (1u << FAULT_IO_COUNT) - 1 - (1u << FAULT_BLOCK_STATUS);
+    if (l->set[KEY_IOTYPE].given) {
+        if (!get_name(l, KEY_IOTYPE, fault_io_names, FAULT_IO_COUNT, &io))
+            return false;
+        rule->io_mask = 1u << io;
+    }
+    return true;
+}
+
+static bool fill_rule(struct loader *l, struct rule *rule)
+{
+    const struct rules_names *names = rules_event_names(l->rules);
+
+    rule->action = l->section;
+    if (!l->set[KEY_EVENT].given)
+        return bad(l, l->section_line, "[%s] lacks its event: add a line event = \"...\"",
+                   section_names[l->section]);
+    if (!get_name(l, KEY_EVENT, names->event, names->n_events, &rule->event) ||
+        !get_state(l, KEY_STATE, &rule->state))
+        return false;
+    if (l->section == RULE_SET_STATE)
+        return get_state(l, KEY_NEW_STATE, &rule->new_state);
+    return fill_inject(l, rule);
+}
+
+/* The section that is open, if any, becomes a rule. */
+static bool end_section(struct loader *l)
+{
+    struct rule *rule;
+
+    if (!l->in_section)
+        return true;
+    l->in_section = false;
+    if (!check_id(l))
+        return false;
+    rule = mem_new(struct rule);
+    if (!rule)
+        return no_memory(l);
+    if (!fill_rule(l, rule)) {
+        rule_free(rule);
+        return false;
+    }
+    rule_list_push(l->section == RULE_INJECT ? &l->injects : &l->set_states, rule);
+    rule->where = mem_printf("%s:%u", l->file, l->section_line);
+    return rule->where || no_memory(l);
+}
+
+static bool begin_section(struct loader *l, const struct ini_line *line)
+{
+    char shown[64];
+
+    for (unsigned i = 0; i < ARRAY_LEN(section_names); i++) {
+        if (!text_is(line->name, section_names[i]))
+            continue;
+        l->in_section = true;
+        l->section = i;
+        l->section_line = l->line;
+        memset(l->set, 0, sizeof(l->set));
+        if (line->value.len > 0)
+            l->set[KEY_ID] = (struct setting){line->value, l->line, true};
+        return true;
+    }
+    return bad(l, l->line, "unknown section [%s]: there are [inject-error] and [set-state]",
+               printable(line->name, shown));
+}
+
+static bool add_setting(struct loader *l, const struct ini_line *line)
+{
+    char shown[64];
+
+    if (!l->in_section)
+        return bad(l, l->line,
+                   "a setting before the first section: start with [inject-error] or "
+                   "[set-state] in the first column");
+    for (unsigned k = 0; k < KEY_COUNT; k++) {
+        if (!text_is(line->name, keys[k].name))
+            continue;
+        if (!(keys[k].sections & (1u << l->section)))
+            return bad(l, l->line, "'%s' does not belong in [%s]", keys[k].name,
+                       section_names[l->section]);
+        if (!line->quoted || line->value.len == 0)
+            return bad(l, l->line, "write the value in double quotes: %s = \"...\"", keys[k].name);
+        if (!line->closed)
+            return bad(l, l->line, "the value of '%s' lacks its closing quote", keys[k].name);
+        l->set[k] = (struct setting){line->value, l->line, true};
+        return true;
+    }
+    if (memchr(line->name.at, '=', line->name.len))
+        return bad(l, l->line, "put a space before '=' in \"%s\"", printable(line->name, shown));
+    if (line->name.at[0] == '#')
+        return bad(l, l->line, "a comment must start in the first column");
+    return bad(l, l->line, "unknown key '%s' in [%s]", printable(line->name, shown),
+               section_names[l->section]);
+}
+
+static bool load_line(struct loader *l, const char *text, size_t len)
+{
+    struct ini_line line;
+
+    if (memchr(text, 0, len))
+        return bad(l, l->line, "the line holds a NUL byte: this is no text file");
+    if (len - (text[len - 1] == '\n') > INI_LINE_MAX)
+        return bad(l, l->line, "the line is longer than %d bytes", INI_LINE_MAX);
+    ini_parse(text, len, &line);
+    switch (line.kind) {
+    case INI_BLANK:
+        return true;
+    case INI_SECTION:
+        return end_section(l) && begin_section(l, &line);
+    case INI_SETTING:
+        return add_setting(l, &line);
+    case INI_BAD:
+        break;
+    }
+    return bad(l, l->line,
+               text[0] == '[' ? "a section without a name"
+                              : "a line of white space only: make it empty");
+}
+
+static bool load_lines(struct loader *l, const char *text, size_t len)
+{
+    while (len > 0) {
+        const char *newline = memchr(text, '\n', len);
+        size_t n = newline ? (size_t)(newline - text) + 1 : len;
+
+        l->line++;
+        if (!load_line(l, text, n))
+            return false;
+        text += n;
+        len -= n;
+    }
+    return end_section(l);
+}
+
+bool rules_load(struct rules *r, const char *file, const char *text, size_t len, struct err **errp)
+{
+    struct err *e = NULL;
+    struct loader l = {.rules = r, .file = file, .errp = &e};
+    bool ok;
+
+    rule_list_init(&l.injects);
+    rule_list_init(&l.set_states);
+    ok = load_lines(&l, text, len);
+    if (ok && rules_add(r, &l.injects, &l.set_states) < 0)
+        ok = no_memory(&l);
+    rule_list_free(&l.injects);
+    rule_list_free(&l.set_states);
+    mem_free(l.ids);
+    return ok || err_move(errp, e);
+}
+
+bool rules_load_file(struct rules *r, const char *path, struct err **errp)
+{
+    AUTO_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC);
+    AUTO_FREE char *text = NULL;
+    size_t len = 0;
+    ssize_t n;
+
+    if (fd < 0)
+        return err_set_errno(errp, errno, "Could not open rule file '%s'", path);
+    text = mem_alloc(FILE_MAX + 1);
+    if (!text)
+        return err_set(errp, ENOMEM, "No memory to read rule file '%s'", path);
+    /* By reading, not by asking for the size: it may be a pipe. */
+    do {
+        n = read(fd, text + len, FILE_MAX + 1 - len);
+        if (n > 0)
+            len += n;
+    } while ((n > 0 && len <= FILE_MAX) || (n < 0 && errno == EINTR));
+    if (n < 0)
+        return err_set_errno(errp, errno, "Could not read rule file '%s'", path);
+    if (len > FILE_MAX)
+        return err_set(errp, EFBIG, "Rule file '%s' is larger than 1 MiB", path);
+    return rules_load(r, path, text, len, errp);
+}

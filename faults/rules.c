@@ -1,0 +1,273 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * The fault engine: what QEMU's blkdebug does, with counters.
+ *
+ * Events arm, I/O checks fire. The rules of one event are kept newest first and an event walks them
+ * in that order, comparing each with the state as it was before the event; so of several set-states
+ * the first in the file has the last word. The first inject rule that matches empties the list of
+ * armed rules and every match is pushed to its front; so armed rules stand in file order, and the
+ * first in the file wins. The list stays as it is until another event arms something.
+ */
+#include "faults/rules.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "base/mem.h"
+#include "faults/rules_priv.h"
+
+#define STATE_INITIAL 1
+#define SECTOR_SIZE 512
+
+struct rules {
+    const struct rules_names *names;
+    uint32_t state;
+    struct rule **by_event; /* heads, newest first */
+    struct rule *armed;
+    struct rule **all; /* in load order; owns them, spent or not */
+    unsigned n_all;
+};
+
+const char *const fault_io_names[FAULT_IO_COUNT] = {
+    "read", "write", "write-zeroes", "discard", "flush", "block-status",
+};
+
+struct rules *rules_new(const struct rules_names *names)
+{
+    struct rules *r = mem_new(struct rules);
+
+    if (!r)
+        return NULL;
+    r->names = names;
+    r->state = STATE_INITIAL;
+    r->by_event = mem_array(names->n_events, sizeof(r->by_event[0]));
+    if (!r->by_event) {
+        mem_free(r);
+        return NULL;
+    }
+    return r;
+}
+
+void rule_free(struct rule *rule)
+{
+    if (!rule)
+        return;
+    mem_free(rule->where);
+    mem_free(rule);
+}
+
+void rules_free(struct rules *r)
+{
+    if (!r)
+        return;
+    for (unsigned i = 0; i < r->n_all; i++)
+        rule_free(r->all[i]);
+    mem_free(r->all);
+    mem_free(r->by_event);
+    mem_free(r);
+}
+
+const struct rules_names *rules_event_names(const struct rules *r)
+{
+    return r->names;
+}
+
+void rule_list_init(struct rule_list *l)
+{
+    *l = (struct rule_list){.tail = &l->head};
+}
+
+void rule_list_push(struct rule_list *l, struct rule *rule)
+{
+    rule->load_next = NULL;
+    *l->tail = rule;
+    l->tail = &rule->load_next;
+    l->n++;
+}
+
+void rule_list_free(struct rule_list *l)
+{
+    while (l->head) {
+        struct rule *rule = l->head;
+
+        l->head = rule->load_next;
+        rule_free(rule);
+    }
+    rule_list_init(l);
+}
+
+static void add_list(struct rules *r, struct rule_list *l)
+{
+    for (struct rule *rule = l->head, *next; rule; rule = next) {
+        next = rule->load_next;
+        assert(rule->event < r->names->n_events);
+        rule->event_next = r->by_event[rule->event];
+        r->by_event[rule->event] = rule;
+        r->all[r->n_all++] = rule;
+    }
+    rule_list_init(l);
+}
+
+int rules_add(struct rules *r, struct rule_list *first, struct rule_list *second)
+{
+    size_t n = (size_t)r->n_all + first->n + second->n;
+    struct rule **all;
+
+    if (n == 0)
+        return 0;
+    all = mem_realloc(r->all, n * sizeof(all[0]));
+    if (!all)
+        return -ENOMEM;
+    r->all = all;
+    add_list(r, first);
+    add_list(r, second);
+    return 0;
+}
+
+static bool state_matches(const struct rules *r, const struct rule *rule)
+{
+    return rule->state == 0 || rule->state == r->state;
+}
+
+unsigned rules_event(struct rules *r, unsigned event)
+{
+    uint32_t new_state = r->state;
+    bool emptied = false;
+
+    assert(event < r->names->n_events);
+    for (struct rule *rule = r->by_event[event]; rule; rule = rule->event_next) {
+        rule->seen++;
+        if (!state_matches(r, rule))
+            continue;
+        rule->armed++;
+        if (rule->action == RULE_SET_STATE) {
+            rule->fired++;
+            new_state = rule->new_state;
+            continue;
+        }
+        if (!emptied)
+            r->armed = NULL;
+        emptied = true;
+        rule->armed_next = r->armed;
+        r->armed = rule;
+    }
+    r->state = new_state;
+    return 0;
+}
+
+static bool io_matches(const struct rule *rule, enum fault_io io, uint64_t off, uint64_t len)
+{
+    if (!(rule->io_mask & (1u << io)))
+        return false;
+    if (rule->off == SECTOR_ANY)
+        return true;
+    /* A request of no bytes, such as a flush, touches no sector. */
+    return (uint64_t)rule->off >= off && (uint64_t)rule->off - off < len;
+}
+
+/* Take a rule that has fired its only time out of play. It stays for its counters. */
+static void rule_spend(struct rules *r, struct rule **armed_at)
+{
+    struct rule *rule = *armed_at, **at = &r->by_event[rule->event];
+
+    *armed_at = rule->armed_next;
+    while (*at != rule)
+        at = &(*at)->event_next;
+    *at = rule->event_next;
+    rule->spent = true;
+}
+
+struct fault_verdict rules_check(struct rules *r, enum fault_io io, uint64_t off, uint64_t len)
+{
+    struct fault_verdict v = {0};
+    struct rule **at = &r->armed, *rule;
+
+    while (*at && !io_matches(*at, io, off, len))
+        at = &(*at)->armed_next;
+    rule = *at;
+    if (!rule || rule->error == 0)
+        return v;
+    v.error = rule->error;
+    v.immediately = rule->immediately;
+    rule->fired++;
+    if (rule->once)
+        rule_spend(r, at);
+    return v;
+}
+
+unsigned rules_state(const struct rules *r)
+{
+    return r->state;
+}
+
+bool rules_idle(const struct rules *r)
+{
+    return !r->armed;
+}
+
+bool rules_listens(const struct rules *r, unsigned event)
+{
+    return r->by_event[event] != NULL;
+}
+
+unsigned rules_count(const struct rules *r)
+{
+    return r->n_all;
+}
+
+/* The iotype of a rule as it is written in a file; NULL for the default. */
+static const char *io_mask_name(unsigned mask)
+{
+    for (unsigned i = 0; i < FAULT_IO_COUNT; i++)
+        if (mask == 1u << i)
+            return fault_io_names[i];
+    return NULL;
+}
+
+/* A piece of text, appended as far as there is room. */
+struct out {
+    char *buf;
+    size_t len, used;
+};
+
+static void __attribute__((format(printf, 2, 3))) put(struct out *o, const char *fmt, ...)
+{
+    va_list ap;
+    int n;
+
+    va_start(ap, fmt);
+    n = vsnprintf(o->buf + o->used, o->len - o->used, fmt, ap);
+    va_end(ap);
+    if (n > 0)
+        o->used += (size_t)n < o->len - o->used ? (size_t)n : o->len - o->used - 1;
+}
+
+bool rules_describe(const struct rules *r, unsigned i, char *buf, size_t buf_len)
+{
+    struct out o = {buf, buf_len, 0};
+    const struct rule *rule;
+
+    if (i >= r->n_all || buf_len == 0)
+        return false;
+    rule = r->all[i];
+    put(&o, "%s %s event=%s", rule->where,
+        rule->action == RULE_INJECT ? "inject-error" : "set-state", r->names->event[rule->event]);
+    if (rule->state != 0)
+        put(&o, " state=%" PRIu32, rule->state);
+    if (rule->action == RULE_SET_STATE) {
+        put(&o, " new_state=%" PRIu32 ": seen %" PRIu64 ", applied %" PRIu64, rule->new_state,
+            rule->seen, rule->fired);
+        return true;
+    }
+    if (io_mask_name(rule->io_mask))
+        put(&o, " iotype=%s", io_mask_name(rule->io_mask));
+    put(&o, " errno=%d", rule->error);
+    if (rule->off != SECTOR_ANY)
+        put(&o, " sector=%" PRId64, rule->off / SECTOR_SIZE);
+    put(&o, "%s%s: seen %" PRIu64 ", armed %" PRIu64 ", fired %" PRIu64 "%s",
+        rule->once ? " once" : "", rule->immediately ? " immediately" : "", rule->seen, rule->armed,
+        rule->fired, rule->spent ? " (spent)" : "");
+    return true;
+}

@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * What the files of faults/ share: a rule, and how the reader of rule files hands rules over.
+ */
+#ifndef FAULTS_RULES_PRIV_H
+#define FAULTS_RULES_PRIV_H
+
+#include <stddef.h>
+
+#include "faults/rules.h"
+
+enum rule_action { RULE_INJECT, RULE_SET_STATE };
+
+#define SECTOR_ANY INT64_C(-1)
+
+struct rule {
+    enum rule_action action;
+    unsigned event;
+    uint32_t state; /* matches in this state only; 0 = any */
+    char *where;    /* "file:line" of its section */
+
+    uint32_t new_state; /* set-state */
+
+    unsigned io_mask; /* inject-error: bits 1 << enum fault_io */
+    int error;        /* errno; 0 shields the rules behind it */
+    int64_t off;      /* bytes, or SECTOR_ANY */
+    bool once, immediately;
+
+    bool spent;                  /* once, and it fired: takes part in nothing any more */
+    uint64_t seen, armed, fired; /* counters: its event came; it matched; it failed a request */
+
+    struct rule *event_next; /* rules of one event, newest first */
+    struct rule *armed_next; /* armed rules, oldest first */
+    struct rule *load_next;  /* while a file is being read */
+};
+
+/* Rules in the order in which they shall be added. */
+struct rule_list {
+    struct rule *head, **tail;
+    unsigned n;
+};
+
+const struct rules_names *rules_event_names(const struct rules *r);
+void rule_free(struct rule *rule);
+void rule_list_init(struct rule_list *l);
+void rule_list_push(struct rule_list *l, struct rule *rule);
+void rule_list_free(struct rule_list *l);
+/* rules_add: all rules of first, then of second; takes them over. -ENOMEM: nothing added, and both
+ * lists are as they were. */
+int rules_add(struct rules *r, struct rule_list *first, struct rule_list *second);
+
+extern const char *const fault_io_names[FAULT_IO_COUNT];
+
+/* --- ini.c: one line of a rule file --- */
+
+struct ini_text { /* a piece of the line; not terminated */
+    const char *at;
+    size_t len;
+};
+
+enum ini_kind { INI_BLANK, INI_SECTION, INI_SETTING, INI_BAD };
+
+struct ini_line {
+    enum ini_kind kind;
+    struct ini_text name;  /* of the section, or the key */
+    struct ini_text value; /* id of the section (len 0: none), or the key's value */
+    bool quoted;           /* SETTING: a value in quotes was found; else value is empty */
+    bool closed;           /* SETTING: the closing quote was there */
+};
+
+#define INI_LINE_MAX 1022 /* bytes without the newline */
+
+/* ini_parse: read the line of len bytes, its newline (if any) included. Never fails: what is not a
+ * line of the grammar is INI_BAD. */
+void ini_parse(const char *line, size_t len, struct ini_line *out);
+
+#endif
