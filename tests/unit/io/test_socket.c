@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/err.h"
+#include "io/socket.h"
+
+static char dir[32], path[64];
+
+static int setup(void **state)
+{
+    strcpy(dir, "bw-socket-XXXXXX");
+    if (!mkdtemp(dir))
+        return -1;
+    snprintf(path, sizeof(path), "%s/s", dir);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    unlink(path);
+    rmdir(dir);
+    return 0;
+}
+
+static int connect_unix(void)
+{
+    struct sockaddr_un addr = {.sun_family = AF_UNIX};
+    strcpy(addr.sun_path, path);
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    int res = connect(fd, (struct sockaddr *)&addr, sizeof(addr)) == 0 ? 0 : -errno;
+    close(fd);
+    return res;
+}
+
+static void a_unix_socket_listens_with_the_mode_that_was_asked(void **state)
+{
+    int fd;
+    struct stat st;
+    assert_true(socket_listen_unix(path, 0600, &fd, NULL));
+    assert_int_equal(stat(path, &st), 0);
+    assert_int_equal(st.st_mode & 0777, 0600);
+    assert_int_equal(connect_unix(), 0);
+    close(fd);
+}
+
+static void a_socket_of_a_dead_process_is_replaced_a_live_one_is_not(void **state)
+{
+    int fd, second;
+    assert_true(socket_listen_unix(path, 0600, &fd, NULL));
+    struct err *err = NULL;
+    assert_false(socket_listen_unix(path, 0600, &second, &err));
+    assert_int_equal(err_code(err), EADDRINUSE);
+    assert_non_null(strstr(err_msg(err), path));
+    err_free(err);
+    assert_int_equal(connect_unix(), 0); /* the first still works */
+
+    close(fd); /* the file stays behind */
+    assert_int_equal(connect_unix(), -ECONNREFUSED);
+    assert_true(socket_listen_unix(path, 0600, &second, NULL));
+    assert_int_equal(connect_unix(), 0);
+    close(second);
+}
+
+static void a_file_that_is_no_socket_is_left_alone(void **state)
+{
+    int fd = open(path, O_CREAT | O_WRONLY, 0644), out;
+    assert_int_equal(write(fd, "data", 4), 4);
+    close(fd);
+    assert_false(socket_listen_unix(path, 0600, &out, NULL));
+    struct stat st;
+    assert_int_equal(stat(path, &st), 0);
+    assert_int_equal(st.st_size, 4);
+}
+
+static void bad_paths_are_refused_with_a_reason(void **state)
+{
+    char longer[200];
+    memset(longer, 'a', sizeof(longer) - 1);
+    longer[sizeof(longer) - 1] = '\0';
+    int fd;
+    struct err *err = NULL;
+    assert_false(socket_listen_unix(longer, 0600, &fd, &err));
+    assert_int_equal(err_code(err), ENAMETOOLONG);
+    err_free(err);
+    assert_false(socket_listen_unix("", 0600, &fd, NULL));
+    err = NULL;
+    assert_false(socket_listen_unix("no-such-dir/s", 0600, &fd, &err));
+    assert_int_equal(err_code(err), ENOENT);
+    err_free(err);
+}
+
+static void tcp_listens_on_loopback_and_a_taken_port_is_named(void **state)
+{
+    int fds[4], n;
+    uint16_t port, again;
+    assert_true(socket_listen_tcp("127.0.0.1", 0, fds, 4, &n, &port, NULL));
+    assert_int_equal(n, 1);
+    assert_int_not_equal(port, 0);
+
+    int more[4], n_more;
+    struct err *err = NULL;
+    assert_false(socket_listen_tcp("127.0.0.1", port, more, 4, &n_more, &again, &err));
+    assert_int_equal(err_code(err), EADDRINUSE);
+    char text[16];
+    snprintf(text, sizeof(text), "%u", port);
+    assert_non_null(strstr(err_msg(err), text));
+    err_free(err);
+    close(fds[0]);
+
+    err = NULL;
+    assert_false(socket_listen_tcp("host.invalid.", 1, fds, 4, &n, &port, &err));
+    assert_non_null(strstr(err_msg(err), "host.invalid."));
+    err_free(err);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(a_unix_socket_listens_with_the_mode_that_was_asked, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(a_socket_of_a_dead_process_is_replaced_a_live_one_is_not,
+                                        setup, teardown),
+        cmocka_unit_test_setup_teardown(a_file_that_is_no_socket_is_left_alone, setup, teardown),
+        cmocka_unit_test_setup_teardown(bad_paths_are_refused_with_a_reason, setup, teardown),
+        cmocka_unit_test(tcp_listens_on_loopback_and_a_taken_port_is_named),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
