@@ -16,28 +16,33 @@
 struct server;
 struct export;
 
-struct server_opts { /* zero means the default in brackets */
-    unsigned max_connections;       /* per server [100] */
-    unsigned max_requests;          /* in flight per connection [64] */
-    uint64_t max_bytes;             /* in flight, per server [64 MiB] */
-    unsigned max_options;           /* per handshake [256] */
-    uint64_t handshake_timeout_ms;  /* [10000] */
-    uint64_t stall_timeout_ms;      /* a peer that stops in the middle of a message [60000] */
-    uint64_t scratch_limit;         /* per frozen view [1 GiB] */
-    const char *scratch_dir;        /* for frozen views [$TMPDIR, else /var/tmp] */
-    unsigned max_checkpoints;       /* per export [64] */
-    bool exit_on_last_disconnect;   /* qemu-nbd without -t */
+struct server_opts {               /* zero means the default in brackets */
+    unsigned max_connections;      /* per server [100] */
+    unsigned max_requests;         /* in flight per connection [64] */
+    uint64_t max_bytes;            /* in flight, per server [64 MiB] */
+    unsigned max_options;          /* per handshake [256] */
+    uint64_t handshake_timeout_ms; /* [10000] */
+    uint64_t stall_timeout_ms;     /* a peer that stops in the middle of a message [60000] */
+    uint64_t scratch_limit;        /* per frozen view [1 GiB] */
+    const char *scratch_dir;       /* for frozen views [$TMPDIR, else /var/tmp] */
+    unsigned max_checkpoints;      /* per export, at least 2 [64] */
+    uint64_t view_grace_ms;        /* an unused frozen view is kept so long [30000] */
+    bool exit_on_last_disconnect;  /* qemu-nbd without -t: call the server_on_idle hook */
 };
 
 struct export_opts {
     const char *name;        /* at most 4096 bytes; "" is the default export */
     const char *description; /* NULL: none */
     struct node *top;        /* the graph; the reference is taken over on success */
-    struct bitmap_set *maps; /* published bitmaps: borrowed, outlives the server; NULL: none */
+    struct bitmap_set *maps; /* published bitmaps: borrowed, outlives the server; NULL: none.
+                                Busy while exported. With checkpoints it is needed, even if empty:
+                                a dirty node in the graph must mark it, as one more bitmap then
+                                records in it under a name of the server's own */
     struct node *cbw;        /* the copy-before-write node in the graph (borrowed), or NULL:
                                 without it there are no checkpoints */
     bool read_only;
     bool checkpoints;
+    bool ignore_discard;      /* TRIM does nothing, WRITE_ZEROES keeps space allocated */
     unsigned max_connections; /* 0: no limit of its own */
 };
 
@@ -46,14 +51,17 @@ struct server *server_new(const struct server_opts *opts, struct err **errp);
 bool server_add_export(struct server *s, const struct export_opts *opts, struct err **errp);
 /* server_listen: accept connections on a listening descriptor (taken over). */
 bool server_listen(struct server *s, int fd, struct err **errp);
-/* server_serve: handle one connected stream (taken over) in a coroutine of its own. For --stdin,
- * inherited sockets, and tests. */
+/* server_serve: handle one connected stream (taken over, also on failure) in a coroutine of its
+ * own. For --stdin, inherited sockets, and tests. EBUSY: the connection table is full. */
 bool server_serve(struct server *s, struct stream *stream, struct err **errp);
 /* server_stop: stop accepting; new requests get ESHUTDOWN; those in flight finish; then connections
- * close, exports are flushed. force: do not wait for requests. Yields until done. Returns 0 or the
- * first flush error. */
+ * close, exports are flushed. Yields until done. Returns 0 or the first flush error.
+ * force: cut all connections and wait for no request, and flush nothing; a server_stop that waits
+ * in another coroutine returns too. Returns -EBUSY when requests were left running: the server must
+ * then not be freed, only exited from. */
 int server_stop(struct server *s, bool force);
-/* server_on_idle: fn(arg) when the last client has left after at least one was served. */
+/* server_on_idle: fn(arg) when the last client has left after at least one was served; only with
+ * exit_on_last_disconnect. */
 void server_on_idle(struct server *s, void (*fn)(void *), void *arg);
 /* server_free: after server_stop. Drops the exports' nodes; yields. */
 void server_free(struct server *s);

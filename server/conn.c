@@ -1,0 +1,303 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * One connection: its life and its receive loop.
+ *
+ * The loop takes whatever the socket holds into one buffer with one call and starts a coroutine for
+ * every whole request in it; the file I/O that these submit goes out as one batch at the end of
+ * the reactor's pass. It stops reading at the limits of requests and bytes in flight, so a client
+ * can never make the server hold more. The payload of a large WRITE does not pass through the
+ * buffer but is received where it will be used.
+ *
+ * A connection ends in one place: the loop returns, waits until nothing is in flight or unsent, and
+ * frees everything.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "io/io.h"
+#include "server/server_priv.h"
+
+/* After a large WRITE only so much is taken in with the next header: more of that kind follow, and
+ * what does not enter the buffer needs not be copied out of it. */
+#define SMALL_WINDOW 64
+#define STOP_STALL_MS 5000 /* a peer that makes us wait at server_stop */
+
+static int64_t stall_limit_ns(const struct conn *c)
+{
+    uint64_t ms = c->srv->o.stall_timeout_ms;
+
+    if (c->srv->stopping && ms > STOP_STALL_MS)
+        ms = STOP_STALL_MS;
+    return (int64_t)ms * NS_PER_MS;
+}
+
+/* One lazy timer serves both directions: it is set at most once per limit, not per message. */
+static void stall_fired(void *arg)
+{
+    struct conn *c = arg;
+    int64_t since = c->recv_since_ns;
+
+    if (c->send_since_ns && (!since || c->send_since_ns < since))
+        since = c->send_since_ns;
+    if (!since)
+        return;
+    int64_t due = since + stall_limit_ns(c);
+    if (clock_ns() < due) {
+        timer_set(&c->stall, due, stall_fired, c);
+        return;
+    }
+    log_info("connection %llu: the client stalled %s; closing it", (unsigned long long)c->id,
+             since == c->send_since_ns ? "without reading replies" : "in the middle of a message");
+    stream_shutdown(c->stream);
+}
+
+void conn_watch(struct conn *c)
+{
+    if (!c->stall.heap_index)
+        timer_set(&c->stall, clock_ns() + stall_limit_ns(c), stall_fired, c);
+}
+
+static ssize_t conn_recv(struct conn *c, void *buf, size_t len, bool midway, int64_t deadline_ns)
+{
+    if (midway && deadline_ns == IO_NO_DEADLINE) {
+        c->recv_since_ns = clock_ns() | 1;
+        conn_watch(c);
+    }
+    ssize_t n = stream_recv(c->stream, buf, len, deadline_ns);
+    c->recv_since_ns = 0;
+    if (n == 0)
+        return midway ? -ECONNRESET : -ENODATA;
+    return n;
+}
+
+int conn_fill(struct conn *c, size_t need, int64_t deadline_ns)
+{
+    size_t have = c->tail - c->head;
+
+    if (have >= need)
+        return 0;
+    if (c->head) {
+        memmove(c->rbuf, c->rbuf + c->head, have);
+        c->head = 0;
+        c->tail = have;
+    }
+    while (c->tail < need) {
+        size_t want = need - c->tail;
+        size_t room = RECV_BUF_SIZE - c->tail;
+
+        if (want < c->window)
+            want = c->window < room ? c->window : room;
+        ssize_t n = conn_recv(c, c->rbuf + c->tail, want, c->tail > 0, deadline_ns);
+        if (n < 0)
+            return (int)n;
+        c->tail += (size_t)n;
+    }
+    return 0;
+}
+
+int conn_skip(struct conn *c, uint64_t n, int64_t deadline_ns)
+{
+    while (n > 0) {
+        size_t have = c->tail - c->head;
+
+        if (have > 0) {
+            size_t take = have < n ? have : (size_t)n;
+            c->head += take;
+            n -= take;
+            continue;
+        }
+        c->head = c->tail = 0;
+        size_t want = n < RECV_BUF_SIZE ? (size_t)n : RECV_BUF_SIZE;
+        ssize_t got = conn_recv(c, c->rbuf, want, true, deadline_ns);
+        if (got < 0)
+            return (int)got;
+        c->tail = (size_t)got;
+    }
+    return 0;
+}
+
+/* Take len bytes to p: first what is in the buffer, the rest straight from the socket. */
+static int conn_take(struct conn *c, uint8_t *p, size_t len)
+{
+    size_t have = c->tail - c->head;
+    size_t n = have < len ? have : len;
+
+    memcpy(p, c->rbuf + c->head, n);
+    c->head += n;
+    c->window = n < len ? SMALL_WINDOW : RECV_BUF_SIZE;
+    while (n < len) {
+        ssize_t got = conn_recv(c, p + n, len - n, true, IO_NO_DEADLINE);
+        if (got < 0)
+            return (int)got;
+        n += (size_t)got;
+    }
+    return 0;
+}
+
+static void log_protocol(struct conn *c, const char *what)
+{
+    unsigned suppressed;
+
+    if (ratelimit_ok(&c->srv->protocol_log, &suppressed))
+        log_warn("connection %llu: %s; closing it (%u like messages suppressed)",
+                 (unsigned long long)c->id, what, suppressed);
+}
+
+/* The payload of a WRITE: taken, or skipped when the request was refused. *error may be set. */
+static int recv_payload(struct slot *s, enum nbd_error *error, const char **why)
+{
+    struct conn *c = s->conn;
+    uint32_t len = s->wire.len;
+
+    if (len > ACCEPTED_PAYLOAD) {
+        log_protocol(c, "a write of more than 64 MiB");
+        *error = NBD_EINVAL;
+        *why = "a write may carry at most 64 MiB";
+        return -EMSGSIZE;
+    }
+    if (*error == NBD_SUCCESS && len > 0 && !slot_get_buf(s, len)) {
+        *error = NBD_ENOMEM;
+        *why = NULL;
+    }
+    return s->buf ? conn_take(c, s->buf, len) : conn_skip(c, len, IO_NO_DEADLINE);
+}
+
+/* One request: 0 to go on, or -errno to end the connection. */
+static int conn_request(struct conn *c)
+{
+    struct wire_request w;
+    int r = conn_fill(c, WIRE_REQUEST_SIZE, IO_NO_DEADLINE);
+
+    if (r < 0)
+        return r;
+    if (!wire_get_request(c->rbuf + c->head, &w)) {
+        log_protocol(c, "a request with a wrong magic number");
+        return -EPROTO;
+    }
+    c->head += WIRE_REQUEST_SIZE;
+    if (w.type == NBD_CMD_DISC)
+        return -ESHUTDOWN;
+
+    struct slot *s = slot_get(c);
+    if (!s)
+        return -ENOMEM;
+    s->wire = w;
+    const char *why = NULL;
+    enum nbd_error error = cmd_check(c, &w, &why);
+    if (w.type == NBD_CMD_WRITE) {
+        r = recv_payload(s, &error, &why);
+        if (r < 0 && r != -EMSGSIZE) {
+            slot_put(s);
+            return r;
+        }
+    } else if (w.type == NBD_CMD_READ && error == NBD_SUCCESS && w.len > 0 &&
+               !slot_get_buf(s, w.len)) {
+        error = NBD_ENOMEM;
+    }
+    if (error != NBD_SUCCESS) {
+        reply_error(s, error, why);
+        slot_send(s);
+    } else {
+        cmd_start(s);
+    }
+    return r;
+}
+
+bool conn_quiet(const struct conn *c)
+{
+    return c->slots_used == 0 && !c->sending && !c->send_hook.queued;
+}
+
+void conn_stop(struct conn *c, bool force)
+{
+    if (force || c->phase == CONN_HANDSHAKE ||
+        (c->phase == CONN_TRANSMISSION && c->slots_used == 0))
+        stream_shutdown(c->stream);
+    else
+        timer_set(&c->stall, clock_ns() + STOP_STALL_MS * NS_PER_MS, stall_fired, c);
+}
+
+static void conn_free(struct conn *c)
+{
+    struct server *s = c->srv;
+    bool served = c->node != NULL;
+
+    timer_cancel(&c->stall);
+    if (c->node)
+        c->target.exp->n_connections--;
+    target_release(&c->target);
+    target_release(&c->meta_target);
+    mem_free(c->meta);
+    if (c->hs)
+        mem_free(c->hs->out);
+    mem_free(c->hs);
+    slots_free(c);
+    stream_free(c->stream);
+    mem_free(c->rbuf);
+    if (c->prev)
+        c->prev->next = c->next;
+    else
+        s->conns = c->next;
+    if (c->next)
+        c->next->prev = c->prev;
+    log_debug("connection %llu: closed", (unsigned long long)c->id);
+    mem_free(c);
+    server_conn_gone(s, served);
+}
+
+static void conn_run(void *arg)
+{
+    struct conn *c = arg;
+    int r = 0;
+
+    if (handshake_run(c) == HS_TRANSMIT) {
+        mem_free(c->hs->out);
+        mem_free(c->hs);
+        c->hs = NULL;
+        c->phase = CONN_TRANSMISSION;
+        while (r == 0 && !c->broken)
+            r = conn_request(c);
+    }
+    c->phase = CONN_ENDING;
+    while (!conn_quiet(c))
+        co_queue_wait(&c->quiet);
+    conn_free(c);
+}
+
+bool conn_start(struct server *s, struct stream *stream, struct err **errp)
+{
+    struct conn *c = mem_new(struct conn);
+
+    if (c) {
+        c->hs = mem_new(struct handshake);
+        c->rbuf = mem_alloc_aligned(RECV_BUF_SIZE, 4096);
+    }
+    if (!c || !c->hs || !c->rbuf)
+        goto fail;
+    c->srv = s;
+    c->stream = stream;
+    c->id = ++s->last_id;
+    c->window = RECV_BUF_SIZE;
+    slot_send_init(c);
+    c->next = s->conns;
+    if (c->next)
+        c->next->prev = c;
+    s->conns = c;
+    s->n_conns++;
+    if (co_start(conn_run, c))
+        return true;
+    s->conns = c->next;
+    if (c->next)
+        c->next->prev = NULL;
+    s->n_conns--;
+fail:
+    if (c) {
+        mem_free(c->hs);
+        mem_free(c->rbuf);
+        mem_free(c);
+    }
+    stream_free(stream);
+    return err_set(errp, ENOMEM, "out of memory for a connection");
+}

@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * Exports, and what a name from the wire means: an export, or EXPORT@CHECKPOINT.
+ */
+#include <errno.h>
+
+#include "base/mem.h"
+#include "server/server_priv.h"
+
+static struct export *export_find(const struct server *s, struct wire_str name)
+{
+    for (struct export *e = s->exports; e; e = e->next) {
+        if (strlen(e->name) == name.len && memcmp(e->name, name.p, name.len) == 0)
+            return e;
+    }
+    return NULL;
+}
+
+static bool find_frozen(struct export *e, struct wire_str name, enum target_mode mode,
+                        struct target *out, struct err **errp)
+{
+    struct checkpoint *k;
+
+    if (!e->checkpoints)
+        return err_set(errp, ENOENT,
+                       "export '%s' has no checkpoints; the server was started without them",
+                       e->name);
+    if (!checkpoint_check_name(name, errp))
+        return false;
+    if (mode == TARGET_OPEN) {
+        k = checkpoint_open(e, name, errp);
+        if (!k)
+            return false;
+    } else {
+        k = checkpoint_find(e, name);
+        if (k && !checkpoint_check_readable(k, errp))
+            return false;
+        if (k)
+            k->users++;
+    }
+    *out = (struct target){.exp = e, .ckpt = k, .frozen = true};
+    return true;
+}
+
+bool target_find(struct server *s, struct wire_str name, enum target_mode mode, struct target *out,
+                 struct err **errp)
+{
+    char text[WIRE_PRINTABLE_SIZE];
+
+    *out = (struct target){0};
+    if (s->stopping)
+        return err_set(errp, ESHUTDOWN, "the server is shutting down");
+    out->exp = export_find(s, name);
+    if (out->exp)
+        return true;
+    /* The shortest prefix that is an export: both names may hold an '@'. */
+    for (size_t i = 0; i < name.len; i++) {
+        struct export *e;
+
+        if (name.p[i] != '@')
+            continue;
+        e = export_find(s, (struct wire_str){name.p, i});
+        if (e)
+            return find_frozen(e, (struct wire_str){name.p + i + 1, name.len - i - 1}, mode, out,
+                               errp);
+    }
+    return err_set(errp, ENOENT, "there is no export '%s'", wire_printable(text, name));
+}
+
+void target_release(struct target *t)
+{
+    if (t->ckpt)
+        checkpoint_release(t->ckpt);
+    *t = (struct target){0};
+}
+
+struct node *target_node(const struct target *t)
+{
+    return t->ckpt ? t->ckpt->view : t->exp->top;
+}
+
+bool target_read_only(const struct target *t)
+{
+    return t->frozen || t->exp->read_only;
+}
+
+uint16_t target_flags(const struct target *t, bool structured)
+{
+    /* Multi-conn holds: all connections share one node, so a flush on one covers them all. */
+    uint16_t flags = NBD_FLAG_HAS_FLAGS | NBD_FLAG_SEND_FLUSH | NBD_FLAG_SEND_FUA |
+                     NBD_FLAG_CAN_MULTI_CONN | NBD_FLAG_SEND_CACHE;
+
+    if (target_read_only(t))
+        flags |= NBD_FLAG_READ_ONLY;
+    else
+        flags |= NBD_FLAG_SEND_TRIM | NBD_FLAG_SEND_WRITE_ZEROES | NBD_FLAG_SEND_FAST_ZERO;
+    if (structured)
+        flags |= NBD_FLAG_SEND_DF;
+    return flags;
+}
+
+bool export_published(const struct export *e, const struct bitmap *b)
+{
+    return b->name && !b->inconsistent && b != e->recording;
+}
+
+static bool export_check(const struct server *s, const struct export_opts *o, struct err **errp)
+{
+    char text[WIRE_PRINTABLE_SIZE];
+    struct wire_str name = {o->name, strlen(o->name)};
+
+    if (name.len > NBD_NAME_MAX)
+        return err_set(errp, EINVAL, "export name of %zu bytes; at most %u are allowed", name.len,
+                       NBD_NAME_MAX);
+    if (o->description && strlen(o->description) > NBD_NAME_MAX)
+        return err_set(errp, EINVAL, "export description of %zu bytes; at most %u are allowed",
+                       strlen(o->description), NBD_NAME_MAX);
+    if (export_find(s, name))
+        return err_set(errp, EEXIST, "export '%s' exists already", wire_printable(text, name));
+    if (o->checkpoints && (!o->cbw || !o->maps))
+        return err_set(errp, EINVAL,
+                       "checkpoints of export '%s' need a copy-before-write node and bitmaps",
+                       wire_printable(text, name));
+    return true;
+}
+
+bool export_new(struct server *s, const struct export_opts *o, struct err **errp)
+{
+    if (!export_check(s, o, errp))
+        return false;
+    struct export *e = mem_new(struct export);
+    if (e)
+        e->name = mem_strdup(o->name);
+    if (e && o->description)
+        e->description = mem_strdup(o->description);
+    if (!e || !e->name || (o->description && !e->description)) {
+        if (e) {
+            mem_free(e->name);
+            mem_free(e);
+        }
+        return err_set(errp, ENOMEM, "out of memory for an export");
+    }
+    e->srv = s;
+    e->top = o->top;
+    e->cbw = o->cbw;
+    e->maps = o->maps;
+    e->read_only = o->read_only || o->top->read_only;
+    e->ignore_discard = o->ignore_discard;
+    e->checkpoints = o->checkpoints;
+    e->max_connections = o->max_connections;
+    for (struct bitmap *b = e->maps ? e->maps->head : NULL; b; b = b->next)
+        b->busy++;
+    struct export **at = &s->exports;
+    while (*at)
+        at = &(*at)->next;
+    *at = e;
+    return true;
+}
+
+void export_free(struct export *e)
+{
+    checkpoint_drop_all(e);
+    for (struct bitmap *b = e->maps ? e->maps->head : NULL; b; b = b->next) {
+        if (b->busy)
+            b->busy--;
+    }
+    node_unref(e->top);
+    mem_free(e->name);
+    mem_free(e->description);
+    mem_free(e);
+}

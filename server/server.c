@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * The server: its listeners, its limits, and its end.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "io/io.h"
+#include "server/server_priv.h"
+
+#define LOG_INTERVAL_NS (10 * NS_PER_S)
+#define ACCEPT_RETRY_NS (100 * NS_PER_MS) /* out of descriptors: let some connections end */
+
+struct listener {
+    struct server *srv;
+    int fd;
+    struct listener *next;
+};
+
+bool ratelimit_ok(struct ratelimit *r, unsigned *suppressed)
+{
+    int64_t now = clock_ns();
+
+    if (now < r->next_ns) {
+        r->suppressed++;
+        return false;
+    }
+    *suppressed = r->suppressed;
+    r->suppressed = 0;
+    r->next_ns = now + LOG_INTERVAL_NS;
+    return true;
+}
+
+static void set_defaults(struct server_opts *o)
+{
+    if (!o->max_connections)
+        o->max_connections = 100;
+    if (!o->max_requests)
+        o->max_requests = 64;
+    if (!o->max_bytes)
+        o->max_bytes = 64 * MiB;
+    if (!o->max_options)
+        o->max_options = 256;
+    if (!o->handshake_timeout_ms)
+        o->handshake_timeout_ms = 10000;
+    if (!o->stall_timeout_ms)
+        o->stall_timeout_ms = 60000;
+    if (!o->scratch_limit)
+        o->scratch_limit = GiB;
+    if (!o->max_checkpoints)
+        o->max_checkpoints = 64;
+    if (!o->view_grace_ms)
+        o->view_grace_ms = 30000;
+}
+
+struct server *server_new(const struct server_opts *opts, struct err **errp)
+{
+    struct server *s = mem_new(struct server);
+    const char *dir = opts->scratch_dir;
+
+    if (!dir || !*dir)
+        dir = getenv("TMPDIR");
+    if (!dir || !*dir)
+        dir = "/var/tmp";
+    if (s) {
+        s->o = *opts;
+        set_defaults(&s->o);
+        s->conn_bytes = s->o.max_bytes / 4;
+        s->scratch_dir = mem_strdup(dir);
+        s->pool = bufpool_new(s->o.max_bytes);
+    }
+    if (!s || !s->scratch_dir || !s->pool) {
+        server_free(s);
+        err_set(errp, ENOMEM, "out of memory for the server");
+        return NULL;
+    }
+    s->o.scratch_dir = s->scratch_dir;
+    if (s->o.max_checkpoints < 2) {
+        err_set(errp, EINVAL, "max_checkpoints is %u; at least 2 are needed", s->o.max_checkpoints);
+        server_free(s);
+        return NULL;
+    }
+    return s;
+}
+
+bool server_add_export(struct server *s, const struct export_opts *opts, struct err **errp)
+{
+    return export_new(s, opts, errp);
+}
+
+bool server_serve(struct server *s, struct stream *stream, struct err **errp)
+{
+    if (s->stopping) {
+        stream_free(stream);
+        return err_set(errp, ESHUTDOWN, "the server is shutting down");
+    }
+    if (s->n_conns >= s->o.max_connections) {
+        stream_free(stream);
+        return err_set(errp, EBUSY, "all %u connections are taken", s->o.max_connections);
+    }
+    return conn_start(s, stream, errp);
+}
+
+static void serve_fd(struct server *s, int fd)
+{
+    struct stream *stream = stream_from_fd(fd);
+    struct err *e = NULL;
+    unsigned suppressed;
+
+    if (!stream)
+        err_set(&e, ENOMEM, "out of memory for a connection");
+    if (stream && server_serve(s, stream, &e))
+        return;
+    if (ratelimit_ok(&s->refuse_log, &suppressed))
+        log_warn("a client was turned away: %s (%u more were since the last message)", err_msg(e),
+                 suppressed);
+    err_free(e);
+}
+
+static void listener_run(void *arg)
+{
+    struct listener *l = arg;
+    struct server *s = l->srv;
+    unsigned suppressed;
+
+    while (!s->stopping) {
+        int fd = io_accept(l->fd, IO_NO_DEADLINE);
+
+        if (fd >= 0) {
+            serve_fd(s, fd);
+        } else if (fd != -ECANCELED && fd != -ECONNABORTED && fd != -EAGAIN) {
+            if (ratelimit_ok(&s->accept_log, &suppressed))
+                log_warn("cannot accept a connection: %s", strerror(-fd));
+            co_sleep_until(clock_ns() + ACCEPT_RETRY_NS);
+        }
+    }
+    close(l->fd);
+    l->fd = -1;
+    s->n_listeners--;
+    co_queue_wake_all(&s->changed);
+}
+
+bool server_listen(struct server *s, int fd, struct err **errp)
+{
+    struct listener *l = mem_new(struct listener);
+
+    if (!l) {
+        close(fd);
+        return err_set(errp, ENOMEM, "out of memory for a listener");
+    }
+    l->srv = s;
+    l->fd = fd;
+    l->next = s->listeners;
+    s->listeners = l;
+    s->n_listeners++;
+    if (co_start(listener_run, l))
+        return true;
+    s->listeners = l->next;
+    s->n_listeners--;
+    close(fd);
+    mem_free(l);
+    return err_set(errp, ENOMEM, "out of memory for a listener");
+}
+
+void server_conn_gone(struct server *s, bool served)
+{
+    s->n_conns--;
+    if (served)
+        s->n_serving--;
+    co_queue_wake_all(&s->changed);
+    if (s->n_serving == 0 && s->served_one && s->o.exit_on_last_disconnect && s->idle_fn &&
+        !s->stopping)
+        s->idle_fn(s->idle_arg);
+}
+
+void server_on_idle(struct server *s, void (*fn)(void *), void *arg)
+{
+    s->idle_fn = fn;
+    s->idle_arg = arg;
+}
+
+unsigned server_connections(const struct server *s)
+{
+    return s->n_conns;
+}
+
+int server_stop(struct server *s, bool force)
+{
+    int result = 0;
+
+    s->stopping = true;
+    s->forced |= force;
+    for (struct listener *l = s->listeners; l; l = l->next) {
+        if (l->fd >= 0)
+            io_cancel_fd(l->fd);
+    }
+    for (struct conn *c = s->conns; c; c = c->next)
+        conn_stop(c, force);
+    if (force)
+        co_queue_wake_all(&s->changed);
+    while ((s->n_conns > 0 || s->n_listeners > 0) && !s->forced)
+        co_queue_wait(&s->changed);
+    if (s->forced) {
+        co_reschedule(); /* idle connections need just a turn to end */
+        return s->n_conns > 0 || s->n_listeners > 0 ? -EBUSY : 0;
+    }
+    for (struct export *e = s->exports; e; e = e->next) {
+        checkpoint_drop_all(e);
+        int r = e->read_only ? 0 : node_flush(e->top);
+        if (r < 0) {
+            log_error("export '%s': the last flush failed: %s", e->name, strerror(-r));
+            result = result ? result : r;
+        }
+    }
+    return result;
+}
+
+void server_free(struct server *s)
+{
+    if (!s)
+        return;
+    while (s->exports) {
+        struct export *e = s->exports;
+        s->exports = e->next;
+        export_free(e);
+    }
+    while (s->listeners) {
+        struct listener *l = s->listeners;
+        s->listeners = l->next;
+        mem_free(l);
+    }
+    bufpool_free(s->pool);
+    mem_free(s->scratch_dir);
+    mem_free(s);
+}
