@@ -15,18 +15,18 @@ extern const struct driver file_driver;
 struct file_opts {
     const char *path;
     bool read_only;
-    bool direct;       /* O_DIRECT */
-    bool no_lock;      /* take no image lock */
-    bool no_flush;     /* ignore flushes (cache=unsafe) */
-    bool create;       /* create; fails if the file exists, unless truncate */
-    bool truncate;     /* with create: cut an existing file to 0 (after locking it) */
-    int dir_fd;        /* resolve path beneath this directory, refusing to leave it
-                          (openat2 RESOLVE_BENEATH); 0 or below: no restriction */
+    bool direct;   /* O_DIRECT */
+    bool no_lock;  /* take no image lock */
+    bool no_flush; /* ignore flushes (cache=unsafe) */
+    bool create;   /* create; fails if the file exists, unless truncate */
+    bool truncate; /* with create: cut an existing file to 0 (after locking it) */
+    int dir_fd;    /* resolve path beneath this directory, refusing to leave it
+                      (openat2 RESOLVE_BENEATH); 0 or below: no restriction */
 };
 
-/* file_open: a node on the file. Takes QEMU-compatible byte-range locks (OFD locks at 100 + perm and 200 +
- * perm): a writer excludes every other user that QEMU would exclude; EBUSY names the file.
- * Flush is fdatasync; a flush that failed stays failed until reopen. Discard and zero use
+/* file_open: a node on the file. Takes QEMU-compatible byte-range locks (OFD locks at 100 + perm
+ * and 200 + perm): a writer excludes every other user that QEMU would exclude; EBUSY names the
+ * file. Flush is fdatasync; a flush that failed stays failed until reopen. Discard and zero use
  * fallocate where the file system can. Growable unless it is a block device. Yields. */
 struct node *file_open(const struct file_opts *opts, struct err **errp);
 

@@ -81,8 +81,9 @@ void sim_set_latency(struct sim_disk *d, int64_t min_ns, int64_t max_ns, uint64_
 uint64_t sim_seq(const struct sim_disk *d);
 
 /* The log, in order of issue. sim_log_mark: forget it and take the present content as durable base
- * (nothing may be in flight). Entries stay where they are until the next mark. */
-void sim_log_mark(struct sim_disk *d);
+ * (nothing may be in flight). Entries stay where they are until the next mark. False without
+ * memory, with nothing changed. */
+bool sim_log_mark(struct sim_disk *d);
 uint64_t sim_log_len(const struct sim_disk *d);
 const struct sim_entry *sim_log_at(const struct sim_disk *d, uint64_t i);
 
@@ -94,8 +95,14 @@ struct sim_disk *sim_crash_disk(const struct sim_disk *d, const struct sim_crash
 
 /* Every legal state within bounds, in a seeded order: all subsets up to 2^max_full_bits volatile
  * entries, else prefixes, drop one, drop two, keep one, pairs and `samples` random subsets, with
- * tears sampled too. Duplicates (by content hash) are skipped. fn returns false to stop.
- * Returns the number of distinct states visited; deterministic in seed. */
+ * tears sampled too. Moments between which nothing became durable are one group, visited at its
+ * last moment (how->at), where all that can be volatile is; within a group, duplicates (by content
+ * hash) are skipped: the same content may be legal early and not late. max_states (0: no bound) is
+ * shared out between the groups. fn may write to state, which is freed after it returns; it returns
+ * false to stop. how can be given to sim_crash_disk later to rebuild the state. Returns the number
+ * of states visited; deterministic in seed. Without memory it stops early: mem_fail_nth must be
+ * off.
+ */
 struct sim_explore {
     uint64_t seed;
     unsigned max_full_bits;
