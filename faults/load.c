@@ -258,7 +258,7 @@ static bool check_id(struct loader *l)
 static bool fill_inject(struct loader *l, struct rule *rule)
 {
     uint64_t error, sector;
-    unsigned io;
+    unsigned io = 0; /* gcc -O3 does not see that get_name sets it */
 
     if (!get_number(l, KEY_ERRNO, EIO, &error) || !get_number(l, KEY_SECTOR, UINT64_MAX, &sector) ||
         !get_bool(l, KEY_ONCE, &rule->once) || !get_bool(l, KEY_IMMEDIATELY, &rule->immediately))
