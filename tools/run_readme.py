@@ -9,7 +9,7 @@ A block of commands to run is fenced as ```sh and has `<!-- run -->` on the line
 in the order of the page, as one bash script that stops at the first failure, in an empty directory
 where `breakwater` is in the path. The page starts servers in the background with a line that ends
 in "&"; a reader types slower than a script runs, so the script waits until the socket of its -k
-option exists. Every ```sh block that is not run must say why: `<!-- not run: REASON -->`.
+option exists. A line with a comment "# fails" must fail. Every ```sh block that is not run must say why: `<!-- not run: REASON -->`.
 Exit code: 0 all ran, 1 a command failed, 2 the page is malformed.
 """
 
@@ -66,6 +66,10 @@ def script_of(blocks):
     for number, commands in blocks:
         script += "echo '== line %d'\n" % number
         for line in commands:
+            command, fails, _ = line.partition("# fails")
+            if fails:
+                line = "if %s; then echo 'this should fail: line %d'; exit 1; fi" % (
+                    command.strip(), number)
             script += line + "\n"
             if line.rstrip().endswith("&") and not line.rstrip().endswith("&&"):
                 socket = re.search(r"\s-k\s+(\S+)", line)
