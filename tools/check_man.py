@@ -10,7 +10,7 @@ page describes is in the help text. Every subcommand of `BREAKWATER --help` has 
 way round. Where mandoc is installed, the pages must have no errors by its measure.
 
 A page describes an option with an `.It Fl` line (mdoc); the help text names it at the start of an
-indented line, with alternatives after commas.
+indented line, with alternatives after commas, and others as "(alias --name)".
 """
 
 import os
@@ -29,8 +29,12 @@ def help_options(text):
         if not re.match(r"\s+-", line):
             continue
         # The explanation begins after two blanks; what stands before is options and arguments.
-        names = re.split(r"\s{2,}", line.strip())[0]
-        found.update(name for name in OPTION.findall(re.sub(r"[=\[<].*?(?=,|$)", "", names)))
+        for part in re.split(r"\s{2,}", line.strip()):
+            if not part.startswith("-"):
+                break
+            found.update(OPTION.findall(re.sub(r"[=\[<].*?(?=,|$)", "", part)))
+        for alias in re.findall(r"\(alias(?:es)? ([^)]*)\)", line):
+            found.update(OPTION.findall(alias))
     return found
 
 
@@ -99,7 +103,8 @@ HELP = """usage: breakwater serve [OPTION...] IMAGE
   -k, --socket PATH        listen there; not -z
   -B NAME[,granularity=N]  record changes
       --faults=FILE        rules --not-this
-  -h, --help               this
+  -e, --shared N           at most so many (alias --max-clients)
+  -h, --help  -V, --version
 """
 PAGE = """.Sh OPTIONS
 .Bl -tag
@@ -108,12 +113,15 @@ PAGE = """.Sh OPTIONS
 .It Fl \\-faults Ns = Ns Ar file
 Text about
 .Fl z .
+.It Fl e , Fl \\-shared , Fl \\-max-clients Ar n
 .It Fl h , Fl \\-help
+.It Fl V , Fl -version
 """
 
 
 def self_test():
-    wanted = {"-k", "--socket", "-B", "--faults", "-h", "--help"}
+    wanted = {"-k", "--socket", "-B", "--faults", "-e", "--shared", "--max-clients", "-h",
+              "--help", "-V", "--version"}
     cases = [
         ("options of a help text", help_options(HELP) == wanted),
         ("options of a page", page_options(PAGE) == wanted),

@@ -52,13 +52,3 @@ wait "${server_pid[s]}" || stop_status=$?
 unset 'server_pid[s]'
 [ $stop_status -eq 0 ] || fail "exit code $stop_status after SIGINT"
 check_image disk.qcow2
-
-say "without -t the server leaves with its last client"
-"$BREAKWATER" serve -k "$tmp/once.sock" -f qcow2 disk.qcow2 >once.log 2>&1 </dev/null &
-server_pid[once]=$!
-wait_for 20 listening "$tmp/once.sock"
-sleep 0.3
-kill -0 "${server_pid[once]}" || fail "gone before the first client"
-nbd_io "$(uri once)" 'read -P 8 1M 64k'
-kill -TERM "${server_pid[once]}" 2>/dev/null || true
-wait_for 20 gone once
