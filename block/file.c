@@ -20,10 +20,11 @@
 
 static int file_read(struct node *n, const struct req *r)
 {
+    struct file_state *f = n->state;
     char *buf = r->buf;
     uint64_t done = 0;
     while (done < r->len) {
-        ssize_t got = io_pread(file_fd(n), buf + done, r->len - done, r->off + done);
+        ssize_t got = io_file_pread(&f->io, buf + done, r->len - done, r->off + done);
         if (got < 0)
             return (int)got;
         done += (uint64_t)got;
@@ -37,10 +38,11 @@ static int file_read(struct node *n, const struct req *r)
 
 static int file_write(struct node *n, const struct req *r)
 {
+    struct file_state *f = n->state;
     const char *buf = r->buf;
     uint64_t done = 0;
     while (done < r->len) {
-        ssize_t put = io_pwrite(file_fd(n), buf + done, r->len - done, r->off + done);
+        ssize_t put = io_file_pwrite(&f->io, buf + done, r->len - done, r->off + done);
         if (put <= 0)
             return put < 0 ? (int)put : -EIO;
         done += (uint64_t)put;

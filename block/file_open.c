@@ -99,6 +99,7 @@ static bool prepare(const struct file_opts *o, int fd, struct node *n, struct er
     }
     f->no_flush = o->no_flush;
     f->sync = io_fdatasync;
+    io_file_init(&f->io, fd, o->direct);
     n->read_only = o->read_only;
     n->growable = !f->is_device;
     n->limits.max_len = FILE_MAX_LEN;

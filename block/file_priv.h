@@ -8,9 +8,11 @@
 #include <sys/types.h>
 
 #include "block/file.h"
+#include "io/file_io.h"
 
 struct file_state {
     int fd_plus_1; /* so that a zeroed state has no file */
+    struct io_file io;
     bool is_device;
     bool no_flush;
     bool no_discard, no_zero; /* the file system cannot: found out once */
