@@ -6,25 +6,30 @@
 . "${0%/*}/../lib/functions.sh"
 requires qemu-img qemu-io
 
-# The first read after the next write fails, once. Writing to the disk again arms it again only in
-# state 2 of the rules, so that the second attempt gets through.
+# When the disk was written to and flushed, the next read fails; no other does. Waiting for the flush
+# leaves the fault to the backup: while a view is frozen, writes read what they are to overwrite.
 cat >eio.conf <<'END'
 [set-state]
 event = "write_aio"
 state = "1"
 new_state = "2"
 
+[set-state]
+event = "flush_to_os"
+state = "2"
+new_state = "3"
+
 [inject-error]
 event = "read_aio"
-state = "2"
+state = "3"
 iotype = "read"
 errno = "5"
 once = "on"
 
 [set-state]
 event = "read_aio"
-state = "2"
-new_state = "3"
+state = "3"
+new_state = "4"
 END
 
 listing() {
@@ -56,7 +61,7 @@ fresh() {
 
 say "an injected EIO: the attempt fails and publishes nothing"
 fresh --faults eio.conf
-nbd_io "$(uri s disk)" "${fixture_batch1[@]}"
+nbd_io "$(uri s disk)" "${fixture_batch1[@]}" flush
 before=$(listing)
 expect_fail 2 'Input/output error|EIO' "$BREAKWATER" backup "$(uri s disk)" repo
 [ "$(listing)" = "$before" ] || fail "the failed backup changed the repository"
