@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * Guest offset to host offset. Source: qcow2.txt, "Cluster mapping".
+ *
+ * The lookup of a cached slice is the hot path of the whole format: two table steps, then one
+ * comparison for each further cluster, since a contiguous run differs from its predecessor by
+ * exactly one cluster. It checks what it returns: an entry that cannot be true is corruption, and
+ * a run is cut before one.
+ */
+#include <errno.h>
+#include <inttypes.h>
+
+#include "qcow2/qcow2_priv.h"
+
+enum qc_type qc_entry_type(uint64_t entry)
+{
+    if (entry & QC_COMPRESSED)
+        return QC_COMPRESSED_TYPE;
+    if (entry & QC_ZERO)
+        return (entry & QC_OFFSET_MASK) ? QC_ZERO_ALLOCATED : QC_ZERO_PLAIN;
+    return (entry & QC_OFFSET_MASK) ? QC_NORMAL : QC_UNALLOCATED;
+}
+
+static int l2_locate(struct qc *q, uint64_t index, uint64_t *host_off)
+{
+    uint64_t guest_off = index << q->l2_slice_shift;
+    uint64_t l1_index = guest_off >> q->l1_shift;
+    uint64_t e = qc_l1_get(q, l1_index);
+    int r = qc_l1_check(q, l1_index, e);
+    if (r < 0)
+        return r;
+    uint64_t slices = UINT64_C(1) << (q->cluster_bits - q->l2.slice_bits);
+    *host_off = (e & QC_OFFSET_MASK) + ((index & (slices - 1)) << q->l2.slice_bits);
+    return 0;
+}
+
+const struct qc_cache_ops qc_l2_ops = {
+    .locate = l2_locate,
+    .kind = KIND_L2,
+    .write_event = EV_L2_UPDATE,
+    .has_load_event = true,
+    .load_event = EV_L2_LOAD,
+};
+
+static int bad_entry(struct qc *q, uint64_t guest_off, uint64_t entry, const char *why)
+{
+    uint64_t table = qc_l1_get(q, guest_off >> q->l1_shift) & QC_OFFSET_MASK;
+    uint64_t pos = (guest_off >> q->cluster_bits) & ((q->cluster_size >> 3) - 1);
+    return qc_corrupt(q,
+                      "L2 entry at 0x%" PRIx64 " (guest offset 0x%" PRIx64 ") is 0x%" PRIx64 ": %s",
+                      table + pos * 8, guest_off, entry, why);
+}
+
+static int check_entry(struct qc *q, uint64_t guest_off, uint64_t entry)
+{
+    uint64_t host = entry & QC_OFFSET_MASK;
+    if ((entry & QC_ZERO) && q->version < 3)
+        return bad_entry(q, guest_off, entry, "zero flag in a version 2 image");
+    if (host & (q->cluster_size - 1))
+        return bad_entry(q, guest_off, entry, "offset is not aligned to a cluster");
+    if (host >= q->file->size)
+        return bad_entry(q, guest_off, entry, "offset is past the end of the file");
+    return 0;
+}
+
+/* How many of the next max entries continue the first one. */
+static uint64_t run_length(const struct qc *q, const uint8_t *p, uint64_t entry, enum qc_type type,
+                           uint64_t max)
+{
+    uint64_t n = 1;
+    if (type == QC_NORMAL || type == QC_ZERO_ALLOCATED) {
+        uint64_t room = q->file->size - (entry & QC_OFFSET_MASK); /* > 0: checked */
+        max = min_u64(max, qc_clusters(q, room));
+        while (n < max && get_be64(p + n * 8) == entry + (n << q->cluster_bits))
+            n++;
+    } else if (type != QC_COMPRESSED_TYPE) {
+        while (n < max && qc_entry_type(get_be64(p + n * 8)) == type)
+            n++;
+    }
+    return n;
+}
+
+int qc_l2_lookup(struct qc *q, uint64_t guest_off, uint64_t len, struct qc_run *run)
+{
+    uint64_t l1_index = guest_off >> q->l1_shift;
+    uint64_t l1_entry = qc_l1_get(q, l1_index);
+    if (l1_entry == 0) {
+        run->type = QC_UNALLOCATED;
+        run->copied = false;
+        run->host_off = 0;
+        run->len = min_u64(len, ((l1_index + 1) << q->l1_shift) - guest_off);
+        return 0;
+    }
+    struct qc_slice *s = qc_cache_find(&q->l2, guest_off >> q->l2_slice_shift);
+    if (!s) {
+        int r = qc_cache_get(&q->l2, guest_off >> q->l2_slice_shift, &s);
+        if (r < 0)
+            return r;
+        l1_entry = qc_l1_get(q, l1_index);
+    }
+    size_t pos = qc_l2_pos(q, guest_off);
+    uint64_t entry = get_be64(s->data + pos);
+    enum qc_type type = qc_entry_type(entry);
+    run->type = type;
+    run->copied = (entry & l1_entry & QC_COPIED) != 0;
+    if (type != QC_UNALLOCATED && type != QC_COMPRESSED_TYPE && type != QC_ZERO_PLAIN) {
+        int r = check_entry(q, guest_off, entry);
+        if (r < 0)
+            return r;
+    } else if (type == QC_ZERO_PLAIN && q->version < 3) {
+        return bad_entry(q, guest_off, entry, "zero flag in a version 2 image");
+    }
+    uint64_t in_cluster = guest_off & (q->cluster_size - 1);
+    uint64_t left = ((UINT64_C(1) << q->l2.slice_bits) - pos) >> 3;
+    uint64_t n =
+        run_length(q, s->data + pos, entry, type, min_u64(left, qc_clusters(q, in_cluster + len)));
+    run->host_off = (type == QC_NORMAL || type == QC_ZERO_ALLOCATED)
+                        ? (entry & QC_OFFSET_MASK) + in_cluster
+                        : 0;
+    run->len = min_u64(len, (n << q->cluster_bits) - in_cluster);
+    return 0;
+}
+
+int qc_l2_get_write(struct qc *q, uint64_t guest_off, struct qc_slice **out)
+{
+    for (;;) {
+        uint64_t e = qc_l1_get(q, guest_off >> q->l1_shift);
+        if (!(e & QC_OFFSET_MASK) || !(e & QC_COPIED)) {
+            int r = qc_l2_table_make(q, guest_off);
+            if (r < 0)
+                return r;
+            continue;
+        }
+        int r = qc_cache_get(&q->l2, guest_off >> q->l2_slice_shift, out);
+        if (r < 0)
+            return r;
+        qc_slice_pin(*out);
+        return 0;
+    }
+}

@@ -1,0 +1,378 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * What the files of this room share: the state of an open image and the calls between them.
+ *
+ * Locks, in the order in which they may be taken:
+ *   lock       allocation of clusters, the L1 table, the reftable, the header; held across I/O
+ *   sync_lock  one ordered write-back of the caches at a time (flush.c)
+ *   the gate   L2 entries change only while l2_frozen is false (flush.c says when it is true)
+ * A read, and an overwrite of a cluster that is allocated and unshared, takes none of them.
+ *
+ * What lets it be so: between looking an entry up and submitting the I/O nothing yields, and a host
+ * cluster that loses its owner is not given to another one before every I/O that started earlier
+ * has ended (the grace period of io_epoch) and the change that freed it is durable (free.c).
+ */
+#ifndef QCOW2_QCOW2_PRIV_H
+#define QCOW2_QCOW2_PRIV_H
+
+#include "base/bytes.h"
+#include "base/err.h"
+#include "base/mem.h"
+#include "block/node.h"
+#include "io/lock.h"
+#include "qcow2/format.h"
+#include "qcow2/qcow2.h"
+
+/* --- header.c, header_ext.c: pure functions over bytes --- */
+
+struct qc_header {
+    uint32_t version;
+    uint32_t cluster_bits;
+    uint32_t refcount_order;
+    uint32_t header_len;
+    uint64_t size; /* bytes, a multiple of 512 */
+    uint64_t l1_off, reftable_off, snapshots_off;
+    uint32_t l1_size; /* entries */
+    uint32_t reftable_clusters;
+    uint32_t nb_snapshots;
+    uint64_t incompatible, compatible, autoclear;
+    uint8_t compression_type;
+    bool size_rounded; /* the field was no multiple of 512 */
+    bool has_backing, has_bitmaps;
+    char backing_name[QC_MAX_BACKING_NAME + 1];     /* NUL-terminated */
+    char backing_format[QC_MAX_BACKING_FORMAT + 1]; /* "" = no such extension */
+};
+
+/* qc_header_cluster_bits: the one field that says how many bytes the others need. buf: the first
+ * QC_V2_HEADER_LEN bytes. Checks magic, version and the field itself. */
+bool qc_header_cluster_bits(const uint8_t *buf, size_t len, uint32_t *bits, struct err **errp);
+/* qc_header_parse: validate everything that the first cluster holds. buf: its bytes (fewer if the
+ * file is shorter); file_size: of the host file. Never reads past len; allocates nothing. */
+bool qc_header_parse(const uint8_t *buf, size_t len, uint64_t file_size, struct qc_header *h,
+                     struct err **errp);
+/* qc_header_admit: refuse what this build lacks, and what must not be written to. */
+bool qc_header_admit(const struct qc_header *h, bool read_only, struct err **errp);
+/* qc_ext_parse: the header extensions; fills backing_format and has_bitmaps. */
+bool qc_ext_parse(const uint8_t *buf, size_t len, struct qc_header *h, struct err **errp);
+/* qc_ext_feature_name: copy the name of a feature bit from the feature name table into out (49
+ * bytes); false if the table does not name it. type: 0 incompatible, 1 compatible, 2 autoclear. */
+bool qc_ext_feature_name(const uint8_t *buf, size_t len, const struct qc_header *h, unsigned type,
+                         unsigned bit, char *out);
+
+/* --- cache.c --- */
+
+#define QC_PAGE_SLOTS 512
+#define QC_SLICE_MAX_BITS 16 /* tables of larger clusters are cached in slices of 64 KiB */
+
+struct qc;
+
+/* A part of an L2 table or of a refcount block, as it is on disk. */
+struct qc_slice {
+    uint64_t index;
+    uint8_t *data;
+    uint32_t dirty_lo, dirty_hi; /* bytes to write back; equal = clean */
+    uint32_t pins;               /* > 0: stays */
+    bool loading;
+    bool hot;                                 /* used since the clock hand passed */
+    struct qc_slice *prev, *next;             /* ring of all slices, for the clock hand */
+    struct qc_slice *dirty_prev, *dirty_next; /* list of dirty slices, oldest first */
+};
+
+struct qc_page {
+    unsigned used;
+    struct qc_slice *v[QC_PAGE_SLOTS];
+};
+
+struct qc_cache {
+    struct qc *q;
+    const struct qc_cache_ops *ops;
+    unsigned slice_bits;
+    size_t max, n, n_dirty; /* slices */
+    struct qc_page **root;  /* slice index -> slice in two steps */
+    size_t n_root;
+    struct qc_slice *hand;
+    struct qc_slice *dirty_head, *dirty_tail;
+    struct co_queue load_waiters;
+};
+
+struct qc_cache_ops {
+    /* host offset of a slice; its table is known to exist */
+    int (*locate)(struct qc *q, uint64_t index, uint64_t *host_off);
+    enum req_kind kind;
+    enum blk_event write_event;
+    bool has_load_event;
+    enum blk_event load_event;
+};
+
+bool qc_cache_init(struct qc_cache *c, struct qc *q, const struct qc_cache_ops *ops,
+                   unsigned slice_bits, uint64_t max_bytes, uint64_t min_slices);
+void qc_cache_destroy(struct qc_cache *c);
+/* qc_cache_get: the slice, loaded. Yields on a miss. Not pinned: use it before yielding, or pin. */
+int qc_cache_get(struct qc_cache *c, uint64_t index, struct qc_slice **out);
+/* qc_cache_new: as get, but a slice that is not cached starts as zeros without being read. */
+int qc_cache_new(struct qc_cache *c, uint64_t index, struct qc_slice **out);
+void qc_cache_dirty(struct qc_cache *c, struct qc_slice *s, size_t lo, size_t hi);
+/* qc_cache_write_dirty: write back every slice that is dirty at the start. sync_lock is held. */
+int qc_cache_write_dirty(struct qc_cache *c);
+
+/* qc_cache_find: the slice if it is cached and loaded. Does not yield. */
+static inline struct qc_slice *qc_cache_find(struct qc_cache *c, uint64_t index)
+{
+    uint64_t p = index / QC_PAGE_SLOTS;
+    if (p >= c->n_root || !c->root[p])
+        return NULL;
+    struct qc_slice *s = c->root[p]->v[index % QC_PAGE_SLOTS];
+    if (!s || s->loading)
+        return NULL;
+    s->hot = true;
+    return s;
+}
+
+static inline void qc_slice_pin(struct qc_slice *s)
+{
+    s->pins++;
+}
+
+static inline void qc_slice_unpin(struct qc_slice *s)
+{
+    s->pins--;
+}
+
+/* --- The open image --- */
+
+/* A change of mapping in progress on guest clusters [first, end). On its coroutine's stack. */
+struct qc_inflight {
+    uint64_t first, end;
+    struct qc_inflight *prev, *next;
+};
+
+/* Host clusters that lost a reference which is not yet taken off their refcount. */
+struct qc_freed {
+    uint64_t host_off;
+    uint64_t clusters;
+    uint64_t epoch; /* io_epoch when they were unlinked */
+    bool discard;   /* give the space back to the file system */
+};
+
+struct qc_freed_list {
+    struct qc_freed *v;
+    size_t n, cap;
+};
+
+struct qc_meta_set { /* host cluster numbers of L2 tables and refcount blocks */
+    uint64_t *slot;  /* number + 1; 0 = free */
+    size_t cap, n;
+};
+
+struct qc {
+    struct node *node;    /* this format node */
+    struct node *file;    /* child[0] */
+    struct node *backing; /* child[1] or NULL */
+    bool read_only;
+    bool has_backing; /* by the header, even if it was not opened */
+    bool corrupt;     /* seen at run time: nothing is written any more */
+    bool compressed_logged;
+    int flush_error; /* of a barrier, -errno; stays until reopen */
+
+    uint32_t version;
+    unsigned cluster_bits;
+    uint64_t cluster_size;
+    unsigned refcount_order;
+    uint64_t incompatible;
+    uint32_t nb_snapshots;
+    uint64_t snapshots_off, snapshots_len; /* of the snapshot table, rounded up to clusters */
+    char *backing_name, *backing_format;
+
+    uint8_t *l1;      /* as on disk */
+    uint64_t l1_size; /* entries */
+    uint64_t l1_off;
+    unsigned l1_shift;      /* guest_off >> l1_shift = L1 index */
+    uint8_t *reftable;      /* as on disk */
+    uint64_t reftable_size; /* entries */
+    uint64_t reftable_off;
+    unsigned refblock_bits; /* log2 of the host clusters that one refcount block counts */
+
+    struct qc_cache l2, ref;
+    unsigned l2_slice_shift;  /* guest_off >> this = slice index of l2 */
+    unsigned ref_slice_shift; /* host cluster number >> this = slice index of ref */
+    uint8_t *bounce;          /* one slice; belongs to the holder of sync_lock */
+
+    struct co_mutex lock, sync_lock;
+    struct co *sync_owner;
+    bool l2_frozen;
+    struct co_queue l2_gate;
+    bool links_dirty; /* a dirty L2 slice points at a cluster whose data may be volatile */
+
+    struct qc_inflight *inflight;
+    struct co_queue inflight_waiters;
+    uint64_t io_epoch;
+    unsigned io_running[2]; /* by io_epoch & 1 */
+
+    struct qc_freed_list freed;   /* unlinked in memory */
+    struct qc_freed_list settled; /* unlinked on disk, durable: waiting for their grace period */
+    struct qc_freed_list written; /* unlink written, not yet durable */
+    uint64_t free_hint;           /* no host cluster below this number is free */
+    uint64_t fresh_from; /* host bytes from here on were never written: they read as zeros */
+    struct qc_meta_set meta;
+};
+
+static inline uint64_t qc_l1_get(const struct qc *q, uint64_t i)
+{
+    return get_be64(q->l1 + i * 8);
+}
+
+static inline uint64_t qc_reftable_get(const struct qc *q, uint64_t i)
+{
+    return get_be64(q->reftable + i * 8);
+}
+
+/* qc_clusters: how many clusters hold len bytes. */
+static inline uint64_t qc_clusters(const struct qc *q, uint64_t len)
+{
+    return (len >> q->cluster_bits) + ((len & (q->cluster_size - 1)) != 0);
+}
+
+/* Data I/O that used a translation: begin right after the lookup, end when it is done. */
+static inline unsigned qc_io_begin(struct qc *q)
+{
+    unsigned e = q->io_epoch & 1;
+    q->io_running[e]++;
+    return e;
+}
+
+static inline void qc_io_end(struct qc *q, unsigned e)
+{
+    q->io_running[e]--;
+}
+
+/* --- corrupt.c --- */
+
+/* qc_corrupt: log once, mark the image, return -EIO. Yields (writes the header). */
+int qc_corrupt(struct qc *q, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* qc_unsupported: log once that a compressed cluster was met; returns -ENOTSUP. */
+int qc_unsupported_compressed(struct qc *q, uint64_t guest_off);
+
+/* --- meta_set.c: the write-overlap check --- */
+
+bool qc_meta_add(struct qc *q, uint64_t host_off); /* false without memory */
+bool qc_meta_reserve(struct qc *q, size_t more);
+bool qc_meta_load(struct qc *q); /* from the L1 table and the reftable */
+/* qc_meta_hits: does [host_off, host_off + len) touch the header or any table? */
+bool qc_meta_hits(const struct qc *q, uint64_t host_off, uint64_t len);
+
+/* --- l2.c: guest to host --- */
+
+enum qc_type { QC_UNALLOCATED, QC_ZERO_PLAIN, QC_ZERO_ALLOCATED, QC_NORMAL, QC_COMPRESSED_TYPE };
+
+/* A stretch of guest clusters of one type, inside one slice, with contiguous host clusters. */
+struct qc_run {
+    enum qc_type type;
+    bool copied;       /* unshared (of L1 and L2 entry both): may be written in place */
+    uint64_t host_off; /* of the byte at guest_off; 0 if there is none */
+    uint64_t len;      /* bytes, at most what was asked for */
+};
+
+extern const struct qc_cache_ops qc_l2_ops;
+/* qc_l2_lookup: what is at guest_off. Yields only if the slice is not cached; nothing yields
+ * between the lookup itself and the return. */
+int qc_l2_lookup(struct qc *q, uint64_t guest_off, uint64_t len, struct qc_run *run);
+/* qc_l2_get_write: the slice of guest_off, pinned, in a table that is unshared and exists. */
+int qc_l2_get_write(struct qc *q, uint64_t guest_off, struct qc_slice **out);
+enum qc_type qc_entry_type(uint64_t entry);
+/* qc_l2_entry: host offset of the byte offset of the entry for guest_off inside its slice */
+static inline size_t qc_l2_pos(const struct qc *q, uint64_t guest_off)
+{
+    return ((guest_off >> q->cluster_bits) << 3) & ((UINT64_C(1) << q->l2.slice_bits) - 1);
+}
+
+/* --- l2_table.c --- */
+/* qc_l2_table_make: give the L1 entry of guest_off an unshared table: new, or a copy. Takes lock.
+ */
+int qc_l2_table_make(struct qc *q, uint64_t guest_off);
+int qc_l1_check(struct qc *q, uint64_t l1_index, uint64_t entry);
+/* qc_l1_write: set an entry in memory and in the file. lock is held. */
+int qc_l1_write(struct qc *q, uint64_t l1_index, uint64_t entry);
+
+/* --- refcount.c, alloc.c, refgrow.c, free.c --- */
+
+extern const struct qc_cache_ops qc_ref_ops;
+uint64_t qc_ref_read(unsigned order, const uint8_t *table, uint64_t i);
+void qc_ref_write(unsigned order, uint8_t *table, uint64_t i, uint64_t value);
+/* qc_ref_slice: the slice that counts a host cluster. -ENOENT if its refcount block is missing. */
+int qc_ref_slice(struct qc *q, uint64_t cluster, struct qc_slice **out, uint64_t *pos);
+void qc_ref_set(struct qc *q, struct qc_slice *s, uint64_t pos, uint64_t value);
+
+/* qc_alloc: up to n contiguous clusters with refcount 1, at least one. Yields. lock is held.
+ * *fresh: they were never written and read as zeros. */
+int qc_alloc(struct qc *q, uint64_t n, uint64_t *host_off, uint64_t *got, bool *fresh);
+/* qc_alloc_exact: exactly n, contiguous. lock is held. */
+int qc_alloc_exact(struct qc *q, uint64_t n, uint64_t *host_off);
+/* qc_alloc_undo: give back what no table ever pointed at. */
+void qc_alloc_undo(struct qc *q, uint64_t host_off, uint64_t n);
+
+/* qc_refblock_make: make the refcount block that counts `cluster`. lock is held. */
+int qc_refblock_make(struct qc *q, uint64_t cluster);
+/* qc_area_make: n contiguous clusters behind everything that is counted so far, with the refcount
+ * blocks that count them. lock is held. */
+int qc_area_make(struct qc *q, uint64_t n, uint64_t *host_off);
+
+bool qc_freed_reserve(struct qc_freed_list *l, size_t more);
+/* qc_free_later: a reference to n clusters was removed from a table in memory. Room must have been
+ * reserved. Does not yield. */
+void qc_free_later(struct qc *q, uint64_t host_off, uint64_t n, bool discard);
+/* qc_free_announce: the events of freeing n clusters. May yield. */
+void qc_free_announce(struct qc *q, uint64_t n);
+/* qc_free_settled: lower the refcounts of what is durably unlinked. sync_lock is held. */
+int qc_free_settled(struct qc *q);
+/* qc_relieve: if very much is waiting to be freed, make it durable now. */
+int qc_relieve(struct qc *q);
+
+/* --- flush.c --- */
+
+/* qc_barrier: node_flush of the file; a failure sticks. */
+int qc_barrier(struct qc *q);
+/* qc_write_refblocks: write dirty refcount blocks back. Takes sync_lock. */
+int qc_write_refblocks(struct qc *q);
+/* qc_write_back: refcount blocks, barrier, L2 tables. Takes sync_lock. */
+int qc_write_back(struct node *n);
+/* qc_flush: make the file durable, then free what had to wait for that. Takes sync_lock. */
+int qc_flush(struct qc *q);
+/* qc_gate: wait until L2 entries may change; nothing yields between its return and the change. */
+void qc_gate(struct qc *q);
+
+/* --- inflight.c --- */
+
+/* qc_inflight_wait: if a change of mapping in [first, end) is in progress, wait until one ends and
+ * return true (look again); else return false at once. */
+bool qc_inflight_wait(struct qc *q, uint64_t first, uint64_t end);
+/* qc_inflight_clip: the same for cluster `first` alone; cuts *n so that [first, first + *n) touches
+ * nothing in flight. */
+bool qc_inflight_clip(struct qc *q, uint64_t first, uint64_t *n);
+void qc_inflight_begin(struct qc *q, struct qc_inflight *f, uint64_t first, uint64_t end);
+void qc_inflight_end(struct qc *q, struct qc_inflight *f);
+
+/* --- rw.c, write.c, zero_discard.c, status.c, resize.c --- */
+
+int qc_read(struct qc *q, uint64_t guest_off, uint8_t *buf, uint64_t len);
+int qc_write(struct qc *q, uint64_t guest_off, const uint8_t *buf, uint64_t len);
+int qc_write_alloc(struct qc *q, uint64_t guest_off, const uint8_t *buf, uint64_t len,
+                   uint64_t *done);
+int qc_read_host(struct qc *q, uint64_t host_off, uint8_t *buf, uint64_t len);
+/* qc_backing_end: guest bytes at and beyond this are not in the backing file. */
+uint64_t qc_backing_end(const struct qc *q);
+int qc_zero(struct qc *q, uint64_t guest_off, uint64_t len, uint32_t flags);
+int qc_discard(struct qc *q, uint64_t guest_off, uint64_t len);
+int qc_status(struct qc *q, uint64_t guest_off, uint64_t len, struct extents *ext);
+int qc_resize(struct qc *q, uint64_t size);
+
+/* --- open.c, backing.c --- */
+
+struct qc_chain; /* the images above, for loop detection */
+struct node *qc_open_chain(struct node *file, const struct qc_open_opts *opts,
+                           const struct qc_chain *above, struct err **errp);
+/* qc_backing_open: the backing node; NULL and *errp on failure. */
+struct node *qc_backing_open(const struct qc_header *h, const struct qc_open_opts *opts,
+                             const struct qc_chain *above, struct err **errp);
+void qc_close(struct node *n);
+
+#endif
