@@ -9,7 +9,8 @@ usage: check_style.py [ROOT]       check a source tree (default: the one this fi
   characters; no tabs, no blanks at a line's end, a newline at the file's end;
 - no typedef of a struct, union or enum: `struct x` says what it is;
 - no markers of unfinished work, and no paths of somebody's own machine;
-- scripts begin with the SPDX line (after `#!`), too.
+- scripts begin with the SPDX line (after `#!`), too;
+- a file of the tree that a Markdown page names in backquotes exists.
 
 Exit code 0: clean; 1: violations, one per line as FILE:LINE: message. A file that is near the
 limit is a warning on standard error and no failure.
@@ -29,6 +30,7 @@ MARKERS = re.compile(r"\b(" + "|".join(("TO" "DO", "FIX" "ME", "XX" "X", "HA" "C
 TYPEDEF = re.compile(r"^\s*typedef\s+(struct|union|enum)\b")
 # An absolute path is one of the system's, or an example under one of these roots.
 PATH = re.compile(r"(?<![\w/.:)}\"'$*<\]>-])/([a-z]+)/[a-z.]")
+NAMED = re.compile(r"`((?:[a-z0-9-]+/)+(?:[A-Za-z0-9_.-]+\.[a-z0-9]+|))`")
 ROOTS = set("bin dev etc lib opt proc run sbin srv sys tmp usr var".split())
 
 
@@ -94,6 +96,16 @@ def check_words(path, lines):
             yield "%s:%d: blanks at the end of the line" % (path, number)
 
 
+def check_names(root, path, lines):
+    for number, line in enumerate(lines, 1):
+        for match in NAMED.finditer(line):
+            name = match.group(1)
+            if os.path.isdir(os.path.join(root, name.split("/")[0])) and \
+                    not name.startswith(("build", "bench/results")) and \
+                    not os.path.exists(os.path.join(root, name)):
+                yield "%s:%d: there is no %s" % (path, number, name)
+
+
 def check_file(root, path, kind):
     with open(os.path.join(root, path), encoding="utf-8", errors="replace") as source:
         text = source.read()
@@ -104,6 +116,8 @@ def check_file(root, path, kind):
         yield "%s:1: no SPDX line at the top" % path
     if kind == "c":
         yield from check_c(path, lines)
+    if kind == "text":
+        yield from check_names(root, path, lines)
     yield from check_words(path, lines)
 
 
@@ -132,6 +146,8 @@ CASES = [
     ("somebody's path", "a.sh", "#!/bin/sh\n# " + SPDX + "\ncp /ho" "me/me/x .\n", "/ho" "me/ is"),
     ("a system path", "a.sh", "#!/bin/sh\n# " + SPDX + "\ncp /var/tmp/x .\n", None),
     ("an export in a URI", "a.md", "nbd+unix:///disk/x?socket=/run/d.sock\n", None),
+    ("a page names a file that is not there", "a.md", "see `io/none.c`\n", "no io/none.c"),
+    ("a page names a folder, and another project's file", "a.md", "`io/`, `zip/x.c`\n", None),
     ("blanks at the end", "a.md", "x \n", "blanks at the end"),
     ("no newline at the end", "a.md", "x", "no newline"),
     ("a script without SPDX", "a.sh", "#!/bin/sh\n:\n", "no SPDX"),
@@ -143,6 +159,7 @@ def self_test():
     good = True
     for name, path, text, pattern in CASES:
         with tempfile.TemporaryDirectory() as root:
+            os.mkdir(os.path.join(root, "io"))
             with open(os.path.join(root, path), "w", encoding="utf-8") as out:
                 out.write(text)
             found = check_tree(root)
