@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * An independent judge of qcow2 images, for tests only.
+ *
+ * It is written from docs/interop/qcow2.txt of QEMU and shares nothing with the driver in qcow2/:
+ * a mistake in the driver's understanding of the format must not hide itself. It recounts every
+ * reference, compares with the refcounts on disk, and reads guest content by its own translation.
+ * It knows no snapshots, external data files or extended L2 entries: an image with them is reported
+ * as corrupt ("not understood"), never passed over.
+ */
+#ifndef TESTS_LIB_QCOW2_CHECK_H
+#define TESTS_LIB_QCOW2_CHECK_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* The bytes of an image. read: any range; bytes past size come back as zeros. */
+struct qck_source {
+    void (*read)(void *arg, uint64_t off, void *buf, uint64_t len);
+    void *arg;
+    uint64_t size;
+};
+
+struct sim_disk;
+/* qck_sim: the present content of a simulated disk, which must stay as it is meanwhile. */
+struct qck_source qck_sim(struct sim_disk *d);
+/* qck_file: an open file. Its size is taken now. */
+struct qck_source qck_file(const int *fd);
+
+#define QCK_TEXT_LEN 1024
+
+struct qck_report {
+    uint64_t corruptions;    /* what may lose data: a refcount too low, double use, bad entries */
+    uint64_t leaks;          /* clusters whose refcount is too high: space lost, nothing else */
+    uint64_t guest_size;     /* bytes; 0 if the header is not understood */
+    char text[QCK_TEXT_LEN]; /* the first findings, one a line */
+};
+
+/* qck_check: examine the whole image ("Host cluster management", "Cluster mapping"). *r is filled
+ * anew. True: no corruption (leaks are legal). Does not yield; aborts without memory. */
+bool qck_check(const struct qck_source *src, struct qck_report *r);
+
+/* qck_read: guest content, unallocated clusters as zeros. False, and *r says why, if an entry on
+ * the way cannot be followed. off + len must be within guest_size. */
+bool qck_read(const struct qck_source *src, uint64_t guest_off, void *buf, uint64_t len,
+              struct qck_report *r);
+
+#endif

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * Shared by the files of the independent judge.
+ */
+#ifndef TESTS_LIB_QCOW2_CHECK_PRIV_H
+#define TESTS_LIB_QCOW2_CHECK_PRIV_H
+
+#include "tests/lib/qcow2_check.h"
+
+#define QCK_OFFSET_MASK UINT64_C(0x00fffffffffffe00) /* bits 9-55 */
+
+enum qck_use {
+    USE_NOTHING,
+    USE_HEADER,
+    USE_L1,
+    USE_L2,
+    USE_REFTABLE,
+    USE_REFBLOCK,
+    USE_DATA,
+    USE_COMPRESSED,
+};
+
+struct qck_image {
+    const struct qck_source *src;
+    struct qck_report *r;
+    uint32_t version, cluster_bits, refcount_order, l1_size, reftable_clusters;
+    uint64_t cluster, guest_size, l1_off, reftable_off;
+    uint64_t n;             /* clusters in the file, the last perhaps partial */
+    uint64_t *refs, *count; /* references found; refcount on disk */
+    uint8_t *use;           /* enum qck_use */
+};
+
+void *qck_alloc(uint64_t n, uint64_t size);
+void qck_bad(struct qck_report *r, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+bool qck_load_header(struct qck_image *im);
+
+#endif

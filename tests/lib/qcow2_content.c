@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * Guest content of a qcow2 image by an independent translation ("Cluster mapping").
+ */
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "base/bytes.h"
+#include "tests/lib/qcow2_check_priv.h"
+
+struct walk {
+    struct qck_image im;
+    uint8_t *l2; /* the table at l2_off */
+    uint64_t l2_off;
+};
+
+/* The L2 entry of a guest cluster; false if its table cannot be there. */
+static bool find_entry(struct walk *w, uint64_t guest_cluster, uint64_t *entry)
+{
+    struct qck_image *im = &w->im;
+    uint64_t per_l2 = im->cluster / 8, l1_index = guest_cluster / per_l2;
+    uint8_t raw[8];
+    *entry = 0;
+    if (l1_index >= im->l1_size) {
+        qck_bad(im->r, "guest cluster %" PRIu64 " has no L1 entry", guest_cluster);
+        return false;
+    }
+    im->src->read(im->src->arg, im->l1_off + 8 * l1_index, raw, 8);
+    uint64_t off = get_be64(raw) & QCK_OFFSET_MASK;
+    if (off == 0)
+        return true;
+    if (off & (im->cluster - 1) || off >= im->src->size) {
+        qck_bad(im->r, "L1 entry %" PRIu64 ": no L2 table can be at 0x%" PRIx64, l1_index, off);
+        return false;
+    }
+    if (off != w->l2_off)
+        im->src->read(im->src->arg, off, w->l2, im->cluster);
+    w->l2_off = off;
+    *entry = get_be64(w->l2 + 8 * (guest_cluster % per_l2));
+    return true;
+}
+
+static bool read_piece(struct walk *w, uint64_t guest_off, uint8_t *buf, uint64_t len)
+{
+    struct qck_image *im = &w->im;
+    uint64_t entry;
+    if (!find_entry(w, guest_off >> im->cluster_bits, &entry))
+        return false;
+    uint64_t off = entry & QCK_OFFSET_MASK;
+    if (entry & UINT64_C(1) << 62) {
+        qck_bad(im->r, "guest 0x%" PRIx64 " is compressed: not understood", guest_off);
+        return false;
+    }
+    if (off == 0 || entry & 1) {
+        memset(buf, 0, len);
+        return true;
+    }
+    if (off & (im->cluster - 1) || off >= im->src->size) {
+        qck_bad(im->r, "guest 0x%" PRIx64 ": no cluster can be at 0x%" PRIx64, guest_off, off);
+        return false;
+    }
+    im->src->read(im->src->arg, off + (guest_off & (im->cluster - 1)), buf, len);
+    return true;
+}
+
+bool qck_read(const struct qck_source *src, uint64_t guest_off, void *buf, uint64_t len,
+              struct qck_report *r)
+{
+    struct walk w = {.im = {.src = src, .r = r}};
+    bool ok = qck_load_header(&w.im);
+    if (ok)
+        w.l2 = qck_alloc(w.im.cluster, 1);
+    for (uint64_t pos = 0; ok && pos < len;) {
+        uint64_t at = guest_off + pos;
+        uint64_t step = min_u64(len - pos, w.im.cluster - (at & (w.im.cluster - 1)));
+        ok = read_piece(&w, at, (uint8_t *)buf + pos, step);
+        pos += step;
+    }
+    free(w.l2);
+    return ok;
+}
