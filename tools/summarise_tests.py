@@ -3,6 +3,7 @@
 """Adds up what ./check did.
 
 usage: summarise_tests.py FILE...
+       summarise_tests.py --self-test
 
 A FILE is a test log of meson (meson-logs/*.json: one JSON object per line with name, result,
 duration) or ./check's own list of steps in the same form. Prints what failed and what was skipped,
@@ -11,9 +12,12 @@ nothing was). A log that is missing or cannot be read counts as a failure, so do
 Exit code 0 only if something passed and nothing failed.
 """
 
+import contextlib
+import io
 import json
 import os
 import sys
+import tempfile
 
 PASSED = {"OK", "EXPECTEDFAIL"}
 SKIPPED = {"SKIP"}
@@ -39,7 +43,7 @@ def reason_of(test):
     return lines[-1].strip() if lines else ""
 
 
-def main(paths):
+def summarise(paths):
     passed, failed, skipped, slow = 0, [], [], []
     for path in paths:
         for test in read_log(path):
@@ -63,5 +67,36 @@ def main(paths):
     return 0 if passed and not failed else 1
 
 
+def expect(name, log, code, last):
+    """Summarises one log (None: a file that does not exist) and judges code and last line."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "log.json")
+        if log is not None:
+            with open(path, "w", encoding="utf-8") as out:
+                out.write(log)
+        said = io.StringIO()
+        with contextlib.redirect_stdout(said):
+            got = summarise([path])
+    good = got == code and said.getvalue().splitlines()[-1] == last
+    print("%s: %s" % ("ok" if good else "NOT OK", name))
+    return good
+
+
+def self_test():
+    line = '{"name": "a", "result": "%s", "duration": 1.5, "stdout": "SKIP: no qemu"}\n'
+    results = [
+        expect("all passed", line % "OK" * 2, 0, "2 passed, 0 failed"),
+        expect("one failed", line % "OK" + line % "FAIL", 1, "1 passed, 1 failed"),
+        expect("a crash, a timeout", line % "ERROR" + line % "TIMEOUT", 1, "0 passed, 2 failed"),
+        expect("some skipped", line % "OK" + line % "SKIP", 0, "1 passed, 0 failed, 1 skipped"),
+        expect("all skipped is no success", line % "SKIP", 1, "0 passed, 0 failed, 1 skipped"),
+        expect("an unknown result is a failure", line % "ODD", 1, "0 passed, 1 failed"),
+        expect("no log", None, 1, "0 passed, 1 failed"),
+        expect("an empty log", "", 1, "0 passed, 0 failed"),
+        expect("a torn log", line % "OK" + '{"na', 1, "0 passed, 1 failed"),
+    ]
+    return 0 if all(results) else 1
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(self_test() if sys.argv[1:] == ["--self-test"] else summarise(sys.argv[1:]))
