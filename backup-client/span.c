@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "backup-client/digest.h"
 #include "base/bytes.h"
 
 void span_init(struct span *s, uint64_t size, span_fetch *fetch, void *arg)
@@ -51,5 +52,31 @@ bool span_at(struct span *s, uint64_t off, uint32_t *flags, uint64_t *len, struc
     }
     *flags = s->x.v[s->at].flags;
     *len = s->at_off + s->x.v[s->at].len - off;
+    return true;
+}
+
+bool span_blocks(struct span *s, uint64_t off, uint64_t limit, uint32_t flags, enum span_mix *mix,
+                 uint64_t *len, struct err **errp)
+{
+    uint64_t block_end = min_u64(off + BACKUP_BLOCK, limit);
+    uint64_t have;
+    uint32_t got;
+
+    if (!span_at(s, off, &got, &have, errp))
+        return false;
+    have = min_u64(have, limit - off);
+    *mix = got & flags ? SPAN_ALL : SPAN_NONE;
+    if (off + have >= block_end) {
+        /* A run that reaches the limit counts whole, else up to the last full block. */
+        *len = off + have == limit ? have : round_down(have, BACKUP_BLOCK);
+        return true;
+    }
+    for (uint64_t at = off + have; at < block_end; at += have) {
+        if (!span_at(s, at, &got, &have, errp))
+            return false;
+        if ((*mix == SPAN_ALL) != ((got & flags) != 0))
+            *mix = SPAN_SOME;
+    }
+    *len = block_end - off;
     return true;
 }

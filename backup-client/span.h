@@ -36,4 +36,14 @@ void span_free(struct span *s);
  * there on have them: a lower bound, the next run may have the same flags. May yield. */
 bool span_at(struct span *s, uint64_t off, uint32_t *flags, uint64_t *len, struct err **errp);
 
+/* How much of a stretch has a flag. */
+enum span_mix { SPAN_NONE, SPAN_SOME, SPAN_ALL };
+
+/* span_blocks: the same by blocks of BACKUP_BLOCK: from off (block-aligned) on, have none, all or
+ * some of the bytes any of `flags`? *len: how far the answer goes: whole blocks of one state, or
+ * one block if the flag changes inside it; never past limit, where the last block may be cut. May
+ * yield. */
+bool span_blocks(struct span *s, uint64_t off, uint64_t limit, uint32_t flags, enum span_mix *mix,
+                 uint64_t *len, struct err **errp);
+
 #endif
