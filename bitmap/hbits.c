@@ -327,6 +327,16 @@ bool hbits_test(const struct hbits *b, uint64_t bit)
     return range_is_set(b, bit, bit);
 }
 
+bool hbits_test_all(const struct hbits *b, uint64_t first, uint64_t n)
+{
+    bool value;
+
+    assert(n > 0 && first < b->n_bits && n <= b->n_bits - first);
+    if ((first ^ (first + n - 1)) >> LEAF_SHIFT == 0)
+        return range_is_set(b, first, first + n - 1);
+    return hbits_next(b, first, &value) >= first + n && value;
+}
+
 /* The first bit of the leaf at or after `from` whose value is not `value`, or end. */
 static uint64_t leaf_seek(const struct hnode *leaf, uint64_t base, uint64_t from, uint64_t end,
                           bool value)

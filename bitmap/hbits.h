@@ -24,6 +24,8 @@ uint64_t hbits_count(const struct hbits *b);
 int hbits_set(struct hbits *b, uint64_t first, uint64_t n);
 int hbits_clear(struct hbits *b, uint64_t first, uint64_t n);
 bool hbits_test(const struct hbits *b, uint64_t bit);
+/* hbits_test_all: true if the whole range (n > 0) is set. A few nanoseconds for a short range. */
+bool hbits_test_all(const struct hbits *b, uint64_t first, uint64_t n);
 /* hbits_next: the run of equal bits that starts at `from` (< size): *value says which, the result
  * is its first bit past the end (<= size). Cheap over long runs. */
 uint64_t hbits_next(const struct hbits *b, uint64_t from, bool *value);

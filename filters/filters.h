@@ -22,7 +22,8 @@ struct node *fault_open(struct node *child, struct rules *rules, struct err **er
 const struct rules_names *fault_names(void);
 
 /* dirty_open: marks maps after every write, zero and discard returned, also when it failed, before
- * the submitter learns of it. maps is borrowed and must outlive the node; may change at any time. */
+ * the submitter learns of it. maps is borrowed and must outlive the node; may change at any time.
+ */
 struct node *dirty_open(struct node *child, struct bitmap_set *maps, struct err **errp);
 
 /* offset_open: bytes [off, off + size) of child; size 0 = to the end. read_only adds protection. */

@@ -61,6 +61,8 @@ static void assert_same(const struct hbits *b, const struct model *m, struct rng
             i++;
         assert_int_equal(i, end);
         assert_true(end == m->n || m->bit[end] != value);
+        assert_int_equal(hbits_test_all(b, at, end - at), value);
+        assert_false(end < m->n && hbits_test_all(b, at, end - at + 1));
         at = end;
     }
     for (int i = 0; i < 20 && m->n > 0; i++) {

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * The scratch of a view: old data at the offset it had on the disk. A sparse file needs no index
+ * that way, and neighbours on the disk are neighbours in the scratch, so that a view is read in
+ * long runs.
+ */
+#include <errno.h>
+#include <unistd.h>
+
+#include "block/mem_disk.h"
+#include "filters/cbw_priv.h"
+#include "io/io.h"
+
+bool scratch_open(struct scratch *s, int fd, uint64_t size, struct err **errp)
+{
+    *s = (struct scratch){.fd = fd};
+    if (fd >= 0)
+        return true;
+    s->memory = mem_open(size, errp);
+    return s->memory != NULL;
+}
+
+void scratch_close(struct scratch *s)
+{
+    if (s->memory)
+        node_unref(s->memory);
+    else if (s->fd >= 0)
+        close(s->fd);
+    *s = (struct scratch){.fd = -1};
+}
+
+int scratch_read(struct scratch *s, uint64_t off, void *buf, uint64_t len)
+{
+    if (s->memory)
+        return node_read(s->memory, off, buf, len);
+    while (len > 0) {
+        ssize_t n = io_pread(s->fd, buf, len, off);
+
+        if (n <= 0)
+            return n < 0 ? n : -EIO; /* somebody has cut the file */
+        buf = (char *)buf + n;
+        off += n;
+        len -= n;
+    }
+    return 0;
+}
+
+int scratch_write(struct scratch *s, uint64_t off, const void *buf, uint64_t len)
+{
+    if (s->memory)
+        return node_write(s->memory, off, buf, len, 0);
+    while (len > 0) {
+        ssize_t n = io_pwrite(s->fd, buf, len, off);
+
+        if (n <= 0)
+            return n < 0 ? n : -EIO;
+        buf = (const char *)buf + n;
+        off += n;
+        len -= n;
+    }
+    return 0;
+}

@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * The fault filter: a node around the fault engine.
+ *
+ * It sits under the format, as QEMU's blkdebug does: the format announces events to it, which arm
+ * rules, and every request that reaches it is checked against what is armed before the child sees
+ * it. FUA is left to the dispatcher, which flushes this node after the write, so that rules for
+ * flushes see those flushes too, as they do in QEMU.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "faults/rules.h"
+#include "filters/filters_priv.h"
+#include "io/co.h"
+
+struct fault {
+    struct rules *rules;
+};
+
+#define IO_NONE FAULT_IO_COUNT
+
+static const enum fault_io io_of_op[REQ_OP_COUNT] = {
+    [REQ_READ] = FAULT_READ,       [REQ_WRITE] = FAULT_WRITE, [REQ_ZERO] = FAULT_WRITE_ZEROES,
+    [REQ_DISCARD] = FAULT_DISCARD, [REQ_FLUSH] = FAULT_FLUSH, [REQ_STATUS] = FAULT_BLOCK_STATUS,
+    [REQ_CACHE] = IO_NONE,         [REQ_TRUNCATE] = IO_NONE,
+};
+
+const struct rules_names *fault_names(void)
+{
+    static const char *const names[EV_COUNT] = {
+#define X(id, name) name,
+        BLOCK_EVENTS(X)
+#undef X
+    };
+    static const struct rules_names all = {names, EV_COUNT};
+
+    return &all;
+}
+
+static int fault_submit(struct node *n, struct req *r)
+{
+    struct fault *f = n->state;
+    enum fault_io io = io_of_op[r->op];
+
+    if (!rules_idle(f->rules) && io != IO_NONE) {
+        struct fault_verdict v = rules_check(f->rules, io, r->off, r->len);
+
+        if (v.error) {
+            if (!v.immediately)
+                co_reschedule();
+            return -v.error;
+        }
+    }
+    return node_submit(n->child[0], r);
+}
+
+/* What the dispatcher says of the node that it is about to write to concerns that node alone. */
+static bool is_about_this_node(enum blk_event ev)
+{
+    switch (ev) {
+    case EV_PWRITEV:
+    case EV_PWRITEV_ZERO:
+    case EV_PWRITEV_DONE:
+    case EV_PWRITEV_RMW_HEAD:
+    case EV_PWRITEV_RMW_TAIL:
+    case EV_PWRITEV_RMW_AFTER_HEAD:
+    case EV_PWRITEV_RMW_AFTER_TAIL:
+        return true;
+    default:
+        return false;
+    }
+}
+
+static void fault_event(struct node *n, enum blk_event ev)
+{
+    struct fault *f = n->state;
+
+    if (rules_listens(f->rules, ev))
+        rules_event(f->rules, ev);
+    if (!is_about_this_node(ev))
+        node_event(n->child[0], ev);
+}
+
+static void fault_close(struct node *n)
+{
+    struct fault *f = n->state;
+    char line[512];
+
+    if (!f->rules)
+        return; /* it was never opened */
+    for (unsigned i = 0; i < rules_count(f->rules); i++) {
+        rules_describe(f->rules, i, line, sizeof(line));
+        log_info("%s: %s", n->name, line);
+    }
+    rules_free(f->rules);
+}
+
+const struct driver fault_driver = {
+    .name = "fault",
+    .state_size = sizeof(struct fault),
+    .is_filter = true,
+    .submit = fault_submit,
+    .event = fault_event,
+    .close = fault_close,
+};
+
+struct node *fault_open(struct node *child, struct rules *rules, struct err **errp)
+{
+    struct node *n = node_over(&fault_driver, child, errp);
+    struct fault *f;
+
+    if (!n)
+        return NULL;
+    f = n->state;
+    f->rules = rules;
+    rules_event(rules, EV_NONE);
+    return n;
+}
