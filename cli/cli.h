@@ -12,17 +12,17 @@
 /* Exit codes, documented in breakwater(1). */
 enum cli_exit {
     CLI_OK = 0,
-    CLI_USAGE = 1,         /* the command line is wrong */
-    CLI_FAILED = 2,        /* the work failed; nothing was published */
-    CLI_DEGRADED = 3,      /* done, but less than asked: a full backup instead of an incremental */
-    CLI_MISMATCH = 4,      /* verify: content differs from its manifest */
-    CLI_BROKEN_CHAIN = 5,  /* a layer or manifest of the chain is missing or damaged */
-    CLI_RETRY = 75,        /* busy or unreachable: try again later */
+    CLI_USAGE = 1,        /* the command line is wrong */
+    CLI_FAILED = 2,       /* the work failed; nothing was published */
+    CLI_DEGRADED = 3,     /* done, but less than asked: a full backup instead of an incremental */
+    CLI_MISMATCH = 4,     /* verify: content differs from its manifest */
+    CLI_BROKEN_CHAIN = 5, /* a layer or manifest of the chain is missing or damaged */
+    CLI_RETRY = 75,       /* busy or unreachable: try again later */
 };
 
 struct subcommand {
     const char *name;
-    const char *summary;              /* one line for `breakwater --help` */
+    const char *summary;               /* one line for `breakwater --help` */
     int (*run)(int argc, char **argv); /* argv[0] is the subcommand's name; returns enum cli_exit */
 };
 

@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * The program: one table of subcommands, one table of drivers.
+ */
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/bytes.h"
+#include "block/file.h"
+#include "block/mem_disk.h"
+#include "block/sim.h"
+#include "cli/cli.h"
+#include "filters/filters.h"
+#include "qcow2/qcow2.h"
+
+static const struct subcommand *const subcommands[] = {
+    &serve_command,
+    &backup_command,
+    &restore_command,
+    &verify_command,
+};
+
+static const struct driver *const drivers[] = {
+    &file_driver,  &mem_driver, &sim_driver,      &qcow2_driver,  &fault_driver,
+    &dirty_driver, &cbw_driver, &cbw_view_driver, &offset_driver,
+};
+
+int cli_fail(enum cli_exit code, struct err *e)
+{
+    fprintf(stderr, "breakwater: %s\n", err_msg(e));
+    err_free(e);
+    return code;
+}
+
+int cli_usage(const char *sub, const char *fmt, ...)
+{
+    va_list ap;
+
+    fprintf(stderr, "breakwater%s%s: ", sub ? " " : "", sub ? sub : "");
+    va_start(ap, fmt);
+    vfprintf(stderr, fmt, ap);
+    va_end(ap);
+    fprintf(stderr, "\nTry 'breakwater%s%s --help'.\n", sub ? " " : "", sub ? sub : "");
+    return CLI_USAGE;
+}
+
+static int help(void)
+{
+    printf("Usage: breakwater COMMAND [OPTION]... [ARGUMENT]...\n"
+           "Serve qcow2 disk images over NBD, break them on purpose, back them up incrementally.\n"
+           "\nCommands:\n");
+    for (size_t i = 0; i < ARRAY_LEN(subcommands); i++)
+        printf("  %-10s %s\n", subcommands[i]->name, subcommands[i]->summary);
+    printf("\n'breakwater COMMAND --help' tells more; so does the manual page breakwater(1).\n");
+    return CLI_OK;
+}
+
+int main(int argc, char **argv)
+{
+    for (size_t i = 0; i < ARRAY_LEN(drivers); i++)
+        driver_register(drivers[i]);
+    if (argc < 2)
+        return cli_usage(NULL, "a command is missing");
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
+        strcmp(argv[1], "help") == 0)
+        return help();
+    if (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0) {
+        printf("breakwater %s\n", BREAKWATER_VERSION);
+        return CLI_OK;
+    }
+    for (size_t i = 0; i < ARRAY_LEN(subcommands); i++) {
+        if (strcmp(argv[1], subcommands[i]->name) == 0)
+            return subcommands[i]->run(argc - 1, argv + 1);
+    }
+    return cli_usage(NULL, "there is no command '%s'", argv[1]);
+}

@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * `breakwater serve`: open the image, listen, serve until a signal, then drain, flush and close.
+ *
+ * Everything runs in coroutines of one reactor. The signals are blocked before any thread starts
+ * and read from a descriptor, so nothing happens in signal handlers.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "cli/cli.h"
+#include "cli/daemon.h"
+#include "cli/serve_graph.h"
+#include "cli/serve_opts.h"
+#include "cli/uri_text.h"
+#include "io/io.h"
+#include "io/reactor.h"
+#include "io/socket.h"
+
+#define MAX_LISTENERS 16
+
+struct serve {
+    struct serve_opts opts;
+    struct serve_graph graph;
+    struct server *server;
+    int signal_fd;
+    bool listening; /* the socket file is ours */
+    bool stopped;
+    int stop_result;
+    struct err *error;
+    int exit_code;
+};
+
+static bool listen_unix(struct serve *sv, char **uri, struct err **errp)
+{
+    const struct serve_opts *o = &sv->opts;
+    int fd;
+
+    if (!socket_listen_unix(o->socket_path, 0600, &fd, errp))
+        return false;
+    sv->listening = true;
+    *uri = uri_unix(o->socket_path, o->name);
+    return server_listen(sv->server, fd, errp);
+}
+
+static bool listen_tcp(struct serve *sv, char **uri, struct err **errp)
+{
+    const struct serve_opts *o = &sv->opts;
+    int fds[MAX_LISTENERS], n = 0;
+    uint16_t port;
+    bool ok = true;
+
+    if (!socket_listen_tcp(o->host, o->port, fds, MAX_LISTENERS, &n, &port, errp))
+        return false;
+    *uri = uri_tcp(o->host, port, o->name);
+    for (int i = 0; i < n; i++) {
+        if (ok)
+            ok = server_listen(sv->server, fds[i], errp);
+        else
+            close(fds[i]);
+    }
+    return ok;
+}
+
+static bool start(struct serve *sv, struct err **errp)
+{
+    const struct serve_opts *o = &sv->opts;
+    AUTO_FREE char *uri = NULL;
+    struct export_opts eo = {
+        .name = o->name,
+        .description = o->description,
+        .read_only = o->read_only,
+        .ignore_discard = o->ignore_discard,
+        .checkpoints = o->checkpoints,
+        .max_connections = o->max_connections,
+    };
+
+    if (!serve_graph_open(o, &sv->graph, errp))
+        return false;
+    eo.top = sv->graph.top;
+    eo.cbw = sv->graph.cbw;
+    eo.maps = &sv->graph.maps;
+    sv->server = server_new(&o->server, errp);
+    if (!sv->server || !server_add_export(sv->server, &eo, errp)) {
+        node_unref(sv->graph.top);
+        return false;
+    }
+    if (!(o->socket_path ? listen_unix(sv, &uri, errp) : listen_tcp(sv, &uri, errp)))
+        return false;
+    if (!uri)
+        return err_set(errp, ENOMEM, "out of memory for the URI");
+    if (o->pid_file && !pid_file_write(o->pid_file, errp))
+        return false;
+    printf("%s\n", uri);
+    fflush(stdout);
+    daemon_ready();
+    return true;
+}
+
+static void stop_run(void *arg)
+{
+    struct serve *sv = arg;
+
+    sv->stop_result = server_stop(sv->server, false);
+    sv->stopped = true;
+    io_cancel_fd(sv->signal_fd);
+}
+
+static bool wait_signal(struct serve *sv)
+{
+    struct signalfd_siginfo info;
+
+    for (;;) {
+        if (sv->stopped || io_poll(sv->signal_fd, POLLIN, IO_NO_DEADLINE) < 0)
+            return false;
+        if (read(sv->signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
+            log_info("%s", strsignal((int)info.ssi_signo));
+            return true;
+        }
+    }
+}
+
+static void remove_files(struct serve *sv)
+{
+    if (sv->listening)
+        unlink(sv->opts.socket_path);
+    sv->listening = false;
+}
+
+/* The first signal drains, the second forces. */
+static void serve_until_signal(struct serve *sv)
+{
+    if (!wait_signal(sv))
+        return;
+    remove_files(sv);
+    if (!co_start(stop_run, sv)) {
+        stop_run(sv);
+        return;
+    }
+    if (wait_signal(sv) && !sv->stopped) {
+        log_warn("forced: requests in flight are abandoned and nothing is flushed");
+        server_stop(sv->server, true);
+        pid_file_remove(sv->opts.pid_file);
+        _exit(CLI_FAILED);
+    }
+}
+
+static void serve_main(void *arg)
+{
+    struct serve *sv = arg;
+
+    if (start(sv, &sv->error)) {
+        serve_until_signal(sv);
+        pid_file_remove(sv->opts.pid_file);
+        if (sv->stop_result < 0)
+            err_set_errno(&sv->error, -sv->stop_result, "'%s': the last flush failed",
+                          sv->opts.image);
+    } else if (sv->server) {
+        server_stop(sv->server, false);
+    }
+    remove_files(sv);
+    server_free(sv->server);
+    serve_graph_close(&sv->graph);
+    sv->exit_code = sv->error ? CLI_FAILED : CLI_OK;
+}
+
+static int open_signals(void)
+{
+    sigset_t set;
+
+    signal(SIGPIPE, SIG_IGN);
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
+        return -1;
+    return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+static int run_reactor(struct serve *sv)
+{
+    struct reactor *r;
+    struct err *e = NULL;
+
+    if (!reactor_new(REACTOR_AUTO, &r, &e))
+        return cli_fail(CLI_FAILED, e);
+    log_info("I/O through %s", reactor_name(r));
+    bool ran = reactor_run_co(r, serve_main, sv);
+    reactor_free(r);
+    if (!ran)
+        err_set(&sv->error, ENOMEM, "out of memory");
+    return sv->error ? cli_fail(CLI_FAILED, sv->error) : CLI_OK;
+}
+
+static int serve_run(int argc, char **argv)
+{
+    struct serve sv = {.signal_fd = -1};
+    struct err *e = NULL;
+    int code = CLI_OK;
+
+    switch (serve_parse(argc, argv, &sv.opts, &e)) {
+    case SERVE_DONE:
+        break;
+    case SERVE_WRONG:
+        code = cli_usage("serve", "%s", err_msg(e));
+        err_free(e);
+        break;
+    case SERVE_RUN:
+        if (sv.opts.fork && !daemon_fork(&e)) {
+            code = cli_fail(CLI_FAILED, e);
+            break;
+        }
+        sv.signal_fd = open_signals();
+        if (sv.signal_fd < 0) {
+            err_set_errno(&e, errno, "signals");
+            code = cli_fail(CLI_FAILED, e);
+            break;
+        }
+        code = run_reactor(&sv);
+        close(sv.signal_fd);
+        break;
+    }
+    serve_opts_free(&sv.opts);
+    return code;
+}
+
+const struct subcommand serve_command = {
+    .name = "serve",
+    .summary = "serve a disk image over NBD",
+    .run = serve_run,
+};

@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * Building serve's node graph from its options, from the file upwards.
+ */
+#include "cli/serve_graph.h"
+
+#include <errno.h>
+
+#include "block/file.h"
+#include "faults/rules.h"
+#include "filters/filters.h"
+#include "qcow2/qcow2.h"
+
+/* Each step puts a node on top of *top, which owns its child from then on. */
+
+static bool add_faults(const struct serve_opts *o, struct node **top, struct err **errp)
+{
+    struct rules *rules = rules_new(fault_names());
+
+    if (!rules)
+        return err_set(errp, ENOMEM, "out of memory for fault rules");
+    struct node *n = NULL;
+    if (rules_load_file(rules, o->faults, errp))
+        n = fault_open(*top, rules, errp);
+    if (!n) {
+        rules_free(rules);
+        return false;
+    }
+    *top = n;
+    return true;
+}
+
+static bool add_qcow2(const struct serve_opts *o, struct node **top, struct err **errp)
+{
+    struct qc_open_opts qo = {
+        .path = o->image,
+        .backing_dir = o->backing_dir,
+        .read_only = o->read_only,
+        .direct = o->cache == CACHE_NONE,
+        .no_lock = o->no_lock,
+    };
+    struct node *n = qc_open(*top, &qo, errp);
+
+    if (!n)
+        return false;
+    *top = n;
+    return true;
+}
+
+static bool add_offset(const struct serve_opts *o, struct node **top, struct err **errp)
+{
+    if (o->offset >= (*top)->size)
+        return err_set(errp, EINVAL, "--offset %llu is past the end of '%s', which has %llu bytes",
+                       (unsigned long long)o->offset, o->image, (unsigned long long)(*top)->size);
+    struct node *n = offset_open(*top, o->offset, 0, o->read_only, errp);
+    if (!n)
+        return false;
+    *top = n;
+    return true;
+}
+
+static bool add_cbw(struct serve_graph *g, struct err **errp)
+{
+    struct node *n = cbw_open(g->top, errp);
+
+    if (!n)
+        return false;
+    g->top = g->cbw = n;
+    return true;
+}
+
+static bool add_dirty(const struct serve_opts *o, struct serve_graph *g, struct err **errp)
+{
+    bitmap_set_init(&g->maps, g->top->size);
+    for (unsigned i = 0; i < o->n_bitmaps; i++) {
+        uint32_t granularity = o->bitmaps[i].granularity;
+
+        if (granularity == 0)
+            granularity = bitmap_default_granularity(g->top->limits.cluster);
+        if (!bitmap_add(&g->maps, o->bitmaps[i].name, granularity, errp))
+            return false;
+    }
+    struct node *n = dirty_open(g->top, &g->maps, errp);
+    if (!n)
+        return false;
+    g->top = n;
+    return true;
+}
+
+bool serve_graph_open(const struct serve_opts *o, struct serve_graph *g, struct err **errp)
+{
+    struct file_opts fo = {
+        .path = o->image,
+        .read_only = o->read_only,
+        .direct = o->cache == CACHE_NONE,
+        .no_lock = o->no_lock,
+        .no_flush = o->cache == CACHE_UNSAFE,
+    };
+
+    *g = (struct serve_graph){0};
+    g->top = file_open(&fo, errp);
+    if (!g->top)
+        return false;
+    if ((o->faults && !add_faults(o, &g->top, errp)) ||
+        (o->format == FORMAT_QCOW2 && !add_qcow2(o, &g->top, errp)) ||
+        (o->offset > 0 && !add_offset(o, &g->top, errp)) || (o->checkpoints && !add_cbw(g, errp)) ||
+        ((o->checkpoints || o->n_bitmaps > 0) && !add_dirty(o, g, errp))) {
+        node_unref(g->top);
+        serve_graph_close(g);
+        return false;
+    }
+    return true;
+}
+
+void serve_graph_close(struct serve_graph *g)
+{
+    bitmap_set_clear(&g->maps);
+    *g = (struct serve_graph){0};
+}

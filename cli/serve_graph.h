@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * The node graph that `breakwater serve` builds: dirty -> [cbw] -> [offset] -> format -> [fault] ->
+ * file.
+ */
+#ifndef CLI_SERVE_GRAPH_H
+#define CLI_SERVE_GRAPH_H
+
+#include "bitmap/bitmap.h"
+#include "block/node.h"
+#include "cli/serve_opts.h"
+
+struct serve_graph {
+    struct node *top; /* one reference */
+    struct node *cbw; /* in the graph; NULL: no checkpoints */
+    struct bitmap_set maps;
+};
+
+/* serve_graph_open: yields. On failure nothing is left open. */
+bool serve_graph_open(const struct serve_opts *o, struct serve_graph *g, struct err **errp);
+/* serve_graph_close: what is left after the nodes were handed on and closed. */
+void serve_graph_close(struct serve_graph *g);
+
+#endif

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * The options of `breakwater serve`, parsed and checked.
+ */
+#ifndef CLI_SERVE_OPTS_H
+#define CLI_SERVE_OPTS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/log.h"
+#include "server/server.h"
+
+struct bitmap_arg {
+    char *name;
+    uint32_t granularity; /* 0: from the image's clusters */
+};
+
+enum image_format { FORMAT_UNSAID, FORMAT_QCOW2, FORMAT_RAW };
+enum cache_mode { CACHE_WRITEBACK, CACHE_NONE, CACHE_UNSAFE };
+
+struct serve_opts { /* strings belong to argv, except the bitmaps' names */
+    const char *image;
+    enum image_format format;
+    bool read_only, no_lock, ignore_discard;
+    enum cache_mode cache;
+    uint64_t offset; /* where the export begins in the disk, bytes */
+    const char *backing_dir, *faults;
+
+    const char *name, *description;
+    struct bitmap_arg *bitmaps;
+    unsigned n_bitmaps;
+    bool checkpoints;
+    unsigned max_connections; /* 0: no limit but the server's */
+
+    const char *socket_path, *host;
+    uint16_t port;
+    const char *pid_file;
+    bool fork;
+
+    struct server_opts server;
+};
+
+enum serve_parse { SERVE_RUN, SERVE_DONE, SERVE_WRONG };
+
+/* serve_parse: SERVE_RUN: o is filled in; free with serve_opts_free. SERVE_DONE: --help or
+ * --version was answered. SERVE_WRONG: *errp says what is wrong with the command line. Sets the log
+ * level. */
+enum serve_parse serve_parse(int argc, char **argv, struct serve_opts *o, struct err **errp);
+void serve_opts_free(struct serve_opts *o);
+
+#endif
