@@ -2,6 +2,7 @@
  *
  * The program: one table of subcommands, one table of drivers.
  */
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -58,6 +59,7 @@ static int help(void)
 
 int main(int argc, char **argv)
 {
+    signal(SIGXFSZ, SIG_IGN); /* past a file size limit: an error, as of a full disk */
     for (size_t i = 0; i < ARRAY_LEN(drivers); i++)
         driver_register(drivers[i]);
     if (argc < 2)

@@ -52,7 +52,6 @@ say "a file size limit"
 qemu-img create -q -f qcow2 limited.qcow2 64M
 (
     ulimit -f 8192
-    trap '' XFSZ
     exec "$BREAKWATER" serve -k "$tmp/limited.sock" -t -f qcow2 limited.qcow2
 ) >limited.log 2>&1 </dev/null &
 server_pid[limited]=$!
