@@ -15,14 +15,13 @@
 
 #include "qcow2/qcow2_priv.h"
 
-bool qc_cache_init(struct qc_cache *c, struct qc *q, const struct qc_cache_ops *ops,
+void qc_cache_init(struct qc_cache *c, struct qc *q, const struct qc_cache_ops *ops,
                    unsigned slice_bits, uint64_t max_bytes, uint64_t min_slices)
 {
     c->q = q;
     c->ops = ops;
     c->slice_bits = slice_bits;
     c->max = (size_t)max_u64(max_bytes >> slice_bits, min_slices);
-    return true;
 }
 
 static void page_clear(struct qc_cache *c, uint64_t index)

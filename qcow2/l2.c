@@ -51,11 +51,15 @@ static int bad_entry(struct qc *q, uint64_t guest_off, uint64_t entry, const cha
                       table + pos * 8, guest_off, entry, why);
 }
 
-static int check_entry(struct qc *q, uint64_t guest_off, uint64_t entry)
+int qc_l2_check(struct qc *q, uint64_t guest_off, uint64_t entry)
 {
+    if (entry & QC_COMPRESSED)
+        return 0; /* its fields mean something else */
     uint64_t host = entry & QC_OFFSET_MASK;
     if ((entry & QC_ZERO) && q->version < 3)
         return bad_entry(q, guest_off, entry, "zero flag in a version 2 image");
+    if (host == 0)
+        return 0;
     if (host & (q->cluster_size - 1))
         return bad_entry(q, guest_off, entry, "offset is not aligned to a cluster");
     if (host >= q->file->size)
@@ -103,12 +107,10 @@ int qc_l2_lookup(struct qc *q, uint64_t guest_off, uint64_t len, struct qc_run *
     enum qc_type type = qc_entry_type(entry);
     run->type = type;
     run->copied = (entry & l1_entry & QC_COPIED) != 0;
-    if (type != QC_UNALLOCATED && type != QC_COMPRESSED_TYPE && type != QC_ZERO_PLAIN) {
-        int r = check_entry(q, guest_off, entry);
+    if (entry != 0) {
+        int r = qc_l2_check(q, guest_off, entry);
         if (r < 0)
             return r;
-    } else if (type == QC_ZERO_PLAIN && q->version < 3) {
-        return bad_entry(q, guest_off, entry, "zero flag in a version 2 image");
     }
     uint64_t in_cluster = guest_off & (q->cluster_size - 1);
     uint64_t left = ((UINT64_C(1) << q->l2.slice_bits) - pos) >> 3;

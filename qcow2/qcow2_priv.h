@@ -19,6 +19,7 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "block/node.h"
+#include "io/co.h"
 #include "io/lock.h"
 #include "qcow2/format.h"
 #include "qcow2/qcow2.h"
@@ -104,7 +105,7 @@ struct qc_cache_ops {
     enum blk_event load_event;
 };
 
-bool qc_cache_init(struct qc_cache *c, struct qc *q, const struct qc_cache_ops *ops,
+void qc_cache_init(struct qc_cache *c, struct qc *q, const struct qc_cache_ops *ops,
                    unsigned slice_bits, uint64_t max_bytes, uint64_t min_slices);
 void qc_cache_destroy(struct qc_cache *c);
 /* qc_cache_get: the slice, loaded. Yields on a miss. Not pinned: use it before yielding, or pin. */
@@ -278,6 +279,8 @@ extern const struct qc_cache_ops qc_l2_ops;
 int qc_l2_lookup(struct qc *q, uint64_t guest_off, uint64_t len, struct qc_run *run);
 /* qc_l2_get_write: the slice of guest_off, pinned, in a table that is unshared and exists. */
 int qc_l2_get_write(struct qc *q, uint64_t guest_off, struct qc_slice **out);
+/* qc_l2_check: 0, or -EIO after marking the image corrupt: the entry cannot be true. */
+int qc_l2_check(struct qc *q, uint64_t guest_off, uint64_t entry);
 enum qc_type qc_entry_type(uint64_t entry);
 /* qc_l2_entry: host offset of the byte offset of the entry for guest_off inside its slice */
 static inline size_t qc_l2_pos(const struct qc *q, uint64_t guest_off)
@@ -365,14 +368,25 @@ int qc_discard(struct qc *q, uint64_t guest_off, uint64_t len);
 int qc_status(struct qc *q, uint64_t guest_off, uint64_t len, struct extents *ext);
 int qc_resize(struct qc *q, uint64_t size);
 
-/* --- open.c, backing.c --- */
+/* --- open.c, backing.c, load.c --- */
 
-struct qc_chain; /* the images above, for loop detection */
+/* One image of a chain, for loop detection: they lie on the stack of the one that opens. */
+struct qc_chain {
+    uint64_t dev, ino; /* 0, 0: unknown */
+    unsigned depth;    /* 1 = the image that was asked for */
+    const struct qc_chain *above;
+};
 struct node *qc_open_chain(struct node *file, const struct qc_open_opts *opts,
-                           const struct qc_chain *above, struct err **errp);
-/* qc_backing_open: the backing node; NULL and *errp on failure. */
+                           const struct qc_chain *self, struct err **errp);
+/* qc_backing_open: the backing node of an image; NULL and *errp on failure. Yields. */
 struct node *qc_backing_open(const struct qc_header *h, const struct qc_open_opts *opts,
-                             const struct qc_chain *above, struct err **errp);
+                             const struct qc_chain *self, struct err **errp);
+/* qc_header_read: read and parse the header of an image. Yields. */
+bool qc_header_read(struct node *file, struct qc_header *h, struct err **errp);
+/* qc_load: fill q from the header, the L1 table, the reftable and the snapshot table. Writes
+ * nothing. Yields. */
+bool qc_load(struct qc *q, const struct qc_header *h, const struct qc_open_opts *opts,
+             struct err **errp);
 void qc_close(struct node *n);
 
 #endif

@@ -18,7 +18,8 @@
 #include "qcow2/qcow2_priv.h"
 
 #define MERGE_ZERO_MAX (UINT64_C(16) << 10) /* up to here zeros are written with the data */
-#define MERGE_COW_MAX (UINT64_C(256) << 10) /* a longer run is cut into its edges and its middle   \
+#define MERGE_COW_MAX                                                                              \
+    (UINT64_C(256) << 10)                   /* a longer run is cut into its edges and its middle   \
                                              */
 #define MERGE_READ_MAX (UINT64_C(16) << 10) /* up to here head and tail are read in one go */
 

@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * Opening the backing file.
+ *
+ * What an image names as its backing file is input from whoever made the image. So: the format is
+ * never probed (a raw disk's guest could write a qcow2 header into its first sector); names with a
+ * protocol are refused; and the file must lie beneath the image's own folder, or beneath the
+ * directory that the user allowed. The kernel enforces the last (openat2 with RESOLVE_BENEATH), so
+ * that a symbolic link swapped in between cannot lead out. Loops are found by device and inode.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+
+#include "base/cleanup.h"
+#include "block/file.h"
+#include "qcow2/qcow2_priv.h"
+
+#define MAX_CHAIN 64
+
+/* "proto:rest", as opposed to a path that happens to contain a colon. */
+static bool has_protocol(const char *name)
+{
+    size_t n = strcspn(name, ":/");
+    return name[n] == ':';
+}
+
+/* The real path of a file's folder, in a new string (from realpath: free() it). */
+static char *folder_of(const char *path)
+{
+    AUTO_FREE char *dir = mem_strdup(path);
+    if (!dir)
+        return NULL;
+    char *slash = strrchr(dir, '/');
+    if (!slash)
+        return realpath(".", NULL);
+    slash[slash == dir] = '\0';
+    return realpath(dir, NULL);
+}
+
+struct place {       /* where a backing file is */
+    char *base;      /* the allowed directory, real path; from realpath */
+    char *full;      /* absolute path, folder resolved */
+    const char *rel; /* the part of full beneath base */
+};
+
+static void place_free(struct place *p)
+{
+    free(p->base);
+    mem_free(p->full);
+}
+
+static bool place_find(struct place *p, const char *name, const struct qc_open_opts *opts,
+                       struct err **errp)
+{
+    char *image_dir = folder_of(opts->path);
+    AUTO_FREE char *joined = NULL;
+    if (image_dir)
+        joined = name[0] == '/' ? mem_strdup(name) : mem_printf("%s/%s", image_dir, name);
+    p->base = opts->backing_dir ? realpath(opts->backing_dir, NULL) : image_dir;
+    if (opts->backing_dir)
+        free(image_dir);
+    if (!p->base)
+        return err_set_errno(errp, errno, "cannot find the folder %s",
+                             opts->backing_dir ? opts->backing_dir : "of the image");
+    char *dir = joined ? folder_of(joined) : NULL;
+    if (!dir)
+        return err_set_errno(errp, joined ? errno : ENOMEM, "cannot find the backing file '%s'",
+                             name);
+    const char *leaf = strrchr(joined, '/') + 1;
+    p->full = mem_printf("%s/%s", strcmp(dir, "/") ? dir : "", leaf);
+    free(dir);
+    if (!p->full)
+        return err_set(errp, ENOMEM, "out of memory");
+    size_t n = strlen(p->base);
+    if (n == 1) /* "/" */
+        n = 0;
+    if (!*leaf || !strcmp(leaf, ".") || !strcmp(leaf, "..") || strncmp(p->full, p->base, n) != 0 ||
+        p->full[n] != '/')
+        return err_set(errp, EACCES,
+                       "backing file '%s' is not beneath %s: allow its folder explicitly to use it",
+                       name, p->base);
+    p->rel = p->full + n + 1;
+    return true;
+}
+
+static bool check_chain(const struct stat *st, const char *name, const struct qc_chain *self,
+                        struct err **errp)
+{
+    if (self->depth >= MAX_CHAIN)
+        return err_set(errp, EFBIG, "backing file '%s': the chain is longer than %d images", name,
+                       MAX_CHAIN);
+    for (const struct qc_chain *c = self; c; c = c->above)
+        if (c->dev == st->st_dev && c->ino == st->st_ino)
+            return err_set(errp, EINVAL,
+                           "backing file '%s' is already in the chain: it forms a loop", name);
+    return true;
+}
+
+static struct node *open_format(struct node *file, const struct qc_header *h,
+                                const struct qc_open_opts *opts, const struct place *p,
+                                const struct qc_chain *chain, struct err **errp)
+{
+    if (!strcmp(h->backing_format, "raw"))
+        return file;
+    struct qc_open_opts below = *opts;
+    below.path = p->full;
+    below.read_only = true;
+    struct node *n = qc_open_chain(file, &below, chain, errp);
+    if (!n)
+        node_unref(file);
+    return n;
+}
+
+static struct node *open_at(int dir_fd, const struct qc_header *h, const struct qc_open_opts *opts,
+                            const struct place *p, const struct qc_chain *self, struct err **errp)
+{
+    struct stat st;
+    /* Only to find loops; what is opened is decided by file_open's own resolution. */
+    if (fstatat(dir_fd, p->rel, &st, 0) < 0) {
+        err_set_errno(errp, errno, "cannot open the backing file '%s'", h->backing_name);
+        return NULL;
+    }
+    if (!check_chain(&st, h->backing_name, self, errp))
+        return NULL;
+    const struct file_opts fo = {.path = p->rel,
+                                 .read_only = true,
+                                 .direct = opts->direct,
+                                 .no_lock = opts->no_lock,
+                                 .dir_fd = dir_fd};
+    struct node *file = file_open(&fo, errp);
+    if (!file)
+        return NULL;
+    struct qc_chain chain = {
+        .dev = st.st_dev, .ino = st.st_ino, .depth = self->depth + 1, .above = self};
+    return open_format(file, h, opts, p, &chain, errp);
+}
+
+struct node *qc_backing_open(const struct qc_header *h, const struct qc_open_opts *opts,
+                             const struct qc_chain *self, struct err **errp)
+{
+    struct place p = {0};
+    struct node *n = NULL;
+    if (!h->backing_format[0])
+        err_set(errp, EINVAL,
+                "backing file '%s' has no format in the header, and formats are never guessed: set "
+                "it with qemu-img rebase -u -F",
+                h->backing_name);
+    else if (strcmp(h->backing_format, "raw") != 0 && strcmp(h->backing_format, "qcow2") != 0)
+        err_set(errp, ENOTSUP, "backing file format '%s' is not supported, only qcow2 and raw",
+                h->backing_format);
+    else if (has_protocol(h->backing_name))
+        err_set(errp, ENOTSUP, "backing file '%s' names a protocol; only local files are supported",
+                h->backing_name);
+    else if (!opts->path)
+        err_set(errp, EACCES, "backing file '%s' cannot be opened: the image has no path",
+                h->backing_name);
+    else if (place_find(&p, h->backing_name, opts, errp)) {
+        AUTO_CLOSE int fd = open(p.base, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        if (fd < 0)
+            err_set_errno(errp, errno, "cannot open the folder %s", p.base);
+        else
+            n = open_at(fd, h, opts, &p, self, errp);
+    }
+    place_free(&p);
+    return n;
+}

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * The driver table of the format: requests in, calls out. The dispatcher has checked ranges and
+ * read-only before, and announces the flush events and the write-back itself (block/node.h).
+ */
+#include <errno.h>
+
+#include "qcow2/qcow2_priv.h"
+
+static int qc_submit(struct node *n, struct req *r)
+{
+    struct qc *q = n->state;
+    if (r->op == REQ_READ)
+        return qc_read(q, r->off, r->buf, r->len);
+    if (r->op == REQ_STATUS)
+        return qc_status(q, r->off, r->len, r->ext);
+    if (q->corrupt && r->op != REQ_CACHE)
+        return q->read_only && r->op == REQ_FLUSH ? 0 : -EIO;
+    switch (r->op) {
+    case REQ_WRITE:
+        return qc_write(q, r->off, r->buf, r->len);
+    case REQ_ZERO:
+        return qc_zero(q, r->off, r->len, r->flags);
+    case REQ_DISCARD:
+        return qc_discard(q, r->off, r->len);
+    case REQ_FLUSH:
+        return qc_flush(q);
+    case REQ_TRUNCATE:
+        return qc_resize(q, r->off);
+    default:
+        return -ENOTSUP;
+    }
+}
+
+const struct driver qcow2_driver = {
+    .name = "qcow2",
+    .state_size = sizeof(struct qc),
+    .submit = qc_submit,
+    .write_back = qc_write_back,
+    .close = qc_close,
+};

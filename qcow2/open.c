@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * Opening and closing. All that can be refused is refused before the first byte is written; the
+ * only write of an open is to clear auto-clear feature bits that this build does not keep up.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <sys/stat.h>
+
+#include "base/log.h"
+#include "qcow2/qcow2_priv.h"
+
+/* qcow2.txt, "autoclear_features": bits that are not understood are cleared before any write. */
+static bool clear_autoclear(struct qc *q, const struct qc_header *h, struct err **errp)
+{
+    uint8_t zero[8] = {0};
+    if (q->read_only || h->version < 3 || !h->autoclear)
+        return true;
+    int r = node_write_kind(q->file, QCH_AUTOCLEAR, zero, sizeof(zero), 0, KIND_HEADER);
+    if (r == 0)
+        r = node_flush(q->file);
+    return r == 0 ||
+           err_set_errno(errp, -r, "cannot clear autoclear_features 0x%" PRIx64, h->autoclear);
+}
+
+static bool attach(struct node *n, struct node *child, struct err **errp)
+{
+    node_ref(child);
+    if (node_attach(n, child, errp))
+        return true;
+    node_unref(child);
+    return false;
+}
+
+static bool open_into(struct node *n, struct node *file, const struct qc_header *h,
+                      const struct qc_open_opts *opts, const struct qc_chain *self,
+                      struct err **errp)
+{
+    struct qc *q = n->state;
+    q->node = n;
+    q->file = file;
+    q->read_only = true; /* until the end: a failed open writes nothing, not even at close */
+    if (!attach(n, file, errp) || !qc_load(q, h, opts, errp))
+        return false;
+    if (h->has_backing && !opts->no_backing) {
+        struct node *backing = qc_backing_open(h, opts, self, errp);
+        if (!backing)
+            return false;
+        bool ok = attach(n, backing, errp);
+        node_unref(backing);
+        if (!ok)
+            return false;
+        q->backing = backing;
+    }
+    n->size = h->size;
+    n->read_only = opts->read_only;
+    n->growable = false;
+    n->limits.align = 1;
+    n->limits.mem_align = file->limits.mem_align;
+    n->limits.cluster = (uint32_t)q->cluster_size;
+    n->limits.zero_align = q->cluster_size;
+    n->limits.discard_align = q->cluster_size;
+    q->read_only = opts->read_only;
+    if (clear_autoclear(q, h, errp))
+        return true;
+    q->read_only = true;
+    return false;
+}
+
+struct node *qc_open_chain(struct node *file, const struct qc_open_opts *opts,
+                           const struct qc_chain *self, struct err **errp)
+{
+    const char *name = opts->path ? opts->path : file->name;
+    struct node *n = NULL;
+    struct qc_header *h = mem_new(struct qc_header); /* too large for a stack that recursion uses */
+    struct err *e = NULL;
+    bool ok = false;
+    if (!h)
+        err_set(&e, ENOMEM, "out of memory");
+    else if (!opts->read_only && file->read_only)
+        err_set(&e, EACCES, "the file is open read-only, the image cannot be opened for writing");
+    else if (qc_header_read(file, h, &e) && qc_header_admit(h, opts->read_only, &e) &&
+             (n = node_new(&qcow2_driver, name, &e)) != NULL)
+        ok = open_into(n, file, h, opts, self, &e);
+    mem_free(h);
+    if (ok) {
+        node_unref(file); /* the caller's reference; the node holds its own */
+        return n;
+    }
+    err_prefix(&e, "%s: ", name);
+    err_move(errp, e);
+    node_unref(n);
+    return NULL;
+}
+
+struct node *qc_open(struct node *file, const struct qc_open_opts *opts, struct err **errp)
+{
+    struct stat st;
+    struct qc_chain self = {.depth = 1};
+    if (opts->path && stat(opts->path, &st) == 0) {
+        self.dev = st.st_dev;
+        self.ino = st.st_ino;
+    }
+    return qc_open_chain(file, opts, &self, errp);
+}
+
+void qc_close(struct node *n)
+{
+    struct qc *q = n->state;
+    if (q->node && !q->read_only) {
+        int r = qc_write_back(n);
+        if (r == 0)
+            r = qc_flush(q);
+        if (r == 0 && q->ref.n_dirty) { /* what the flush freed */
+            r = qc_write_refblocks(q);
+            if (r == 0)
+                r = qc_barrier(q);
+        }
+        if (r < 0)
+            log_error("%s: closed with metadata that could not be written: error %d", n->name, -r);
+    }
+    if (q->l2.q) {
+        qc_cache_destroy(&q->l2);
+        qc_cache_destroy(&q->ref);
+    }
+    mem_free(q->l1);
+    mem_free(q->reftable);
+    mem_free(q->bounce);
+    mem_free(q->backing_name);
+    mem_free(q->backing_format);
+    mem_free(q->freed.v);
+    mem_free(q->written.v);
+    mem_free(q->settled.v);
+    mem_free(q->meta.slot);
+}
+
+void qc_get_info(struct node *n, struct qc_info *info)
+{
+    const struct qc *q = n->state;
+    *info = (struct qc_info){
+        .version = q->version,
+        .cluster_size = (uint32_t)q->cluster_size,
+        .refcount_bits = 1u << q->refcount_order,
+        .size = n->size,
+        .backing_name = q->backing_name,
+        .backing_format = q->backing_format,
+        .cache_bytes = (uint64_t)(q->l2.n + q->ref.n) << q->l2.slice_bits,
+    };
+}

@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * Growing the virtual disk. Shrinking is refused.
+ *
+ * Order: the larger L1 table is durable before the header points at it; what must read as zeros in
+ * the new space (a backing file may be longer than the old disk, and the last cluster may hold
+ * more than the disk did) is durable before the header's size makes it visible.
+ */
+#include <errno.h>
+#include <limits.h>
+
+#include "base/cleanup.h"
+#include "qcow2/qcow2_priv.h"
+
+#define WRITE_CHUNK (UINT64_C(2) << 20)
+
+static int write_header(struct qc *q, uint64_t off, const void *be, size_t len)
+{
+    int r = qc_barrier(q);
+    if (r < 0)
+        return r;
+    r = node_write_kind(q->file, off, be, len, 0, KIND_HEADER);
+    if (r < 0) {
+        q->flush_error = r; /* which header is on disk? Both are right as of now: change nothing */
+        return r;
+    }
+    return qc_barrier(q);
+}
+
+static int l1_write_table(struct qc *q, const uint8_t *table, uint64_t bytes, uint64_t host_off)
+{
+    node_event(q->file, EV_L1_GROW_WRITE_TABLE);
+    for (uint64_t done = 0; done < bytes;) {
+        uint64_t n = min_u64(bytes - done, WRITE_CHUNK);
+        int r = node_write_kind(q->file, host_off + done, table + done, n, 0, KIND_L1);
+        if (r < 0)
+            return r;
+        done += n;
+    }
+    return 0;
+}
+
+/* lock is held. need: entries. */
+static int l1_grow(struct qc *q, uint64_t need)
+{
+    if (need <= q->l1_size)
+        return 0;
+    if (need > QC_MAX_L1_BYTES / 8)
+        return -EFBIG;
+    uint64_t clusters = qc_clusters(q, need * 8), bytes = clusters << q->cluster_bits, host_off;
+    AUTO_FREE uint8_t *table = mem_alloc_aligned(bytes, 4096);
+    if (!table || !qc_freed_reserve(&q->freed, 1))
+        return -ENOMEM;
+    node_event(q->file, EV_L1_GROW_ALLOC_TABLE);
+    int r = qc_alloc_exact(q, clusters, &host_off);
+    if (r < 0)
+        return r;
+    memset(table, 0, bytes);
+    memcpy(table, q->l1, q->l1_size * 8);
+    r = qc_write_refblocks(q);
+    if (r == 0)
+        r = l1_write_table(q, table, bytes, host_off);
+    if (r < 0) {
+        qc_alloc_undo(q, host_off, clusters);
+        return r;
+    }
+    uint8_t be[12];
+    put_be32(be, (uint32_t)need);
+    put_be64(be + 4, host_off);
+    node_event(q->file, EV_L1_GROW_ACTIVATE_TABLE);
+    r = write_header(q, QCH_L1_SIZE, be, sizeof(be));
+    if (r < 0)
+        return r;
+    uint64_t old_off = q->l1_off, old_clusters = qc_clusters(q, q->l1_size * 8);
+    mem_free(q->l1);
+    q->l1 = steal(table);
+    q->l1_off = host_off;
+    q->l1_size = need;
+    if (old_clusters && qc_freed_reserve(&q->freed, 1)) {
+        qc_free_later(q, old_off, old_clusters, false);
+        qc_free_announce(q, 1);
+    }
+    return 0;
+}
+
+static int zero_by_writing(struct qc *q, uint64_t from, uint64_t end)
+{
+    AUTO_FREE uint8_t *zeros = mem_alloc_aligned(min_u64(end - from, WRITE_CHUNK), 4096);
+    if (!zeros)
+        return -ENOMEM;
+    memset(zeros, 0, min_u64(end - from, WRITE_CHUNK));
+    while (from < end) {
+        uint64_t n = min_u64(end - from, WRITE_CHUNK);
+        int r = qc_write(q, from, zeros, n);
+        if (r < 0)
+            return r;
+        from += n;
+    }
+    return 0;
+}
+
+/* Make what becomes visible read as zeros. */
+static int zero_new_space(struct qc *q, uint64_t old_size, uint64_t size)
+{
+    uint64_t end = round_up(old_size, q->cluster_size);
+    if (q->has_backing && !q->backing) /* not opened: it may be of any size */
+        end = size;
+    end = min_u64(size, max_u64(end, qc_backing_end(q)));
+    if (end <= old_size)
+        return 0;
+    int r = qc_zero(q, old_size, end - old_size, 0);
+    return r == -ENOTSUP ? zero_by_writing(q, old_size, end) : r;
+}
+
+int qc_resize(struct qc *q, uint64_t size)
+{
+    uint64_t old_size = q->node->size;
+    if (size % 512)
+        return -EINVAL;
+    if (size < old_size || q->nb_snapshots)
+        return -ENOTSUP;
+    if (size == old_size)
+        return 0;
+    if (size > (uint64_t)INT64_MAX - q->cluster_size)
+        return -EFBIG;
+    uint64_t need = (size >> q->l1_shift) + ((size & ((UINT64_C(1) << q->l1_shift) - 1)) != 0);
+    if (need > INT_MAX)
+        return -EFBIG;
+    co_lock(&q->lock);
+    int r = l1_grow(q, need);
+    co_unlock(&q->lock);
+    if (r == 0)
+        r = zero_new_space(q, old_size, size);
+    if (r == 0)
+        r = qc_write_back(q->node);
+    if (r < 0)
+        return r;
+    uint8_t be[8];
+    put_be64(be, size);
+    co_lock(&q->lock);
+    r = write_header(q, QCH_SIZE, be, sizeof(be));
+    co_unlock(&q->lock);
+    if (r == 0)
+        q->node->size = size;
+    return r;
+}

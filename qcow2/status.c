@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * Block status: what is allocated and what reads as zeros, through the whole backing chain.
+ */
+#include <errno.h>
+
+#include "qcow2/qcow2_priv.h"
+
+/* Add what the backing file says of [guest_off, guest_off + len), all of it inside that file. */
+static int status_backing(struct qc *q, uint64_t guest_off, uint64_t len, struct extents *ext)
+{
+    struct extents below;
+    int r = 1;
+    extents_init(&below, ext->max);
+    while (len && r > 0) {
+        r = node_status(q->backing, guest_off, len, &below);
+        if (r < 0)
+            break;
+        uint64_t got = min_u64(below.total, len);
+        if (got == 0) {
+            r = -EIO;
+            break;
+        }
+        extents_trim(&below, got);
+        r = 1;
+        for (size_t i = 0; i < below.n && r > 0; i++)
+            r = extents_add(ext, below.v[i].len, below.v[i].flags);
+        guest_off += got;
+        len -= got;
+    }
+    extents_free(&below);
+    return r;
+}
+
+static int status_run(struct qc *q, uint64_t guest_off, const struct qc_run *run,
+                      struct extents *ext)
+{
+    uint64_t len = run->len, end = qc_backing_end(q);
+    switch (run->type) {
+    case QC_NORMAL:
+    case QC_COMPRESSED_TYPE:
+        return extents_add(ext, len, 0);
+    case QC_ZERO_ALLOCATED:
+        return extents_add(ext, len, EXTENT_ZERO);
+    case QC_ZERO_PLAIN:
+        return extents_add(ext, len, EXTENT_HOLE | EXTENT_ZERO);
+    default:
+        if (guest_off < end) {
+            uint64_t have = min_u64(len, end - guest_off);
+            int r = status_backing(q, guest_off, have, ext);
+            if (r <= 0)
+                return r;
+            len -= have;
+        }
+        return len ? extents_add(ext, len, EXTENT_HOLE | EXTENT_ZERO) : 1;
+    }
+}
+
+int qc_status(struct qc *q, uint64_t guest_off, uint64_t len, struct extents *ext)
+{
+    while (len) {
+        struct qc_run run;
+        int r = qc_l2_lookup(q, guest_off, len, &run);
+        if (r < 0)
+            return r;
+        r = status_run(q, guest_off, &run, ext);
+        if (r <= 0)
+            return r; /* 0: the list is full */
+        guest_off += run.len;
+        len -= run.len;
+    }
+    return 0;
+}

@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * Write zeroes and discard: changes of L2 entries that move no data.
+ *
+ * Discard follows QEMU: an allocated cluster becomes a zero cluster, and with a backing file an
+ * unallocated one does too, so that backing data never shows through. Version 2 has no zero flag:
+ * there, entries are cleared where nothing lies behind them, and everything else is -ENOTSUP (the
+ * dispatcher then writes zeros, or ignores the discard).
+ *
+ * A cluster that is unlinked goes into quarantine (free.c): a write that was translated before may
+ * still be on its way to it.
+ */
+#include <errno.h>
+
+#include "base/cleanup.h"
+#include "qcow2/qcow2_priv.h"
+
+enum change { CHANGE_ZERO, CHANGE_UNMAP_ZERO, CHANGE_DISCARD };
+
+/* The new value of an entry. */
+static int change_entry(const struct qc *q, enum change how, uint64_t old, uint64_t *new)
+{
+    enum qc_type type = qc_entry_type(old);
+    *new = old;
+    if (type == QC_COMPRESSED_TYPE)
+        return -ENOTSUP;
+    if (type == QC_UNALLOCATED || type == QC_ZERO_PLAIN) {
+        if (type == QC_UNALLOCATED && q->has_backing)
+            *new = QC_ZERO;
+        return 0;
+    }
+    if (q->version < 3) {
+        if (how == CHANGE_ZERO)
+            return -ENOTSUP;
+        *new = 0;
+    } else {
+        *new = how == CHANGE_ZERO ? old | QC_ZERO : QC_ZERO;
+    }
+    return 0;
+}
+
+/* Change the n entries at pos; all or none. Does not yield. */
+static int change_entries(struct qc *q, struct qc_slice *s, size_t pos, uint64_t n, enum change how,
+                          uint64_t *n_freed)
+{
+    uint64_t new;
+    for (uint64_t i = 0; i < n; i++) {
+        int r = change_entry(q, how, get_be64(s->data + pos + i * 8), &new);
+        if (r < 0)
+            return r;
+    }
+    if (!qc_freed_reserve(&q->freed, n))
+        return -ENOMEM;
+    for (uint64_t i = 0; i < n; i++) {
+        uint64_t old = get_be64(s->data + pos + i * 8);
+        change_entry(q, how, old, &new);
+        if (new == old)
+            continue;
+        put_be64(s->data + pos + i * 8, new);
+        qc_cache_dirty(&q->l2, s, pos + i * 8, pos + i * 8 + 8);
+        if ((old & QC_OFFSET_MASK) && !(new &QC_OFFSET_MASK)) {
+            qc_free_later(q, old & QC_OFFSET_MASK, 1, old & QC_COPIED);
+            ++*n_freed;
+        }
+    }
+    return 0;
+}
+
+/* Part of one slice: n clusters from cluster `first` on. */
+static int change_slice(struct qc *q, uint64_t first, uint64_t n, enum change how)
+{
+    struct qc_slice *s;
+    uint64_t guest_off = first << q->cluster_bits, n_freed = 0;
+    int r = qc_l2_get_write(q, guest_off, &s);
+    if (r < 0)
+        return r;
+    do {
+        qc_gate(q);
+    } while (qc_inflight_wait(q, first, first + n));
+    size_t pos = qc_l2_pos(q, guest_off);
+    for (uint64_t i = 0; r == 0 && i < n; i++)
+        r = qc_l2_check(q, guest_off + (i << q->cluster_bits), get_be64(s->data + pos + i * 8));
+    if (r == 0)
+        r = change_entries(q, s, pos, n, how, &n_freed);
+    qc_slice_unpin(s);
+    if (n_freed)
+        qc_free_announce(q, n_freed);
+    return r < 0 ? r : qc_relieve(q);
+}
+
+/* Whole clusters [first, end). */
+static int change_clusters(struct qc *q, uint64_t first, uint64_t end, enum change how)
+{
+    uint64_t slice_clusters = UINT64_C(1) << (q->l2_slice_shift - q->cluster_bits);
+    uint64_t l1_clusters = UINT64_C(1) << (q->l1_shift - q->cluster_bits);
+    if (q->version < 3 && q->has_backing)
+        return -ENOTSUP;
+    while (first < end) {
+        uint64_t n = min_u64(end - first, slice_clusters - (first & (slice_clusters - 1)));
+        if (qc_l1_get(q, (first << q->cluster_bits) >> q->l1_shift) == 0 && !q->has_backing) {
+            /* No table, nothing behind: reads as zeros as it is. An allocation that is about to
+             * make the table is concurrent with us, and may come after. */
+            n = min_u64(end - first, l1_clusters - (first & (l1_clusters - 1)));
+        } else {
+            int r = change_slice(q, first, n, how);
+            if (r < 0)
+                return r;
+        }
+        first += n;
+    }
+    return 0;
+}
+
+/* Part of one cluster. */
+static int zero_part(struct qc *q, uint64_t guest_off, uint64_t len, uint32_t flags)
+{
+    struct qc_run run;
+    if (len == 0)
+        return 0;
+    while (qc_inflight_wait(q, guest_off >> q->cluster_bits, (guest_off >> q->cluster_bits) + 1))
+        ;
+    int r = qc_l2_lookup(q, guest_off, len, &run);
+    if (r < 0)
+        return r;
+    if (run.type == QC_ZERO_PLAIN || run.type == QC_ZERO_ALLOCATED ||
+        (run.type == QC_UNALLOCATED && guest_off >= qc_backing_end(q)))
+        return 0;
+    if (flags & REQ_NO_FALLBACK)
+        return -ENOTSUP;
+    AUTO_FREE uint8_t *zeros = mem_alloc_aligned(len, 4096);
+    if (!zeros)
+        return -ENOMEM;
+    memset(zeros, 0, len);
+    return qc_write(q, guest_off, zeros, len);
+}
+
+int qc_zero(struct qc *q, uint64_t guest_off, uint64_t len, uint32_t flags)
+{
+    uint64_t end = guest_off + len;
+    uint64_t first = qc_clusters(q, guest_off), last = end >> q->cluster_bits;
+    if (end == q->node->size) /* what is left of the last cluster does not exist */
+        last = qc_clusters(q, end);
+    if (first >= last) { /* within one cluster, or parts of two */
+        uint64_t mid = min_u64(end, first << q->cluster_bits);
+        int r = zero_part(q, guest_off, mid - guest_off, flags);
+        return r < 0 ? r : zero_part(q, mid, end - mid, flags);
+    }
+    enum change how = (flags & REQ_MAY_UNMAP) ? CHANGE_UNMAP_ZERO : CHANGE_ZERO;
+    int r = zero_part(q, guest_off, (first << q->cluster_bits) - guest_off, flags);
+    if (r == 0)
+        r = change_clusters(q, first, last, how);
+    uint64_t mid = last << q->cluster_bits;
+    if (r == 0 && end > mid)
+        r = zero_part(q, mid, end - mid, flags);
+    return r;
+}
+
+int qc_discard(struct qc *q, uint64_t guest_off, uint64_t len)
+{
+    uint64_t end = guest_off + len;
+    uint64_t first = qc_clusters(q, guest_off), last = end >> q->cluster_bits;
+    if (end == q->node->size)
+        last = qc_clusters(q, end);
+    return first < last ? change_clusters(q, first, last, CHANGE_DISCARD) : 0;
+}
