@@ -110,7 +110,7 @@ struct driver { /* static const. A NULL function: not supported, or see there */
     void (*event)(struct node *n, enum blk_event ev);
     /* close: flush caches as far as possible and free what state holds (not state itself, not the
      * children). Runs in a coroutine; node_unref has tried a flush before, if anything was written.
-     */
+     * Also called after an open that failed halfway: state may be as node_new left it. */
     void (*close)(struct node *n);
 
     uint32_t fua_ops; /* bit (1 << op): driver honours REQ_FUA itself; else a flush follows */
