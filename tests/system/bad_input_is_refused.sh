@@ -28,9 +28,19 @@ expect_fail 2 'noise.qcow2' "${serve[@]}" -f qcow2 noise.qcow2
 expect_fail 2 'empty.qcow2' "${serve[@]}" -f qcow2 empty.qcow2
 
 say "a truncated image"
-for length in 4 50 100 104 1000 65536 200000; do
+for length in 4 50 100 104 1000 65536 131072; do
     head -c $length disk.qcow2 >cut.qcow2
     expect_fail 2 'cut.qcow2' "${serve[@]}" -f qcow2 cut.qcow2
+done
+
+say "one cut behind its first table: what is lost is an error to read, not zeros"
+for length in 200000 270000 400000; do
+    head -c $length disk.qcow2 >cut.qcow2
+    start_serve cut -r -f qcow2 cut.qcow2
+    expect_fail 1 'Input/output error' qemu-io -f raw -r -c 'read 512k 64k' "$(uri cut)"
+    alive cut
+    stop_serve cut
+    grep -q 'cut.qcow2: image is corrupt' cut.log || fail "the log does not name the corruption"
 done
 
 say "features that are not there yet are refused by name"
