@@ -108,6 +108,7 @@ static struct node *open_format(struct node *file, const struct qc_header *h,
     struct qc_open_opts below = *opts;
     below.path = p->full;
     below.read_only = true;
+    below.backing = NULL;
     struct node *n = qc_open_chain(file, &below, chain, errp);
     if (!n)
         node_unref(file);

@@ -43,7 +43,8 @@ static bool open_into(struct node *n, struct node *file, const struct qc_header 
     if (!attach(n, file, errp) || !qc_load(q, h, opts, errp))
         return false;
     if (h->has_backing && !opts->no_backing) {
-        struct node *backing = qc_backing_open(h, opts, self, errp);
+        struct node *backing =
+            opts->backing ? node_ref(opts->backing) : qc_backing_open(h, opts, self, errp);
         if (!backing)
             return false;
         bool ok = attach(n, backing, errp);

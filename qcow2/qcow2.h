@@ -18,6 +18,8 @@ struct qc_open_opts {
     const char *backing_dir; /* backing files must lie beneath it; NULL: the image's own folder */
     bool read_only;
     bool no_backing;         /* do not open the backing file: unallocated reads as zeros (tools) */
+    struct node *backing;    /* use this instead of opening what the header names (it must name
+                                one); takes a reference of its own. NULL: open it */
     bool direct, no_lock;    /* for the backing files */
     uint64_t l2_cache_bytes; /* 0: from the image size, at most 32 MiB */
     uint64_t refcount_cache_bytes; /* 0: default */
@@ -30,10 +32,10 @@ struct qc_open_opts {
 struct node *qc_open(struct node *file, const struct qc_open_opts *opts, struct err **errp);
 
 struct qc_create_opts {
-    uint64_t size;         /* guest bytes, a multiple of 512 */
-    uint32_t version;      /* 2 or 3; 0 = 3 */
-    uint32_t cluster_size; /* 512 .. 2 MiB; 0 = 64 KiB */
-    uint32_t refcount_bits; /* 1 .. 64; 0 = 16 */
+    uint64_t size;              /* guest bytes, a multiple of 512 */
+    uint32_t version;           /* 2 or 3; 0 = 3 */
+    uint32_t cluster_size;      /* 512 .. 2 MiB; 0 = 64 KiB */
+    uint32_t refcount_bits;     /* 1 .. 64; 0 = 16 */
     const char *backing_name;   /* as written into the header; NULL: none */
     const char *backing_format; /* "qcow2" or "raw"; required with backing_name */
 };
