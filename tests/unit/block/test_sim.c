@@ -329,6 +329,41 @@ SIM_TEST(what_is_in_flight_when_the_flush_is_issued_stays_volatile)
     close_disk();
 }
 
+SIM_TEST(what_is_in_flight_may_have_arrived)
+{
+    open_disk(4);
+    put(0, 'z', 1, 0);
+    sim_set_latency(d, 100, 100, 1);
+    ended = 0;
+    assert_true(co_start(write_one, (void *)0));
+    assert_int_equal(ended, 0);
+    expect_crash(sim_seq(d), "10", "z...");
+    expect_crash(sim_seq(d), "11", "a...");
+    expect_crash(sim_seq(d), "01", "a...");
+    co_sleep_until(clock_ns() + 150);
+    close_disk();
+}
+
+SIM_TEST(a_failed_flush_does_so_also_beside_requests_in_flight)
+{
+    open_disk(4);
+    sim_set_latency(d, 1000, 1000, 1);
+    ended = 0;
+    assert_true(co_start(write_one, (void *)0));
+    sim_set_latency(d, 100, 100, 1);
+    put(1, 'x', 1, 0);
+    sim_fail_nth(d, &(struct sim_fail){.nth = 1, .error = EIO, .op_mask = 1u << REQ_FLUSH});
+    assert_int_equal(node_flush(n), -EIO);
+    assert_int_equal(node_flush(n), 0);
+    assert_int_equal(ended, 0);
+    expect_crash(sim_seq(d), "00", "....");
+    expect_crash(sim_seq(d), "01", ".x..");
+    co_sleep_until(clock_ns() + 2000);
+    assert_int_equal(node_flush(n), 0);
+    expect_crash(sim_seq(d), "0", "a...");
+    close_disk();
+}
+
 SIM_TEST(keeping_everything_gives_what_a_reader_saw)
 {
     for (uint64_t seed = 1; seed <= 50; seed++) {
@@ -373,6 +408,8 @@ int main(void)
         cmocka_unit_test(the_log_tells_every_change_in_order),
         cmocka_unit_test(a_disk_has_one_writer_and_outlives_it),
         cmocka_unit_test(what_is_in_flight_when_the_flush_is_issued_stays_volatile),
+        cmocka_unit_test(what_is_in_flight_may_have_arrived),
+        cmocka_unit_test(a_failed_flush_does_so_also_beside_requests_in_flight),
         cmocka_unit_test(keeping_everything_gives_what_a_reader_saw),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -145,6 +145,10 @@ SIM_TEST(native_fua_is_used_only_for_what_goes_in_one_piece)
     p.fail[REQ_ZERO] = -ENOTSUP;
     assert_int_equal(node_zero(n, 0, 300, REQ_FUA), 0);
     probe_expect(&p, "Z0+300! W0+300 F");
+    p.fail[REQ_ZERO] = 0;
+    leaf->limits.zero_align = 4096;
+    assert_int_equal(node_zero(n, 100, 5000, REQ_FUA), 0);
+    probe_expect(&p, "Z100+3996 Z4096+1004 F");
     node_unref(n);
 }
 
