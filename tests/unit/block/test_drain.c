@@ -4,7 +4,7 @@
  */
 #include "base/rng.h"
 #include "block/overlap.h"
-#include "probe.h"
+#include "tests/unit/block/probe.h"
 
 static struct probe p;
 static struct node *node;

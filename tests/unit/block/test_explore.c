@@ -6,7 +6,7 @@
 
 #include "base/rng.h"
 #include "block/sim.h"
-#include "probe.h"
+#include "tests/unit/block/probe.h"
 
 #define SECTOR 512
 #define MAX_TEXTS 4096

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "block/file_priv.h"
-#include "host.h"
+#include "tests/unit/block/host.h"
 
 static char buf[256 * 1024] __attribute__((aligned(4096)));
 static char got[256 * 1024] __attribute__((aligned(4096)));

@@ -5,7 +5,7 @@
  */
 #include <signal.h>
 
-#include "host.h"
+#include "tests/unit/block/host.h"
 
 /* Run a shell command; its exit status, and all it printed in *out (4096 bytes). */
 static int run(char *out, const char *fmt, ...)

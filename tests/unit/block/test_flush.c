@@ -2,7 +2,7 @@
  *
  * Flush generations, and the order of events around writes and flushes.
  */
-#include "probe.h"
+#include "tests/unit/block/probe.h"
 
 static struct probe p;
 static struct probe top;

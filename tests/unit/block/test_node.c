@@ -2,7 +2,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "block/mem_disk.h"
-#include "probe.h"
+#include "tests/unit/block/probe.h"
 
 static struct probe p;
 static char logged[256];

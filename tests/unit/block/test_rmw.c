@@ -5,7 +5,7 @@
 #include "base/mem.h"
 #include "base/rng.h"
 #include "block/sim.h"
-#include "probe.h"
+#include "tests/unit/block/probe.h"
 
 static struct probe p;
 static uint8_t buf[PROBE_SIZE] __attribute__((aligned(4096)));

@@ -2,7 +2,7 @@
  *
  * What the dispatcher checks, cuts and emulates, seen from the driver's side.
  */
-#include "probe.h"
+#include "tests/unit/block/probe.h"
 
 static struct probe p;
 static uint8_t buf[PROBE_SIZE];
