@@ -115,7 +115,7 @@ static const char help_text[] =
     "      --fork                go into the background once ready\n"
     "      --pid-file FILE       write the process id there\n"
     "  -v, --verbose             log more; twice: everything\n"
-    "      --log-level LEVEL     error, warn, info, debug [warn]\n"
+    "      --log-level LEVEL     error, warn, info, debug [warn; with --faults info]\n"
     "  -t, --persistent  --print-uri  stay without clients, print the URI: done anyway\n"
     "  -h, --help  -V, --version\n";
 
@@ -369,7 +369,8 @@ static bool finish(struct serve_opts *o, const struct choices *ch, struct err **
     /* Clients that only look (nbdinfo --list) need room beside those that are served. */
     if (o->max_connections > 90)
         o->server.max_connections = o->max_connections + 10;
-    if (ch->verbose)
+    /* Who injects faults wants to see the rules' counters at the end. */
+    if (ch->verbose || o->faults)
         log_set_level(ch->verbose > 1 ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO);
     if (ch->level_given)
         log_set_level(ch->level);
