@@ -39,7 +39,8 @@ for number in 1 2; do
     say "changed guest content in backup $number"
     fresh
     chmod u+w "$(file_of $number qcow2)"
-    image_io "$(file_of $number qcow2)" 'write -P 9 1100k 1k'
+    # Backup 1 still decides at 3M, backup 2 at 1M.
+    image_io "$(file_of $number qcow2)" "write -P 9 $((5 - number * 2))M 1k"
     both_refuse 4 .
 
     say "a layer of backup $number cut short"
