@@ -8,7 +8,7 @@
 #define SECTOR 512
 #define MAX_OPS 200
 
-struct past { /* one value of one sector */
+struct past {        /* one value of one sector */
     uint64_t issued; /* when it could first be there */
     uint64_t stamp;
 };
@@ -25,6 +25,9 @@ struct world {
     bool backing;
     unsigned ops;
     uint64_t l2_cache;
+    uint64_t clusters, prefill; /* of the guest; of these, written before the log starts */
+    uint64_t max_states;
+    bool table_grows; /* the workload must have grown the refcount table */
     char what[128];
 
     struct rng rng;
@@ -76,7 +79,8 @@ static void step(struct world *w)
 {
     uint64_t cluster = w->create.cluster_size;
     uint64_t len = SECTOR * (1 + rng_below(&w->rng, 3 * cluster / SECTOR));
-    uint64_t off = round_down(rng_below(&w->rng, w->size - len + 1), SECTOR);
+    uint64_t low = min_u64(w->prefill * cluster, w->size - 8 * cluster); /* mostly new space */
+    uint64_t off = low + round_down(rng_below(&w->rng, w->size - low - len + 1), SECTOR);
     uint64_t issued = sim_seq(w->disk);
     bool whole = rng_below(&w->rng, 2);
     if (whole) {
@@ -156,11 +160,18 @@ static void make_base(struct world *w)
     w->create.backing_format = "raw";
 }
 
+static uint32_t reftable_clusters(const struct world *w)
+{
+    uint8_t be[4];
+    sim_disk_peek(w->disk, 56, be, 4);
+    return get_be32(be);
+}
+
 static void world_body(void *arg)
 {
     struct world *w = arg;
     rng_seed(&w->rng, w->seed);
-    w->size = w->create.size = 20 * w->create.cluster_size;
+    w->size = w->create.size = w->clusters * w->create.cluster_size;
     w->sector = mem_array(w->size / SECTOR, sizeof(struct history));
     for (uint64_t s = 0; s < w->size / SECTOR; s++)
         w->sector[s].n = 1;
@@ -170,12 +181,21 @@ static void world_body(void *arg)
     struct qc_open_opts o = {
         .backing = w->base, .l2_cache_bytes = w->l2_cache, .refcount_cache_bytes = w->l2_cache};
     w->node = image_open(w->disk, &o);
-    must(sim_log_mark(w->disk), "memory");
+    if (w->prefill)
+        write_some(w, 0, w->prefill * w->create.cluster_size);
+    must(node_flush(w->node) == 0 && sim_log_mark(w->disk), "%s: mark", w->what);
+    must(reftable_clusters(w) == 1, "%s: the refcount table grew too early", w->what);
+    note_flush(w);
     for (unsigned i = 0; i < w->ops; i++)
         step(w);
     node_unref(w->node);
-    struct sim_explore x = {
-        .seed = w->seed, .max_full_bits = 6, .samples = 20, .max_states = 1500, .unit = SECTOR};
+    if (w->table_grows)
+        must(reftable_clusters(w) > 1, "%s: the refcount table did not grow", w->what);
+    struct sim_explore x = {.seed = w->seed,
+                            .max_full_bits = 6,
+                            .samples = 20,
+                            .max_states = w->max_states,
+                            .unit = SECTOR};
     w->states = sim_explore(w->disk, &x, visit, w);
     must(w->states > 20, "%s: only %llu states", w->what, (unsigned long long)w->states);
     node_unref(w->base);
@@ -184,15 +204,11 @@ static void world_body(void *arg)
     mem_free(w->sector);
 }
 
-static uint64_t run_world(uint32_t version, uint32_t cluster, uint32_t width, bool backing,
-                          uint64_t seed, unsigned ops, uint64_t cache)
+static uint64_t run_world(struct world w)
 {
-    struct world w = {.seed = seed, .backing = backing, .ops = ops, .l2_cache = cache};
-    w.create = (struct qc_create_opts){
-        .version = version, .cluster_size = cluster, .refcount_bits = width};
-    snprintf(w.what, sizeof(w.what), "v%u cluster %u width %u%s seed %llu ops %u cache %llu",
-             version, cluster, width, backing ? " backing" : "", (unsigned long long)seed, ops,
-             (unsigned long long)cache);
+    snprintf(w.what, sizeof(w.what), "v%u cluster %u width %u%s seed %llu", w.create.version,
+             w.create.cluster_size, w.create.refcount_bits, w.backing ? " backing" : "",
+             (unsigned long long)w.seed);
     run_sim(world_body, &w);
     return w.states;
 }
@@ -201,36 +217,71 @@ static void no_power_cut_corrupts_or_mixes_content(void **state)
 {
     uint64_t n = 0;
     for (unsigned i = 0; i < 10; i++)
-        n += run_world(3, 512u << (i % 4), 16, i % 2, 100 + i, 24, i % 3 ? 0 : 1);
+        n += run_world((struct world){.create.version = 3,
+                                      .create.cluster_size = 512u << (i % 4),
+                                      .create.refcount_bits = 16,
+                                      .backing = i % 2,
+                                      .seed = 100 + i,
+                                      .ops = 24,
+                                      .clusters = 20,
+                                      .max_states = 1500,
+                                      .l2_cache = i % 3 ? 0 : 1});
     print_message("%llu states\n", (unsigned long long)n);
 }
 
-static void refcount_structures_grow_safely(void **state)
+static void refcount_blocks_are_added_safely(void **state)
 {
     /* 64-bit counts in clusters of 512 bytes: a refcount block for each 32 KiB of file. */
     uint64_t n = 0;
     for (unsigned i = 0; i < 4; i++)
-        n += run_world(3, 512, 64, i % 2, 200 + i, 60, 1);
+        n += run_world((struct world){.create.version = 3,
+                                      .create.cluster_size = 512,
+                                      .create.refcount_bits = 64,
+                                      .backing = i % 2,
+                                      .seed = 200 + i,
+                                      .ops = 60,
+                                      .clusters = 150,
+                                      .max_states = 800,
+                                      .l2_cache = i % 2});
+    print_message("%llu states\n", (unsigned long long)n);
+}
+
+static void the_refcount_table_grows_safely(void **state)
+{
+    /* 64 blocks of 64 counts fill the first table; the guest's clusters and their tables get
+     * there within the workload. */
+    uint64_t n = 0;
+    for (unsigned i = 0; i < 2; i++)
+        n += run_world((struct world){.create.version = 3,
+                                      .create.cluster_size = 512,
+                                      .create.refcount_bits = 64,
+                                      .seed = 400 + i,
+                                      .ops = 50,
+                                      .clusters = 4050,
+                                      .prefill = 3945,
+                                      .table_grows = true,
+                                      .max_states = 150});
     print_message("%llu states\n", (unsigned long long)n);
 }
 
 static void version_2_is_safe_too(void **state)
 {
     for (unsigned i = 0; i < 3; i++)
-        run_world(2, 1024, 16, false, 300 + i, 24, 0);
+        run_world((struct world){.create.version = 2,
+                                 .create.cluster_size = 1024,
+                                 .create.refcount_bits = 16,
+                                 .seed = 300 + i,
+                                 .ops = 24,
+                                 .clusters = 20,
+                                 .max_states = 1000});
 }
 
-int main(int argc, char **argv)
+int main(void)
 {
-    if (argc == 8) { /* replay: version cluster width backing seed ops cache */
-        run_world((uint32_t)atoi(argv[1]), (uint32_t)atoi(argv[2]), (uint32_t)atoi(argv[3]),
-                  atoi(argv[4]), strtoull(argv[5], NULL, 0), (unsigned)atoi(argv[6]),
-                  strtoull(argv[7], NULL, 0));
-        return 0;
-    }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(no_power_cut_corrupts_or_mixes_content),
-        cmocka_unit_test(refcount_structures_grow_safely),
+        cmocka_unit_test(refcount_blocks_are_added_safely),
+        cmocka_unit_test(the_refcount_table_grows_safely),
         cmocka_unit_test(version_2_is_safe_too),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
