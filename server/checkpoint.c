@@ -237,9 +237,10 @@ static struct checkpoint *checkpoint_make(struct export *e, struct wire_str name
         return NULL;
     }
     k->exp = e;
-    int fd = scratch_open(e->srv, errp);
+    bool in_memory = e->srv->o.scratch_in_memory;
+    int fd = in_memory ? -1 : scratch_open(e->srv, errp);
     bool ok = false;
-    if (fd >= 0) {
+    if (fd >= 0 || in_memory) {
         node_drain_begin(e->top);
         node_drain_begin(e->cbw);
         ok = freeze(k, &fd, errp);

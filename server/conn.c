@@ -140,9 +140,11 @@ static void log_protocol(struct conn *c, const char *what)
 {
     unsigned suppressed;
 
-    if (ratelimit_ok(&c->srv->protocol_log, &suppressed))
-        log_warn("connection %llu: %s; closing it (%u like messages suppressed)",
-                 (unsigned long long)c->id, what, suppressed);
+    if (!ratelimit_ok(&c->srv->protocol_log, &suppressed))
+        return;
+    log_warn("connection %llu: %s; closing it", (unsigned long long)c->id, what);
+    if (suppressed)
+        log_warn("%u more clients broke the protocol since the last such message", suppressed);
 }
 
 /* The payload of a WRITE: taken, or skipped when the request was refused. *error may be set. */
@@ -210,7 +212,7 @@ bool conn_quiet(const struct conn *c)
     return c->slots_used == 0 && !c->sending && !c->send_hook.queued;
 }
 
-void conn_stop(struct conn *c, bool force)
+void conn_drain(struct conn *c, bool force)
 {
     if (force || c->phase == CONN_HANDSHAKE ||
         (c->phase == CONN_TRANSMISSION && c->slots_used == 0))

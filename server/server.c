@@ -114,9 +114,11 @@ static void serve_fd(struct server *s, int fd)
         err_set(&e, ENOMEM, "out of memory for a connection");
     if (stream && server_serve(s, stream, &e))
         return;
-    if (ratelimit_ok(&s->refuse_log, &suppressed))
-        log_warn("a client was turned away: %s (%u more were since the last message)", err_msg(e),
-                 suppressed);
+    if (ratelimit_ok(&s->refuse_log, &suppressed)) {
+        log_warn("a client was turned away: %s", err_msg(e));
+        if (suppressed)
+            log_warn("%u more were turned away since the last such message", suppressed);
+    }
     err_free(e);
 }
 
@@ -198,7 +200,7 @@ int server_stop(struct server *s, bool force)
             io_cancel_fd(l->fd);
     }
     for (struct conn *c = s->conns; c; c = c->next)
-        conn_stop(c, force);
+        conn_drain(c, force);
     if (force)
         co_queue_wake_all(&s->changed);
     while ((s->n_conns > 0 || s->n_listeners > 0) && !s->forced)

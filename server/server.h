@@ -25,6 +25,7 @@ struct server_opts {               /* zero means the default in brackets */
     uint64_t stall_timeout_ms;     /* a peer that stops in the middle of a message [60000] */
     uint64_t scratch_limit;        /* per frozen view [1 GiB] */
     const char *scratch_dir;       /* for frozen views [$TMPDIR, else /var/tmp] */
+    bool scratch_in_memory;        /* ... instead of files: tests, and diskless machines */
     unsigned max_checkpoints;      /* per export, at least 2 [64] */
     uint64_t view_grace_ms;        /* an unused frozen view is kept so long [30000] */
     bool exit_on_last_disconnect;  /* qemu-nbd without -t: call the server_on_idle hook */

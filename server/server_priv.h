@@ -210,8 +210,8 @@ int conn_fill(struct conn *c, size_t need, int64_t deadline_ns);
 int conn_skip(struct conn *c, uint64_t n, int64_t deadline_ns);
 /* conn_quiet: nothing is in flight and nothing to send. */
 bool conn_quiet(const struct conn *c);
-/* conn_stop: the server stops: end as soon as quiet, or at once. */
-void conn_stop(struct conn *c, bool force);
+/* conn_drain: the server stops: end as soon as quiet, or at once. */
+void conn_drain(struct conn *c, bool force);
 
 /* slot_get: a free slot, waiting at the limits. NULL without memory. Yields. */
 struct slot *slot_get(struct conn *c);

@@ -20,6 +20,7 @@
 #include "base/bytes.h"
 #include "bitmap/bitmap.h"
 #include "io/reactor.h"
+#include "io/lock.h"
 #include "io/stream.h"
 #include "server/server.h"
 

@@ -422,47 +422,6 @@ PROTO_TEST(the_number_of_options_is_limited)
     peer_close(&c);
 }
 
-PROTO_TEST(the_101st_connection_is_turned_away_and_room_comes_back)
-{
-    struct peer c[100], extra;
-    struct stream *ends[2];
-    struct err *e = NULL;
-
-    for (int i = 0; i < 100; i++)
-        c[i] = peer_connect(p);
-    assert_true(stream_pipe(100, ends));
-    assert_false(server_serve(p->server, ends[0], &e));
-    assert_int_equal(err_code(e), EBUSY);
-    err_free(e);
-    extra.s = ends[1];
-    peer_expect_end(&extra);
-    peer_close(&extra);
-    peer_close(&c[50]);
-    proto_settle();
-    c[50] = peer_ready(p, true);
-    for (int i = 0; i < 100; i++)
-        peer_close(&c[i]);
-}
-
-static void two_clients(struct proto *p)
-{
-    p->export_opts.max_connections = 2;
-}
-
-PROTO_TEST_WITH(a_full_export_is_told_by_policy, two_clients)
-{
-    struct peer a = peer_ready(p, false), b = peer_ready(p, false), c = peer_connect(p);
-
-    peer_hello(&c, 3);
-    assert_int_equal(peer_go(&c, 6, "disk", NULL, NULL), 1);
-    assert_int_equal(peer_go(&c, 7, "disk", NULL, NULL), POLICY);
-    peer_close(&a);
-    proto_settle();
-    assert_int_equal(peer_go(&c, 7, "disk", NULL, NULL), 1);
-    peer_close(&b);
-    peer_close(&c);
-}
-
 PROTO_TEST(stop_cuts_half_done_handshakes)
 {
     struct peer a = peer_connect(p), b = peer_connect(p), c = peer_ready(p, true);
@@ -506,8 +465,6 @@ int main(void)
         cmocka_unit_test(a_trickle_does_not_extend_the_handshake),
         cmocka_unit_test(an_idle_client_in_transmission_is_not_dropped),
         cmocka_unit_test(the_number_of_options_is_limited),
-        cmocka_unit_test(the_101st_connection_is_turned_away_and_room_comes_back),
-        cmocka_unit_test(a_full_export_is_told_by_policy),
         cmocka_unit_test(stop_cuts_half_done_handshakes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
