@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * The verdict on an image, step by step.
+ */
+#include "tests/lib/judge.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/bytes.h"
+#include "base/rng.h"
+#include "block/sim.h"
+#include "io/reactor.h"
+#include "qcow2/qcow2.h"
+#include "tests/lib/workload.h"
+
+#define AFTER_WRITES 4
+#define AFTER_KEY UINT64_C(0xaf7e12)
+
+struct visit {
+    struct judge *j;
+    struct sim_disk *d;
+    uint8_t *content; /* of the guest disk, size bytes */
+    uint64_t size;
+    bool ok;
+};
+
+static bool __attribute__((format(printf, 2, 3))) verdict(struct judge *j, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(j->text, sizeof(j->text), fmt, ap);
+    va_end(ap);
+    return false;
+}
+
+/* Read all through the driver in pieces that mind no boundary. */
+static bool visit_read(struct visit *v, struct node *guest, struct rng *rng)
+{
+    uint8_t *buf = malloc(v->size ? v->size : 1);
+    bool ok = buf != NULL;
+    for (uint64_t off = 0; ok && off < v->size;) {
+        uint64_t len = min_u64(v->size - off, 1 + rng_below(rng, v->size / 2 + 1));
+        int r = node_read(guest, off, buf + off, len);
+        if (r < 0)
+            ok = verdict(v->j, "our driver cannot read 0x%" PRIx64 "+0x%" PRIx64 ": %d", off, len,
+                         r);
+        off += len;
+    }
+    for (uint64_t i = 0; ok && i < v->size; i++) {
+        if (buf[i] != v->content[i])
+            ok = verdict(v->j, "our driver and the judge read different bytes at 0x%" PRIx64, i);
+    }
+    free(buf);
+    return ok;
+}
+
+static bool visit_write(struct visit *v, struct node *guest, struct rng *rng)
+{
+    for (unsigned i = 0; i < AFTER_WRITES && v->size; i++) {
+        uint64_t off = rng_below(rng, v->size);
+        uint64_t len = min_u64(v->size - off, 1 + rng_below(rng, 20 * KiB));
+        load_fill(v->content + off, len, AFTER_KEY + i, off);
+        int r = node_write(guest, off, v->content + off, len, 0);
+        if (r < 0)
+            return verdict(v->j, "a write afterwards fails with %d", r);
+    }
+    int r = node_flush(guest);
+    return r == 0 || verdict(v->j, "a flush afterwards fails with %d", r);
+}
+
+static void visit_co(void *arg)
+{
+    struct visit *v = arg;
+    const struct qc_open_opts opts = {.no_backing = true, .read_only = !v->j->write_after};
+    struct err *e = NULL;
+    struct rng rng;
+    rng_seed(&rng, v->j->seed);
+    struct node *file = sim_open(v->d, opts.read_only, &e);
+    struct node *guest = file ? qc_open(file, &opts, &e) : NULL;
+    if (!guest) {
+        verdict(v->j, "our driver refuses it: %s", err_msg(e));
+        err_free(e);
+        node_unref(file);
+        return;
+    }
+    if (guest->size != v->size)
+        verdict(v->j, "our driver sees %" PRIu64 " bytes", guest->size);
+    else
+        v->ok = visit_read(v, guest, &rng) && (!v->j->write_after || visit_write(v, guest, &rng));
+    node_unref(guest);
+}
+
+/* What must hold of the image as it lies there. */
+static bool judge_bytes(struct judge *j, struct visit *v, const struct qck_source *src)
+{
+    struct qck_report r;
+    char text[ORACLE_TEXT_LEN];
+    if (!qck_check(src, &r))
+        return verdict(j, "%" PRIu64 " corruptions:\n%s", r.corruptions, r.text);
+    j->leaks = r.leaks;
+    v->size = r.guest_size;
+    if (!oracle_judge_size(j->oracle, &j->view, v->size))
+        return verdict(j, "the disk has %" PRIu64 " bytes", v->size);
+    v->content = malloc(v->size ? v->size : 1);
+    if (!v->content || !qck_read(src, 0, v->content, v->size, &r))
+        return verdict(j, "content cannot be read: %s", r.text);
+    if (!oracle_judge(j->oracle, &j->view, 0, v->content, v->size, text))
+        return verdict(j, "%s", text);
+    return true;
+}
+
+/* And after it was written to. */
+static bool judge_after(struct judge *j, const struct visit *v)
+{
+    struct qck_source src = qck_sim(v->d);
+    struct qck_report r;
+    if (!qck_check(&src, &r))
+        return verdict(j, "after writing to it, %" PRIu64 " corruptions:\n%s", r.corruptions,
+                       r.text);
+    uint8_t *now = malloc(v->size ? v->size : 1);
+    bool ok = now && qck_read(&src, 0, now, v->size, &r);
+    if (!ok)
+        verdict(j, "after writing to it, content cannot be read: %s", r.text);
+    for (uint64_t i = 0; ok && i < v->size; i++) {
+        if (now[i] != v->content[i])
+            ok = verdict(j, "after writing to it, byte 0x%" PRIx64 " has changed", i);
+    }
+    free(now);
+    return ok;
+}
+
+bool judge_image(struct judge *j, struct sim_disk *d)
+{
+    struct visit v = {.j = j, .d = d};
+    struct qck_source src = qck_sim(d);
+    j->text[0] = '\0';
+    j->leaks = 0;
+    bool ok = judge_bytes(j, &v, &src);
+    if (ok && j->open) {
+        sim_set_latency(d, 0, 0, 0);
+        size_t alive = co_alive();
+        ok = co_start(visit_co, &v);
+        reactor_run_until_idle(reactor_current());
+        if (co_alive() != alive)
+            ok = verdict(j, "opening and reading it hangs");
+        ok = ok && v.ok && (!j->write_after || judge_after(j, &v));
+    }
+    free(v.content);
+    return ok;
+}

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * Seeded workloads on a qcow2 image on a simulated disk, each change told to an oracle.
+ *
+ * A workload is a row of a table (workload_table.c). Its fibers are coroutines that draw their
+ * operations from the seed and run at the same time; the latency of the simulated disk interleaves
+ * them. The same row, seed and failure give the same run, to the last I/O.
+ */
+#ifndef TESTS_LIB_WORKLOAD_H
+#define TESTS_LIB_WORKLOAD_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "block/sim.h"
+#include "tests/lib/oracle.h"
+
+enum load_op {
+    LOAD_WRITE,
+    LOAD_WRITE_FUA,
+    LOAD_ZERO,
+    LOAD_ZERO_UNMAP,
+    LOAD_ZERO_FUA,
+    LOAD_DISCARD,
+    LOAD_FLUSH,
+    LOAD_READ,
+    LOAD_RESIZE,
+    LOAD_OP_COUNT
+};
+
+struct workload {
+    const char *name, *what;
+    uint32_t version, cluster_size, refcount_bits;
+    uint64_t size, max_size;       /* of the guest disk; bytes; max_size 0: it does not grow */
+    uint64_t hot_off, hot_len;     /* most operations go here; the rest anywhere */
+    uint64_t unit;                 /* offsets and lengths are multiples of this */
+    uint64_t max_len;              /* longest operation */
+    uint64_t l2_cache_bytes;       /* 0: default */
+    uint64_t refcount_cache_bytes; /* 0: default */
+    unsigned fibers, ops;          /* operations of each fiber */
+    unsigned short_ops;            /* the same when every crash state is rebuilt */
+    bool sequential;               /* writes go one behind the other */
+    int64_t latency_ns;            /* of the slowest I/O; 0: all is instantaneous */
+    uint8_t weight[LOAD_OP_COUNT];
+};
+
+extern const struct workload workloads[];
+extern const unsigned n_workloads;
+/* workload_find: NULL if there is none of this name. */
+const struct workload *workload_find(const char *name);
+
+#define LOAD_TEXT_LEN (ORACLE_TEXT_LEN + 128)
+
+struct load_run {
+    /* In. */
+    const struct workload *w;
+    uint64_t seed;
+    bool short_run;
+    bool sticky_flush;     /* once the disk has failed a request, no flush may succeed */
+    bool bytewise;         /* see struct oracle_view */
+    uint64_t mem_nth;      /* > 0: the allocation that fails, counted from before the opening */
+    bool mem_sticky;       /* and all after it */
+    struct sim_disk *disk; /* from load_create */
+    struct oracle *oracle; /* from load_oracle */
+
+    /* Out. */
+    bool opened;
+    bool flushed; /* the last flush, after all operations, succeeded */
+    bool done;    /* it came to its end (else it hangs) */
+    unsigned ok_ops, failed_ops;
+    bool mem_fired;              /* an allocation was refused */
+    char problem[LOAD_TEXT_LEN]; /* "" = nothing wrong */
+};
+
+/* load_create: a disk with an empty image for w, durable, its log empty. NULL on failure. Outside
+ * coroutines, on a REACTOR_SIM reactor. */
+struct sim_disk *load_create(const struct workload *w);
+struct oracle *load_oracle(const struct workload *w);
+/* load_run: open the image, run all fibers, flush, close. Returns when nothing is left to run; if
+ * run->done is then false, something waits for ever. Outside coroutines, on a REACTOR_SIM reactor.
+ */
+void load_run(struct load_run *run);
+/* load_fill: content that no other (key, offset) has. */
+void load_fill(uint8_t *buf, uint64_t len, uint64_t key, uint64_t off);
+
+#endif
