@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * The events that the format announces to the host file, in order: blkdebug's rule files depend on
+ * them. The first three traces were measured on QEMU 7.2 with a breakpoint on every event.
+ */
+#include "tests/unit/qcow2/image.h"
+
+static char trace[4096];
+
+static void record(struct node *n, enum blk_event ev)
+{
+    size_t at = strlen(trace);
+    snprintf(trace + at, sizeof(trace) - at, "%s%s", at ? " " : "", blk_event_name(ev));
+    node_event(n->child[0], ev);
+}
+
+static const struct driver recorder = {.name = "recorder", .is_filter = true, .event = record};
+
+/* P in an expectation stands for the two events around a host write. */
+static void expect(const char *what, const char *wanted)
+{
+    char full[4096] = "";
+    for (const char *p = wanted; *p; p++) {
+        size_t at = strlen(full);
+        if (*p == 'P')
+            snprintf(full + at, sizeof(full) - at, "pwritev pwritev_done");
+        else
+            snprintf(full + at, sizeof(full) - at, "%c", *p);
+    }
+    must(!strcmp(trace, full), "%s:\n  got    %s\n  wanted %s", what, trace, full);
+    trace[0] = '\0';
+}
+
+static struct node *open_recorded(struct sim_disk *d, struct node *backing)
+{
+    struct err *e = NULL;
+    struct node *file = sim_open(d, false, &e);
+    struct node *rec = node_new(&recorder, "recorder", &e);
+    must(file && rec && node_attach(rec, file, &e), "%s", err_msg(e));
+    struct qc_open_opts o = {.backing = backing};
+    trace[0] = '\0';
+    struct node *n = qc_open(rec, &o, &e);
+    must(n, "%s", err_msg(e));
+    return n;
+}
+
+static void put(struct node *n, uint64_t off, uint64_t len)
+{
+    uint8_t *buf = mem_alloc(len);
+    memset(buf, 0x5a, len);
+    must(node_write(n, off, buf, len, 0) == 0, "write");
+    mem_free(buf);
+}
+
+static void get(struct node *n, uint64_t off, uint64_t len)
+{
+    uint8_t *buf = mem_alloc(len);
+    must(node_read(n, off, buf, len) == 0, "read");
+    mem_free(buf);
+}
+
+static const struct qc_create_opts plain = {.size = 64 * MiB};
+
+static void golden_body(void *arg)
+{
+    struct sim_disk *d = image_new(&plain);
+    struct node *n = open_recorded(d, NULL);
+    expect("open", "reftable_load");
+    get(n, 0, 4096);
+    expect("read of nothing", "");
+    put(n, 0, 65536);
+    expect("first write",
+           "cluster_alloc refblock_alloc refblock_load refblock_update_part P l2_alloc_write "
+           "l2_update P l1_update P cluster_alloc refblock_alloc refblock_load write_aio P");
+    put(n, 0, 65536);
+    expect("overwrite", "write_aio P");
+    must(node_flush(n) == 0, "flush");
+    expect("flush", "flush_to_os refblock_update_part P l2_update P flush_to_disk");
+    must(node_flush(n) == 0, "flush");
+    expect("idle flush", "flush_to_os");
+    get(n, 4096, 4096);
+    expect("read", "read_aio");
+    put(n, 1 * MiB + 4096, 4096);
+    expect("part of a new cluster",
+           "cluster_alloc refblock_alloc refblock_load cluster_alloc_space write_aio P");
+    get(n, 0, 2 * MiB);
+    expect("read of two runs", "read_aio read_aio");
+    node_unref(n);
+    expect("close", "flush_to_os refblock_update_part P l2_update P flush_to_disk");
+    n = open_recorded(d, NULL);
+    expect("reopen", "reftable_load");
+    get(n, 0, 4096);
+    expect("read with a cold cache", "l2_load read_aio");
+    node_unref(n);
+    sim_disk_free(d);
+}
+
+static void free_body(void *arg)
+{
+    struct sim_disk *d = image_new(&plain);
+    struct node *n = open_recorded(d, NULL);
+    put(n, 0, 2 * 65536);
+    must(node_flush(n) == 0, "flush");
+    trace[0] = '\0';
+    must(node_discard(n, 0, 2 * 65536) == 0, "discard");
+    expect("discard of two clusters", "cluster_free refblock_alloc refblock_load "
+                                      "cluster_free refblock_alloc refblock_load");
+    must(node_flush(n) == 0, "flush");
+    expect("flush after discard", "flush_to_os l2_update P flush_to_disk");
+    node_unref(n);
+    sim_disk_free(d);
+}
+
+static void cow_body(void *arg)
+{
+    struct sim_disk *base_disk = sim_disk_new(8 * MiB);
+    struct node *base = sim_open(base_disk, true, NULL);
+    struct qc_create_opts o = plain;
+    o.backing_name = "base";
+    o.backing_format = "raw";
+    struct sim_disk *d = image_new(&o);
+    struct node *n = open_recorded(d, base);
+    get(n, 0, 4096);
+    trace[0] = '\0';
+    put(n, 0, 512);
+    trace[0] = '\0';
+    get(n, 65536, 4096);
+    expect("read of the backing file", "read_backing_aio");
+    put(n, 65536 + 4096, 4096);
+    expect("small write between head and tail",
+           "cluster_alloc refblock_alloc refblock_load cow_read read_backing_aio "
+           "write_aio cow_write P");
+    put(n, 3 * 65536 - 32768, 65536);
+    expect("long write: head and tail are read apart",
+           "cluster_alloc refblock_alloc refblock_load cow_read read_backing_aio "
+           "cow_read read_backing_aio write_aio cow_write P");
+    put(n, 10 * MiB + 4096, 4096);
+    expect("beyond the backing file",
+           "cluster_alloc refblock_alloc refblock_load cluster_alloc_space write_aio P");
+    node_unref(n);
+    node_unref(base);
+    sim_disk_free(d);
+    sim_disk_free(base_disk);
+}
+
+static void growth_body(void *arg)
+{
+    /* A refcount block counts 64 clusters of 512 bytes, an L2 table maps 64. */
+    struct qc_create_opts o = {.size = 32 * KiB, .cluster_size = 512, .refcount_bits = 64};
+    struct sim_disk *d = image_new(&o);
+    struct node *n = open_recorded(d, NULL);
+    must(node_truncate(n, 4 * MiB) == 0, "grow");
+    expect("growing the L1 table",
+           "reftable_load l1_grow_alloc_table cluster_alloc refblock_alloc refblock_load "
+           "refblock_update_part P l1_grow_write_table P l1_grow_activate_table P "
+           "cluster_free refblock_alloc refblock_load P");
+    put(n, 0, 57 * 512); /* header 1, reftable 1, block 1, L1 1 + 2, L2 1: 57 are left */
+    trace[0] = '\0';
+    put(n, 57 * 512, 512);
+    expect("a new refcount block",
+           "cluster_alloc refblock_alloc refblock_alloc_write refblock_update_part P "
+           "refblock_alloc_hookup P refblock_alloc refblock_load write_aio P");
+    node_unref(n);
+    sim_disk_free(d);
+}
+
+static void first_write_overwrite_and_flush_match_the_measured_traces(void **state)
+{
+    run_sim(golden_body, NULL);
+}
+
+static void frees_are_announced_where_they_happen(void **state)
+{
+    run_sim(free_body, NULL);
+}
+
+static void copy_on_write_is_announced(void **state)
+{
+    run_sim(cow_body, NULL);
+}
+
+static void growing_tables_is_announced(void **state)
+{
+    run_sim(growth_body, NULL);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(first_write_overwrite_and_flush_match_the_measured_traces),
+        cmocka_unit_test(frees_are_announced_where_they_happen),
+        cmocka_unit_test(copy_on_write_is_announced),
+        cmocka_unit_test(growing_tables_is_announced),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
