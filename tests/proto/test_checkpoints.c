@@ -75,7 +75,7 @@ static int byte_of(struct peer *c, unsigned block)
     return k.type == 1 ? k.data[8] : -(int)get_be32(k.data);
 }
 
-/* The dirty 64 KiB blocks, as letters: ".X..X" */
+/* The dirty 64 KiB blocks, as letters: ".#..#" */
 static const char *dirty(struct peer *c, unsigned n)
 {
     static char text[200];
@@ -88,7 +88,7 @@ static const char *dirty(struct peer *c, unsigned n)
     for (uint32_t i = 4; i < k.len; i += 8) {
         assert_int_equal(get_be32(k.data + i) % 65536, 0);
         for (uint32_t b = 0; b < get_be32(k.data + i) / 65536; b++)
-            text[at++] = get_be32(k.data + i + 4) ? 'X' : '.';
+            text[at++] = get_be32(k.data + i + 4) ? '#' : '.';
     }
     text[at] = '\0';
     return text;
@@ -152,12 +152,12 @@ PROTO_TEST_WITH(differences_are_the_union_of_what_lies_between, frozen_disk)
     put(p, 2, 1);
     hold[2] = open_view(p, "disk@c", NULL);
     put(p, 3, 1); /* after the last view */
-    assert_string_equal(changes(p, "a", "b", 5), ".X...");
-    assert_string_equal(changes(p, "b", "c", 5), "..X..");
-    assert_string_equal(changes(p, "a", "c", 5), ".XX..");
-    assert_string_equal(changes(p, "c", "d", 5), "...X.");
-    assert_string_equal(changes(p, "a", "d", 5), ".XXX.");
-    assert_string_equal(changes(p, "a", "d", 5), ".XXX."); /* from the cache */
+    assert_string_equal(changes(p, "a", "b", 5), ".#...");
+    assert_string_equal(changes(p, "b", "c", 5), "..#..");
+    assert_string_equal(changes(p, "a", "c", 5), ".##..");
+    assert_string_equal(changes(p, "c", "d", 5), "...#.");
+    assert_string_equal(changes(p, "a", "d", 5), ".###.");
+    assert_string_equal(changes(p, "a", "d", 5), ".###."); /* from the cache */
     for (int i = 0; i < 3; i++)
         peer_close(&hold[i]);
 }
@@ -188,10 +188,10 @@ PROTO_TEST_WITH(published_bitmaps_are_frozen_with_the_view, frozen_disk)
     put(p, 0, 1);
     struct peer v = open_view(p, "disk@a", "qemu:dirty-bitmap:daily");
     put(p, 1, 1);
-    assert_string_equal(dirty(&v, 3), "X..");
+    assert_string_equal(dirty(&v, 3), "#..");
     peer_close(&v);
     v = open_view(p, "disk", "qemu:dirty-bitmap:daily");
-    assert_string_equal(dirty(&v, 3), "XX.");
+    assert_string_equal(dirty(&v, 3), "##.");
     peer_close(&v);
 }
 
@@ -247,7 +247,7 @@ PROTO_TEST_WITH(a_view_outlives_its_last_client_by_the_grace_period, frozen_disk
     }
     peer_close(&c);
     put(p, 1, 1);
-    assert_string_equal(changes(p, "a", "b", 3), "XX."); /* but it still is a base */
+    assert_string_equal(changes(p, "a", "b", 3), "##."); /* but it still is a base */
 }
 
 PROTO_TEST_WITH(old_checkpoints_are_forgotten_without_losing_a_change, frozen_disk)
@@ -270,8 +270,8 @@ PROTO_TEST_WITH(old_checkpoints_are_forgotten_without_losing_a_change, frozen_di
     assert_string_equal(names, "qemu:dirty-bitmap:daily\nqemu:dirty-bitmap:a\n"
                                "qemu:dirty-bitmap:c\nqemu:dirty-bitmap:d\nqemu:dirty-bitmap:e\n");
     peer_close(&c);
-    assert_string_equal(changes(p, "a", "f", 6), "XXXXX.");
-    assert_string_equal(changes(p, "c", "f", 6), "..XXX.");
+    assert_string_equal(changes(p, "a", "f", 6), "#####.");
+    assert_string_equal(changes(p, "c", "f", 6), "..###.");
     peer_close(&f);
 }
 
@@ -353,7 +353,7 @@ PROTO_TEST_WITH(freezing_waits_for_writes_in_flight_and_holds_back_later_ones, f
     assert_int_equal(byte_of(&c, 0), 1);
     peer_close(&w);
     peer_close(&c);
-    assert_string_equal(changes(p, "a", "b", 2), "X.");
+    assert_string_equal(changes(p, "a", "b", 2), "#.");
 }
 
 PROTO_TEST_WITH(connections_that_open_one_name_at_once_share_its_view, frozen_disk)
@@ -393,7 +393,7 @@ PROTO_TEST_WITH(a_view_whose_scratch_overflows_fails_reads_not_the_guest, little
     assert_int_equal(byte_of(&live, 5), 2);
     peer_close(&v);
     v = open_view(p, "disk@b", "qemu:dirty-bitmap:a");
-    assert_string_equal(dirty(&v, 7), "XXXXXX.");
+    assert_string_equal(dirty(&v, 7), "######.");
     assert_int_equal(byte_of(&v, 5), 2);
     peer_close(&v);
     peer_close(&live);
