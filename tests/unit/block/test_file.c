@@ -275,6 +275,71 @@ static void alignment_of_direct_io_is_found_by_trial_too(void **state)
     close(fd);
 }
 
+/* The name of a loop device over the file, or "" where there can be none. */
+static void loop_attach(char *dev, size_t len)
+{
+    char cmd[400];
+    snprintf(cmd, sizeof(cmd), "losetup -f --show '%s' 2>/dev/null", host_path("disk"));
+    FILE *f = popen(cmd, "r");
+    assert_non_null(f);
+    dev[0] = 0;
+    if (fgets(dev, (int)len, f))
+        dev[strcspn(dev, "\n")] = 0;
+    pclose(f);
+}
+
+static void use_device(struct node *n)
+{
+    assert_int_equal(n->size, 4 * MiB);
+    memset(buf, 'x', 65536);
+    assert_int_equal(node_write(n, 1000, buf, 65536, REQ_FUA), 0);
+    assert_int_equal(node_zero(n, 5000, 20000, REQ_MAY_UNMAP), 0);
+    assert_int_equal(node_zero(n, 32768, 4096, 0), 0);
+    assert_int_equal(node_discard(n, 1 * MiB + 100, 70000), 0);
+    assert_int_equal(node_read(n, 1000, got, 65536), 0);
+    memset(buf + 4000, 0, 20000);
+    memset(buf + 31768, 0, 4096);
+    assert_memory_equal(got, buf, 65536);
+    assert_int_equal(node_write(n, 4 * MiB - 1, buf, 2, 0), -ENOSPC);
+    assert_int_equal(node_truncate(n, 4 * MiB), 0);
+    assert_int_equal(node_truncate(n, 8 * MiB), -ENOTSUP);
+    struct extents x;
+    extents_init(&x, 4);
+    assert_int_equal(node_status(n, 0, 4 * MiB, &x), 0);
+    assert_int_equal(x.n, 1);
+    assert_int_equal(x.v[0].flags, 0);
+    extents_free(&x);
+}
+
+HOST_TEST(a_block_device_has_its_size_and_keeps_it)
+{
+    struct node *n = create("disk");
+    assert_int_equal(node_truncate(n, 4 * MiB), 0);
+    node_unref(n);
+    char dev[64];
+    loop_attach(dev, sizeof(dev));
+    if (!dev[0]) {
+        print_message("not tested: no loop device can be set up here\n");
+        return;
+    }
+    for (int direct = 0; direct < 2; direct++) {
+        struct file_opts o = {.path = dev, .direct = direct};
+        struct err *err = NULL;
+        n = file_open(&o, &err);
+        if (!n)
+            print_message("%s\n", err_msg(err));
+        err_free(err);
+        if (n)
+            use_device(n);
+        else
+            assert_true(direct);
+        node_unref(n);
+    }
+    char cmd[100];
+    snprintf(cmd, sizeof(cmd), "losetup -d '%s'", dev);
+    assert_int_equal(system(cmd), 0);
+}
+
 #define WRITERS 16
 static struct node *shared;
 static unsigned ended;
@@ -322,6 +387,7 @@ int main(void)
         HOST_CASES(direct_io_works_at_any_offset_and_from_any_memory),
         cmocka_unit_test_setup_teardown(alignment_of_direct_io_is_found_by_trial_too, host_setup,
                                         host_teardown),
+        HOST_CASES(a_block_device_has_its_size_and_keeps_it),
         HOST_CASES(many_requests_in_flight_all_arrive),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

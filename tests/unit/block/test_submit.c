@@ -2,6 +2,8 @@
  *
  * What the dispatcher checks, cuts and emulates, seen from the driver's side.
  */
+#include "base/mem.h"
+#include "block/mem_disk.h"
 #include "tests/unit/block/probe.h"
 
 static struct probe p;
@@ -171,6 +173,42 @@ SIM_TEST(zeros_are_written_where_the_driver_cannot_and_the_caller_allows)
     node_unref(n);
 }
 
+static uint64_t longest_write;
+
+static int no_zero_submit(struct node *n, struct req *r)
+{
+    if (r->op == REQ_ZERO)
+        return -ENOTSUP;
+    if (r->op == REQ_WRITE)
+        longest_write = max_u64(longest_write, r->len);
+    return node_submit(n->child[0], r);
+}
+
+static const struct driver no_zero = {
+    .name = "no-zero", .is_filter = true, .submit = no_zero_submit};
+
+SIM_TEST(long_zeros_are_written_in_bounded_pieces_without_allocating)
+{
+    uint64_t len = 5 * MiB + 12345;
+    struct node *leaf = mem_open(8 * MiB, NULL);
+    struct node *n = node_new(&no_zero, "no-zero", NULL);
+    assert_true(node_attach(n, leaf, NULL));
+    for (uint64_t off = 0; off < 8 * MiB; off += PROBE_SIZE)
+        assert_int_equal(node_write(n, off, buf, PROBE_SIZE, 0), 0);
+    mem_fail_nth(1, 1);
+    longest_write = 0;
+    assert_int_equal(node_zero(n, 777, len, 0), 0);
+    assert_int_equal(mem_count(), 0);
+    mem_fail_nth(0, 0);
+    assert_int_equal(longest_write, 1 * MiB);
+    for (uint64_t off = 0; off < 8 * MiB; off += PROBE_SIZE) {
+        assert_int_equal(node_read(n, off, buf, PROBE_SIZE), 0);
+        for (uint64_t i = off; i < off + PROBE_SIZE; i++)
+            assert_int_equal(buf[i - off], i >= 777 && i < 777 + len ? 0 : 0x5a);
+    }
+    node_unref(n);
+}
+
 SIM_TEST(zeros_and_discards_are_cut_at_the_units_that_the_driver_prefers)
 {
     struct node *n = probe_open(&p, &probe_driver);
@@ -223,6 +261,7 @@ int main(void)
         cmocka_unit_test_setup(native_fua_is_used_only_for_what_goes_in_one_piece, setup),
         cmocka_unit_test_setup(zeros_are_written_where_the_driver_cannot_and_the_caller_allows,
                                setup),
+        cmocka_unit_test_setup(long_zeros_are_written_in_bounded_pieces_without_allocating, setup),
         cmocka_unit_test_setup(zeros_and_discards_are_cut_at_the_units_that_the_driver_prefers,
                                setup),
         cmocka_unit_test_setup(what_a_driver_cannot_tell_is_data_and_cannot_prefetch_is_fine,
