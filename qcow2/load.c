@@ -79,7 +79,7 @@ static bool load_snapshots(struct qc *q, const struct qc_header *h, struct err *
     uint64_t off = h->snapshots_off;
     q->nb_snapshots = h->nb_snapshots;
     for (uint32_t i = 0; i < h->nb_snapshots; i++) {
-        uint64_t len;
+        uint64_t len = 0;
         if (!check_snapshot(q, i, off, &len, errp))
             return false;
         off += len;
