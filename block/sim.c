@@ -143,6 +143,13 @@ static int sim_status(const struct sim_disk *d, const struct req *r)
     return 0;
 }
 
+/* Bytes of the first half of r, up to a sector's edge: no disk writes a part of a sector. */
+static uint64_t first_half(const struct req *r)
+{
+    uint64_t end = round_down(r->off + r->len / 2, 512);
+    return end > r->off ? end - r->off : 0;
+}
+
 /* Writes, discards, truncates and flushes: what is logged. */
 static int sim_change(struct sim_disk *d, const struct req *r, int fate)
 {
@@ -150,7 +157,7 @@ static int sim_change(struct sim_disk *d, const struct req *r, int fate)
     if (!rec)
         return -ENOMEM;
     if (fate < 0)
-        rec->touched = d->fail.partial ? r->len / 2 : 0;
+        rec->touched = d->fail.partial ? first_half(r) : 0;
     d->in_flight++;
     sim_delay(d);
     d->in_flight--;

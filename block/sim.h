@@ -59,7 +59,8 @@ uint64_t sim_disk_size(const struct sim_disk *d);
 
 /* Failures. Every I/O (reads too) counts. sim_fail_nth: the nth from now (1 = next) of the ops in
  * op_mask (bits 1 << op; 0 = all) returns -error without touching the data, or with `partial` after
- * doing the first half of a write; sticky: so does every one after it. nth 0 switches it off. */
+ * doing the first half of a write (whole sectors of 512 bytes); sticky: so does every one after it.
+ * nth 0 switches it off. */
 struct sim_fail {
     uint64_t nth;
     int error;
