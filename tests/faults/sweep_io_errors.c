@@ -69,7 +69,6 @@ static bool run_one(const struct workload *w, const struct mode *m, uint64_t n, 
     struct load_run run = {.w = w,
                            .seed = seed,
                            .sticky_flush = fail.op_mask == 1u << REQ_FLUSH,
-                           .bytewise = fail.partial,
                            .disk = load_create(w),
                            .oracle = load_oracle(w)};
     if (!run.disk)
@@ -82,11 +81,7 @@ static bool run_one(const struct workload *w, const struct mode *m, uint64_t n, 
         sweep_fail("%s", run.problem);
     sim_fail_nth(run.disk, &(struct sim_fail){0});
 
-    struct judge j = {.oracle = run.oracle,
-                      .view = {.bytewise = fail.partial},
-                      .seed = seed + n,
-                      .open = true,
-                      .write_after = true};
+    struct judge j = {.oracle = run.oracle, .seed = seed + n, .open = true, .write_after = true};
     uint64_t at = sim_seq(run.disk);
     judge_cut(&j, run.disk, at, true);
     judge_cut(&j, run.disk, at, false);

@@ -136,9 +136,10 @@ static bool op_rules(const struct oracle_op *w, const struct oracle_view *view)
     return w->ok && (!view->since || w->ended < view->since);
 }
 
+/* Something may be durable without any I/O: zeroing what is zero. */
 static bool op_happened(const struct oracle_op *v, const struct oracle_view *view)
 {
-    return !view->at || v->issued_at < view->at;
+    return !view->at || v->issued_at < view->at || (v->durable_at && v->durable_at <= view->at);
 }
 
 static bool version_legal(const struct sector *s, const struct version *v,
@@ -280,23 +281,12 @@ bool oracle_judge_size(const struct oracle *o, const struct oracle_view *view, u
 static bool judge_sector(const struct sector *s, const struct oracle_view *view,
                          const uint8_t *content)
 {
-    uint8_t seen[SECTOR] = {0};
-    unsigned n_seen = 0;
     for (unsigned k = s->n; k-- > 0;) {
         const struct version *v = &s->v[k];
-        bool equal = !memcmp(v->content, content, SECTOR);
-        if ((!equal && !view->bytewise) || !version_legal(s, v, view))
-            continue;
-        if (equal)
+        if (!memcmp(v->content, content, SECTOR) && version_legal(s, v, view))
             return true;
-        for (unsigned b = 0; b < SECTOR; b++) {
-            if (!seen[b] && v->content[b] == content[b]) {
-                seen[b] = 1;
-                n_seen++;
-            }
-        }
     }
-    return n_seen == SECTOR;
+    return false;
 }
 
 static int describe_op(const struct oracle_op *op, char *text, size_t room)

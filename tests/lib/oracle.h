@@ -55,7 +55,6 @@ void oracle_resize_end(struct oracle *o, bool ok, uint64_t now);
 struct oracle_view {
     uint64_t at;    /* 0: live; else the moment of the power cut */
     uint64_t since; /* live: only writes acknowledged before this tick replace; 0: all */
-    bool bytewise;  /* writes may have been cut short in the middle of a sector */
 };
 
 #define ORACLE_TEXT_LEN 512

@@ -215,7 +215,7 @@ static void do_read(struct fiber *f, const struct extent_pick *x)
     uint64_t off = round_down(x->off, SECTOR);
     uint64_t len = round_up(x->off + x->len, SECTOR) - off;
     uint8_t *buf = must(malloc(len));
-    struct oracle_view view = {.since = oracle_tick(l->run->oracle), .bytewise = l->run->bytewise};
+    struct oracle_view view = {.since = oracle_tick(l->run->oracle)};
     memset(buf, 0xee, len);
     if (result(l, "a read", x, node_read(l->guest, off, buf, len)) &&
         !oracle_judge(l->run->oracle, &view, off, buf, len, text))

@@ -57,7 +57,6 @@ struct load_run {
     uint64_t seed;
     bool short_run;
     bool sticky_flush;     /* once the disk has failed a request, no flush may succeed */
-    bool bytewise;         /* see struct oracle_view */
     uint64_t mem_nth;      /* > 0: the allocation that fails, counted from before the opening */
     bool mem_sticky;       /* and all after it */
     struct sim_disk *disk; /* from load_create */
