@@ -86,7 +86,9 @@ struct node;
  *
  * So a format driver announces neither flush event itself, and its barriers inside write_back are
  * plain node_flush calls on the child, which (as in QEMU) emit no event. A FUA write to a driver
- * without the fua_ops bit is followed by these same steps, before its EV_PWRITEV_DONE.
+ * without the fua_ops bit is followed by these same steps, before its EV_PWRITEV_DONE. (That write
+ * counts as written. QEMU 7.2 counts it only afterwards: there a FUA write on a format that had
+ * nothing else to flush announces no flush_to_disk.)
  */
 
 struct driver { /* static const. A NULL function: not supported, or see there */
