@@ -96,7 +96,7 @@ static int table_make_locked(struct qc *q, uint64_t guest_off, uint64_t old)
     if (r == 0 && !copy)
         r = seed_slice(q, guest_off, &seed);
     if (r == 0)
-        r = qc_meta_add(q, host_off) ? qc_barrier(q) : -ENOMEM;
+        r = qc_meta_reserve(q, 1) ? qc_barrier(q) : -ENOMEM;
     if (r < 0) {
         if (seed)
             qc_slice_unpin(seed);
@@ -106,8 +106,11 @@ static int table_make_locked(struct qc *q, uint64_t guest_off, uint64_t old)
     r = qc_l1_write(q, l1_index, host_off | QC_COPIED);
     if (seed)
         qc_slice_unpin(seed);
-    if (r < 0 || !copy)
+    if (r < 0)
         return r;
+    qc_meta_add(q, host_off);
+    if (!copy)
+        return 0;
     if (qc_freed_reserve(&q->freed, 1)) /* else the old table leaks */
         qc_free_later(q, old & QC_OFFSET_MASK, 1, false);
     qc_free_announce(q, 1);
