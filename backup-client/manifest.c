@@ -201,6 +201,28 @@ static bool parse_content(const struct field_reader *f, struct manifest *m)
     return true;
 }
 
+/* The JSON parser recurses, and this may run on a coroutine's small stack. */
+#define NESTING_MAX 16
+
+static bool nested_too_deeply(const char *text, size_t len)
+{
+    bool in_string = false;
+    unsigned depth = 0;
+    for (size_t i = 0; i < len; i++) {
+        if (text[i] == '"')
+            in_string = !in_string;
+        else if (in_string)
+            i += text[i] == '\\';
+        else if (text[i] == '[' || text[i] == '{')
+            depth++;
+        else if ((text[i] == ']' || text[i] == '}') && depth > 0)
+            depth--;
+        if (depth > NESTING_MAX)
+            return true;
+    }
+    return false;
+}
+
 bool manifest_parse(const char *text, size_t len, const char *name, struct manifest *out,
                     struct err **errp)
 {
@@ -208,6 +230,8 @@ bool manifest_parse(const char *text, size_t len, const char *name, struct manif
     memset(out, 0, sizeof(*out));
     if (len > MANIFEST_MAX_BYTES)
         return err_set(errp, EBADMSG, "%s: longer than %d bytes", name, MANIFEST_MAX_BYTES);
+    if (nested_too_deeply(text, len))
+        return err_set(errp, EBADMSG, "%s: nested more than %d deep", name, NESTING_MAX);
     json_t *root = json_loadb(text, len, JSON_REJECT_DUPLICATES, &why);
     if (!root)
         return err_set(errp, EBADMSG, "%s: line %d: %s", name, why.line, why.text);

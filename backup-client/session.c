@@ -88,7 +88,8 @@ static bool prepare(struct session *s, struct err **errp, enum backup_status *st
     const char *name = s->o->name ? s->o->name : s->uri.export_name;
     *status = BACKUP_FAILED;
     if (!disk_open(s->o->repo, *name || s->o->name ? name : "disk", true, &s->disk, errp))
-        return s->o->name ? false : err_prefix(errp, "the export's name gives the disk's: ");
+        return s->o->name ? false
+                          : err_prefix(errp, "no --name was given, so the export's counts: ");
     if (!disk_lock(&s->disk, errp)) {
         *status = BACKUP_RETRY;
         return false;

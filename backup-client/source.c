@@ -84,6 +84,16 @@ static enum source_result conn_go(struct conn *c, const char *name, struct err *
     return SOURCE_ERROR;
 }
 
+/* Say goodbye to a server that refused, so that it does not log a broken handshake. */
+static void conn_leave(struct conn *c)
+{
+    c->timeout_ms = 1000;
+    if (!nbd_aio_is_negotiating(c->nbd) || nbd_aio_opt_abort(c->nbd) < 0)
+        return;
+    while (nbd_aio_is_connecting(c->nbd) && conn_step(c) == 0)
+        ;
+}
+
 static enum source_result conn_open(struct source *s, const char *name, bool allocation,
                                     const char *dirty, struct conn **out, struct err **errp)
 {
@@ -106,6 +116,7 @@ static enum source_result conn_open(struct source *s, const char *name, bool all
         r = SOURCE_ERROR;
     }
     if (r != SOURCE_OK) {
+        conn_leave(c);
         conn_free(c);
         return r;
     }

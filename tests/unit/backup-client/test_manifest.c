@@ -147,7 +147,11 @@ static void what_is_no_manifest_is_refused(void **state)
     expect_refused("null", 4, "line");
     expect_refused("{}", 2, "format");
     expect_refused("{}{}", 4, "line");
-    expect_refused(deep, 40000, "line");
+    expect_refused(deep, 40000, "nested");
+    /* Brackets in a string nest nothing, whatever quotes it holds. */
+    memcpy(deep, "[\"\\\"", 4);
+    memcpy(deep + 39998, "\"]", 2);
+    expect_refused(deep, 40000, "object");
     memset(big, ' ', sizeof(big));
     expect_refused(big, sizeof(big), "longer");
     mem_free(deep);
