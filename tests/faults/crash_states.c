@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * Cut the power at every moment of short workloads, and judge every state that the disk may be in
+ * then: subsets of what was volatile, torn writes included.
+ *
+ * A state is judged as it lies there, before anything could repair it: no corruption (leaks are
+ * legal), every sector with a legal value, the same content through our driver; one in eight is
+ * written to afterwards and judged again. With --qemu, one in 500 also goes to `qemu-img check`.
+ * The creation of an image is cut, too: what it leaves is refused or is a valid image.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/bytes.h"
+#include "base/rng.h"
+#include "io/reactor.h"
+#include "qcow2/qcow2.h"
+#include "tests/lib/judge.h"
+#include "tests/lib/sweep.h"
+#include "tests/lib/workload.h"
+
+#define WRITE_AFTER_EVERY 8
+#define QEMU_EVERY 500
+#define CREATE "create"
+
+static uint64_t n_states, n_leaky, n_qemu, n_refused;
+static bool qemu;
+
+struct exploration {
+    const struct workload *w;
+    const struct oracle *oracle;
+    uint64_t seed, per_run;
+    uint64_t index; /* of this state, from 1 */
+    uint64_t only;  /* judge only this one; 0: all */
+    bool creating;
+};
+
+static void ask_qemu(struct sim_disk *d)
+{
+    char path[] = "/tmp/crash-state-XXXXXX", command[128];
+    uint64_t size = sim_disk_size(d);
+    uint8_t *bytes = malloc(size + 1);
+    int fd = mkostemp(path, O_CLOEXEC);
+    if (!bytes || fd < 0)
+        sweep_fail("no memory or no temporary file");
+    sim_disk_peek(d, 0, bytes, size);
+    if (write(fd, bytes, size) != (ssize_t)size)
+        sweep_fail("%s cannot be written", path);
+    close(fd);
+    free(bytes);
+    snprintf(command, sizeof(command), "qemu-img check -q -f qcow2 %s >/dev/null 2>&1", path);
+    int status = system(command); /* NOLINT: the words are ours */
+    int code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+    if (code != 0 && code != 3)
+        sweep_fail("qemu-img check exits with %d on this state, left in %s", code, path);
+    unlink(path);
+    n_qemu++;
+}
+
+struct open_args {
+    struct sim_disk *d;
+    bool opened;
+};
+
+static void open_co(void *arg)
+{
+    struct open_args *a = arg;
+    const struct qc_open_opts opts = {.no_backing = true, .read_only = true};
+    struct node *file = sim_open(a->d, true, NULL);
+    struct node *guest = file ? qc_open(file, &opts, NULL) : NULL;
+    a->opened = guest != NULL;
+    node_unref(guest ? guest : file);
+}
+
+/* A state of an image that was being made: refused is fine. */
+static bool refused(struct sim_disk *d)
+{
+    struct open_args a = {.d = d};
+    if (!reactor_run_co(reactor_current(), open_co, &a))
+        sweep_fail("no memory for a coroutine");
+    return !a.opened;
+}
+
+static bool judge_state(struct sim_disk *state, const struct sim_crash *how, void *arg)
+{
+    struct exploration *x = arg;
+    x->index++;
+    if (x->only && x->index != x->only)
+        return x->index < x->only;
+    sweep_step("--workload %s --seed %" PRIu64 " --per-run %" PRIu64 " --index %" PRIu64,
+               x->creating ? CREATE : x->w->name, x->seed, x->per_run, x->index);
+    struct judge j = {.oracle = x->oracle,
+                      .view = {.at = how->at},
+                      .seed = rng_hash(x->seed + x->index),
+                      .open = true,
+                      .write_after = x->index % WRITE_AFTER_EVERY == 0};
+    if (qemu && !x->creating && n_states % QEMU_EVERY == 0)
+        ask_qemu(state);
+    n_states++;
+    if (x->creating && refused(state)) {
+        n_refused++;
+        return true;
+    }
+    if (!judge_image(&j, state))
+        sweep_fail("power cut at moment %" PRIu64 ": %s", how->at, j.text);
+    n_leaky += j.leaks != 0;
+    return true;
+}
+
+static void explore(struct exploration *x, struct sim_disk *d)
+{
+    const struct sim_explore bounds = {.seed = x->seed,
+                                       .max_full_bits = 10,
+                                       .samples = 200,
+                                       .max_states = x->per_run,
+                                       .unit = SECTOR};
+    sim_explore(d, &bounds, judge_state, x);
+    if (x->only && x->index < x->only)
+        sweep_fail("there are only %" PRIu64 " states", x->index);
+}
+
+static void explore_workload(struct exploration *x)
+{
+    sweep_step("--workload %s --seed %" PRIu64 " --per-run %" PRIu64, x->w->name, x->seed,
+               x->per_run);
+    struct load_run run = {.w = x->w,
+                           .seed = x->seed,
+                           .short_run = true,
+                           .disk = load_create(x->w),
+                           .oracle = load_oracle(x->w)};
+    if (!run.disk)
+        sweep_fail("the image cannot be created");
+    load_run(&run);
+    if (run.problem[0])
+        sweep_fail("%s", run.problem);
+    x->oracle = run.oracle;
+    explore(x, run.disk);
+    oracle_free(run.oracle);
+    sim_disk_free(run.disk);
+}
+
+struct create_args {
+    const struct workload *w;
+    struct sim_disk *d;
+    bool ok;
+};
+
+static void create_co(void *arg)
+{
+    struct create_args *a = arg;
+    const struct qc_create_opts opts = {.size = a->w->size,
+                                        .version = a->w->version,
+                                        .cluster_size = a->w->cluster_size,
+                                        .refcount_bits = a->w->refcount_bits};
+    struct node *file = sim_open(a->d, false, NULL);
+    a->ok = file && qc_create(file, &opts, NULL);
+    node_unref(file);
+}
+
+/* Creation has its own log: nothing is durable when it begins. */
+static void explore_creation(struct exploration *x)
+{
+    for (unsigned i = 0; i < n_workloads && !(x->only && x->index >= x->only); i++) {
+        struct create_args a = {.w = &workloads[i], .d = sim_disk_new(0)};
+        if (!a.d || !reactor_run_co(reactor_current(), create_co, &a) || !a.ok)
+            sweep_fail("the image cannot be created");
+        struct oracle *o = load_oracle(a.w);
+        x->oracle = o;
+        x->w = a.w;
+        const struct sim_explore bounds = {.seed = x->seed,
+                                           .max_full_bits = 10,
+                                           .samples = 50,
+                                           .max_states = x->per_run,
+                                           .unit = SECTOR};
+        sim_explore(a.d, &bounds, judge_state, x);
+        oracle_free(o);
+        sim_disk_free(a.d);
+    }
+}
+
+static void explore_seed(const char *workload, uint64_t seed, uint64_t per_run, uint64_t only)
+{
+    struct exploration x = {.seed = seed, .per_run = per_run, .only = only};
+    for (unsigned i = 0; i < n_workloads; i++) {
+        x.w = &workloads[i];
+        x.index = 0;
+        if (!workload || !strcmp(workload, x.w->name))
+            explore_workload(&x);
+    }
+    if (!workload || !strcmp(workload, CREATE)) {
+        x.index = 0;
+        x.creating = true;
+        explore_creation(&x);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    const char *workload = NULL;
+    uint64_t seed = 1, states = 0, per_run = 2000, only = 0, with_qemu = 0;
+    const struct sweep_option options[] = {
+        {"workload", NULL, &workload, "only this one, or " CREATE},
+        {"seed", &seed, NULL, "of the operations, their order and the choice of states (1)"},
+        {"states", &states, NULL, "go on with the next seeds until so many states are judged"},
+        {"per-run", &per_run, NULL, "at most so many states of one workload and seed (2000)"},
+        {"index", &only, NULL, "judge only the state of this number"},
+        {"qemu", &with_qemu, NULL, "1: let qemu-img judge one in 500, too"},
+        {NULL, NULL, NULL, NULL},
+    };
+    sweep_options(argc, argv, "Judge every state that a power cut may leave of short workloads.",
+                  options);
+    if (workload && !workload_find(workload) && strcmp(workload, CREATE) != 0) {
+        fprintf(stderr, "%s: no workload %s\n", argv[0], workload);
+        return 2;
+    }
+    qemu = with_qemu;
+    struct reactor *r;
+    if (!reactor_new(REACTOR_SIM, &r, NULL))
+        return 1;
+    sweep_quiet();
+    do {
+        explore_seed(workload, seed++, per_run, only);
+    } while (n_states < states && !only);
+    reactor_free(r);
+    return sweep_end("%" PRIu64 " states, %" PRIu64 " with leaks, %" PRIu64
+                     " unfinished images refused, %" PRIu64 " judged by qemu-img, 0 illegal",
+                     n_states, n_leaky, n_refused, n_qemu);
+}
