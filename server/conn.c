@@ -22,6 +22,7 @@
 /* After a large WRITE only so much is taken in with the next header: more of that kind follow, and
  * what does not enter the buffer needs not be copied out of it. */
 #define SMALL_WINDOW 64
+#define COPY_PAYLOAD_MAX ((size_t)(32 * KiB))
 #define STOP_STALL_MS 5000 /* a peer that makes us wait at server_stop */
 
 static int64_t stall_limit_ns(const struct conn *c)
@@ -118,9 +119,17 @@ int conn_skip(struct conn *c, uint64_t n, int64_t deadline_ns)
     return 0;
 }
 
-/* Take len bytes to p: first what is in the buffer, the rest straight from the socket. */
+/* Take len bytes to p. A short payload comes through the buffer, with whatever follows it: a copy
+ * costs less than a system call. Of a long one, what is not in the buffer yet is received in place.
+ */
 static int conn_take(struct conn *c, uint8_t *p, size_t len)
 {
+    if (len <= COPY_PAYLOAD_MAX) {
+        c->window = RECV_BUF_SIZE;
+        int r = conn_fill(c, len, IO_NO_DEADLINE);
+        if (r < 0)
+            return r;
+    }
     size_t have = c->tail - c->head;
     size_t n = have < len ? have : len;
 
