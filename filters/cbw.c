@@ -48,7 +48,7 @@ static void cbw_preserve(struct cbw *c, uint64_t off, uint64_t len)
             struct overlap o;
 
             overlap_begin(&c->busy, &o, start, end - start, true);
-            /* Each view that breaks leaves the copying to the next. */
+            /* Each view that breaks, or goes while this waits, leaves the copying to the next. */
             while ((v = cbw_recorder(c)) && view_lacks(v, off, n))
                 view_copy(v, off, n);
             overlap_end(&c->busy, &o);

@@ -38,7 +38,7 @@ static int view_status(struct cbw_view *v, struct req *r)
     while (off < end) {
         uint32_t flags;
         uint64_t len = view_extent(v, off, end - off, &flags);
-        int ret = extents_add(r->ext, len, flags);
+        int ret = extents_add(r->ext, len, v->broken ? 0 : flags);
 
         if (ret < 0 && off == r->off)
             return ret;
@@ -59,10 +59,14 @@ static int view_submit(struct node *n, struct req *r)
     if (r->op != REQ_READ && r->op != REQ_STATUS)
         return r->op == REQ_FLUSH ? 0 : -ENOTSUP;
     overlap_begin(&c->busy, &o, r->off, r->len, false);
-    if (r->op == REQ_STATUS)
+    if (r->op == REQ_STATUS) {
         ret = view_status(v, r);
-    else
+    } else {
         ret = v->broken ? -EIO : view_read(v, r->off, r->buf, r->len);
+        /* If it broke in the meantime, writes no longer waited for this read. */
+        if (v->broken)
+            ret = -EIO;
+    }
     overlap_end(&c->busy, &o);
     return ret;
 }
@@ -158,10 +162,9 @@ static void view_close(struct node *n)
 
     if (!v->cbw)
         return; /* it was never opened */
+    /* A copy for v that is under way now will look for a recorder once more before it lets go of
+     * its range, and find the heir. So nothing is missed that v is still to get. */
     v->closing = true;
-    /* What is being copied for v is in v afterwards; from now on nothing more is. */
-    lock_all(view_cbw(v), &o);
-    overlap_end(&view_cbw(v)->busy, &o);
     hand_over(v);
     /* Nobody reads from its scratch any more once everything is locked. */
     lock_all(view_cbw(v), &o);

@@ -159,6 +159,9 @@ SIM_TEST(zeros_take_no_scratch_and_show_as_holes)
     memset(buf, 0, UNIT);
     assert_int_equal(node_write(live, 2 * UNIT, buf, UNIT, 0), 0); /* written zeros */
     v = view_with(UNIT, DISK);
+    count_from_now();
+    put(0, 512, 0x22);
+    assert_int_equal(sim_io_count(disk), 2); /* a hole is not read: one status, one write */
     put(0, 4 * UNIT, 0x22);
     assert_int_equal(cbw_view_scratch(v), UNIT);
     expect_bytes(v, 0, 3 * UNIT, 0);
@@ -225,18 +228,51 @@ SIM_TEST(past_the_scratch_limit_the_view_breaks_not_the_write)
     assert_true(cbw_view_broken(b));
     assert_false(cbw_view_broken(a));
     assert_int_equal(node_read(b, 0, buf, 1), -EIO);
+    assert_int_equal(node_zero(cbw, 8 * UNIT, UNIT, REQ_MAY_UNMAP), 0);
     extents_init(&ext, 1);
-    assert_int_equal(node_status(b, 0, DISK, &ext), 0); /* never fails */
+    assert_int_equal(node_status(b, 8 * UNIT, UNIT, &ext), 0); /* neither fails nor promises */
     assert_int_equal(ext.v[0].flags, 0);
     extents_free(&ext);
     /* a took over, and reads what b had from b. */
     expect_bytes(a, 0, DISK, 0x11);
-    assert_int_equal(cbw_view_scratch(a), UNIT);
-    node_unref(b);
     assert_int_equal(cbw_view_scratch(a), 2 * UNIT);
+    node_unref(b);
+    assert_int_equal(cbw_view_scratch(a), 3 * UNIT);
     expect_bytes(a, 0, DISK, 0x11);
     expect_bytes(cbw, 0, 2 * UNIT, 0x22);
     node_unref(a);
+    log_set_level(LOG_LEVEL_WARN);
+    close_all();
+}
+
+static int read_result;
+
+static void read_five_units(void *arg)
+{
+    static uint8_t mine[5 * UNIT];
+
+    read_result = node_read(arg, 0, mine, sizeof(mine));
+}
+
+SIM_TEST(a_view_that_breaks_fails_reads_that_are_under_way)
+{
+    struct node *v;
+
+    open_all(DISK);
+    log_set_level(LOG_LEVEL_ERROR);
+    v = view_with(UNIT, 2 * UNIT);
+    put(1 * UNIT, 1, 0x22);
+    put(3 * UNIT, 1, 0x22);
+    /* Three reads of the live disk for the view; it breaks after a status and a read. From then on
+     * nothing protects what it reads. */
+    sim_set_latency(disk, 1000, 1000, 1);
+    read_result = 1;
+    assert_true(co_start(read_five_units, v));
+    put(8 * UNIT, 1, 0x22);
+    assert_true(cbw_view_broken(v));
+    co_sleep_until(clock_ns() + 10000);
+    assert_int_equal(read_result, -EIO);
+    node_unref(v);
     log_set_level(LOG_LEVEL_WARN);
     close_all();
 }
@@ -389,6 +425,7 @@ int main(void)
         cmocka_unit_test(zeroing_and_discarding_copy_first),
         cmocka_unit_test(resizing_leaves_views_their_size_and_content),
         cmocka_unit_test(past_the_scratch_limit_the_view_breaks_not_the_write),
+        cmocka_unit_test(a_view_that_breaks_fails_reads_that_are_under_way),
         cmocka_unit_test(old_data_that_cannot_be_read_breaks_the_view),
         cmocka_unit_test(without_memory_views_break_and_writes_succeed),
         cmocka_unit_test(opening_a_view_can_fail_at_any_allocation),
