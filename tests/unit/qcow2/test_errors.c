@@ -122,6 +122,22 @@ static void sticky_body(void *arg)
     sim_disk_free(d);
 }
 
+static void undo_body(void *arg)
+{
+    struct sim_disk *d = image_new(&small);
+    struct qc_open_opts o = {0};
+    struct node *n = image_open(d, &o);
+    struct sim_fail f = {.nth = 1, .error = EIO, .op_mask = 1u << REQ_WRITE};
+    sim_fail_nth(d, &f); /* the refcount block, on the way to a new L2 table */
+    must(put(n, 0, CLUSTER, 1) == -EIO && sim_fired(d), "the table cannot be made");
+    must(put(n, 0, CLUSTER, 1) == 0, "it can now");
+    sim_fail_nth(d, &f); /* the data */
+    must(put(n, CLUSTER, CLUSTER, 1) == -EIO && sim_fired(d), "the data cannot be written");
+    node_unref(n);
+    image_judge(d, false, "failed writes");
+    sim_disk_free(d);
+}
+
 /* A short workload in which some calls may fail; what it reports as flushed must be there. */
 static void workload(struct node *n, uint8_t *flushed)
 {
@@ -329,6 +345,11 @@ static void a_failed_flush_sticks_until_reopen(void **state)
     run_sim(sticky_body, NULL);
 }
 
+static void a_failed_write_leaks_nothing(void **state)
+{
+    run_sim(undo_body, NULL);
+}
+
 static void any_one_failing_io_leaves_a_sound_image(void **state)
 {
     bool sticky = false;
@@ -361,6 +382,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_late_write_never_lands_in_anothers_cluster),
         cmocka_unit_test(a_failed_flush_sticks_until_reopen),
+        cmocka_unit_test(a_failed_write_leaks_nothing),
         cmocka_unit_test(any_one_failing_io_leaves_a_sound_image),
         cmocka_unit_test(io_that_fails_from_some_point_on_leaves_a_sound_image),
         cmocka_unit_test(any_one_failing_allocation_leaves_a_sound_image),
