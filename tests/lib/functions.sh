@@ -116,8 +116,10 @@ start_serve() {
     "$BREAKWATER" serve -k "$tmp/$name.sock" -t "$@" >"$name.log" 2>&1 </dev/null &
     server_pid[$name]=$!
     wait_for 20 listening_or_gone "$name"
-    if ! listening "$tmp/$name.sock"; then
+    # Not a single look: a reader of /proc/net/unix may miss a line while other sockets come and go.
+    if ! wait_for 2 listening "$tmp/$name.sock"; then
         local status=0
+        kill -TERM "${server_pid[$name]}" 2>/dev/null || true
         wait "${server_pid[$name]}" || status=$?
         unset "server_pid[$name]"
         fail "the server $name did not start (exit code $status): $*"
