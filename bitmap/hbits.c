@@ -14,90 +14,16 @@
  * subtree that straddles the end may be ALL_ONES;
  *  - no node has count 0. A node that is full is replaced by ALL_ONES when it becomes so.
  */
-#include "bitmap/hbits.h"
+#include "bitmap/hbits_priv.h"
 
 #include <assert.h>
 #include <errno.h>
 
-#include "base/bytes.h"
 #include "base/mem.h"
 
-#define LEAF_SHIFT 12
-#define NODE_SHIFT 6
-#define FAN_OUT 64
-#define MAX_BITS (UINT64_C(1) << 60)
+struct hnode hbits_all_ones;
 
-/* A leaf uses word, a node above it slot; both are 64 times 8 bytes. */
-struct hnode {
-    uint64_t count; /* set bits below */
-    union {
-        uint64_t word[FAN_OUT];
-        struct hnode *slot[FAN_OUT];
-    };
-};
-
-static struct hnode all_ones_marker;
-#define ALL_ONES (&all_ones_marker)
-
-struct hbits {
-    uint64_t n_bits;
-    uint64_t count;
-    unsigned levels; /* of nodes above the leaves */
-    struct hnode *root;
-    uint64_t nodes; /* allocated */
-};
-
-/* A place in the tree: the slot of a subtree, and which bits the subtree holds. */
-struct place {
-    struct hnode **slot;
-    unsigned level; /* 0 = leaf */
-    uint64_t base;  /* its first bit */
-};
-
-static bool is_node(const struct hnode *n)
-{
-    return n && n != ALL_ONES;
-}
-
-static unsigned level_shift(unsigned level)
-{
-    return LEAF_SHIFT + NODE_SHIFT * level;
-}
-
-static unsigned levels_for(uint64_t n_bits)
-{
-    unsigned levels = 0;
-
-    while (n_bits > UINT64_C(1) << level_shift(levels))
-        levels++;
-    return levels;
-}
-
-/* The end of the subtree at base, cut to the size of the array. */
-static uint64_t place_end(const struct hbits *b, unsigned level, uint64_t base)
-{
-    return min_u64(base + (UINT64_C(1) << level_shift(level)), b->n_bits);
-}
-
-static struct place root_place(struct hbits *b)
-{
-    return (struct place){&b->root, b->levels, 0};
-}
-
-static struct place child_place(const struct place *p, unsigned i)
-{
-    unsigned level = p->level - 1;
-
-    return (struct place){&(*p->slot)->slot[i], level,
-                          p->base + ((uint64_t)i << level_shift(level))};
-}
-
-static unsigned child_index(unsigned level, uint64_t base, uint64_t bit)
-{
-    return (bit - base) >> level_shift(level - 1);
-}
-
-static struct hnode *hnode_new(struct hbits *b)
+struct hnode *hnode_new(struct hbits *b)
 {
     struct hnode *n = mem_new(struct hnode);
 
@@ -105,13 +31,13 @@ static struct hnode *hnode_new(struct hbits *b)
     return n;
 }
 
-static void hnode_free(struct hbits *b, struct hnode *n)
+void hnode_free(struct hbits *b, struct hnode *n)
 {
     b->nodes--;
     mem_free(n);
 }
 
-static void subtree_free(struct hbits *b, struct hnode *n, unsigned level)
+void subtree_free(struct hbits *b, struct hnode *n, unsigned level)
 {
     if (!is_node(n))
         return;
@@ -119,22 +45,6 @@ static void subtree_free(struct hbits *b, struct hnode *n, unsigned level)
         for (unsigned i = 0; i < FAN_OUT; i++)
             subtree_free(b, n->slot[i], level - 1);
     hnode_free(b, n);
-}
-
-static uint64_t place_count(const struct hbits *b, const struct place *p)
-{
-    if (*p->slot == ALL_ONES)
-        return place_end(b, p->level, p->base) - p->base;
-    return *p->slot ? (*p->slot)->count : 0;
-}
-
-/* Mask of the bits of word w (of a leaf at base) that lie in [first, end). */
-static uint64_t word_mask(uint64_t word_base, uint64_t first, uint64_t end)
-{
-    unsigned lo = first > word_base ? first - word_base : 0;
-    unsigned hi = min_u64(end - word_base, 64);
-
-    return (~UINT64_C(0) << lo) & (~UINT64_C(0) >> (64 - hi));
 }
 
 static void leaf_fill(struct hnode *leaf, uint64_t base, uint64_t first, uint64_t end, bool value)
@@ -153,8 +63,7 @@ static void leaf_fill(struct hnode *leaf, uint64_t base, uint64_t first, uint64_
     }
 }
 
-/* Replace NULL or ALL_ONES by a node that says the same. -ENOMEM: nothing changed. */
-static int place_open(struct hbits *b, const struct place *p)
+int place_open(struct hbits *b, const struct place *p)
 {
     uint64_t end = place_end(b, p->level, p->base);
     struct hnode *n;
@@ -179,8 +88,7 @@ static int place_open(struct hbits *b, const struct place *p)
     return 0;
 }
 
-/* Drop the node again if it says no more than NULL or ALL_ONES would. */
-static void place_settle(struct hbits *b, const struct place *p)
+void place_settle(struct hbits *b, const struct place *p)
 {
     struct hnode *n = *p->slot;
 
@@ -195,10 +103,7 @@ static void place_settle(struct hbits *b, const struct place *p)
     }
 }
 
-/* Set or clear [first, end), which intersects the subtree. Without memory a part is left as it was;
- * counts are right in any case. */
-static int place_fill(struct hbits *b, const struct place *p, uint64_t first, uint64_t end,
-                      bool value)
+int place_fill(struct hbits *b, const struct place *p, uint64_t first, uint64_t end, bool value)
 {
     uint64_t own_end = place_end(b, p->level, p->base);
     struct hnode *uniform = value ? ALL_ONES : NULL;
@@ -379,166 +284,4 @@ uint64_t hbits_next(const struct hbits *b, uint64_t from, bool *value)
 {
     *value = hbits_test(b, from);
     return seek(b, b->root, b->levels, 0, from, *value);
-}
-
-static int place_or(struct hbits *dst, const struct place *p, const struct hnode *src)
-{
-    int ret;
-
-    if (!src || *p->slot == ALL_ONES)
-        return 0;
-    if (src == ALL_ONES) {
-        subtree_free(dst, *p->slot, p->level);
-        *p->slot = ALL_ONES;
-        return 0;
-    }
-    ret = place_open(dst, p);
-    if (ret < 0)
-        return ret;
-    for (unsigned i = 0; i < FAN_OUT && ret == 0; i++) {
-        struct hnode *n = *p->slot;
-
-        if (p->level == 0) {
-            n->count += __builtin_popcountll(src->word[i] & ~n->word[i]);
-            n->word[i] |= src->word[i];
-        } else if (src->slot[i]) {
-            struct place c = child_place(p, i);
-            uint64_t before = place_count(dst, &c);
-
-            ret = place_or(dst, &c, src->slot[i]);
-            n->count += place_count(dst, &c) - before;
-        }
-    }
-    place_settle(dst, p);
-    return ret;
-}
-
-int hbits_or(struct hbits *dst, const struct hbits *src)
-{
-    struct place root = root_place(dst);
-    int ret;
-
-    assert(dst->n_bits == src->n_bits);
-    ret = place_or(dst, &root, src->root);
-    dst->count = place_count(dst, &root);
-    return ret;
-}
-
-/* Cut to n_bits, fewer than now. Needs no memory: what lies past the new end goes away as whole
- * subtrees, and in the one leaf that straddles it. */
-static void shrink(struct hbits *b, uint64_t n_bits)
-{
-    struct place path[16], p = root_place(b);
-    unsigned depth = 0;
-
-    /* With the new size in force ALL_ONES subtrees that straddle the end shrink by themselves. */
-    b->n_bits = n_bits;
-    while (is_node(*p.slot)) {
-        struct hnode *n = *p.slot;
-        unsigned keep;
-
-        path[depth++] = p;
-        if (p.level == 0) {
-            for (unsigned i = 0; i < FAN_OUT; i++) {
-                uint64_t at = p.base + i * UINT64_C(64);
-                uint64_t mask = n_bits <= at ? 0 : word_mask(at, at, n_bits);
-
-                n->word[i] &= mask;
-            }
-            break;
-        }
-        keep = n_bits == p.base ? 0 : child_index(p.level, p.base, n_bits - 1) + 1;
-        for (unsigned i = keep; i < FAN_OUT; i++) {
-            subtree_free(b, n->slot[i], p.level - 1);
-            n->slot[i] = NULL;
-        }
-        if (keep == 0)
-            break;
-        p = child_place(&p, keep - 1);
-    }
-    /* Only nodes on the path lost bits. */
-    while (depth-- > 0) {
-        struct hnode *n = *path[depth].slot;
-
-        n->count = 0;
-        for (unsigned i = 0; i < FAN_OUT; i++) {
-            if (path[depth].level == 0) {
-                n->count += __builtin_popcountll(n->word[i]);
-            } else if (n->slot[i]) {
-                struct place c = child_place(&path[depth], i);
-
-                n->count += place_count(b, &c);
-            }
-        }
-        place_settle(b, &path[depth]);
-    }
-    while (b->levels > levels_for(n_bits)) {
-        struct hnode *old = b->root;
-
-        if (is_node(old)) {
-            b->root = old->slot[0];
-            hnode_free(b, old);
-        }
-        b->levels--;
-    }
-    p = root_place(b);
-    b->count = place_count(b, &p);
-    if (n_bits == 0)
-        b->root = NULL;
-}
-
-/* Before the array grows, ALL_ONES subtrees that straddle its end must name their bits, or the new
- * bits would count as set too. */
-static int open_tail(struct hbits *b)
-{
-    struct place p = root_place(b);
-
-    while (b->n_bits > 0) {
-        uint64_t full_end = p.base + (UINT64_C(1) << level_shift(p.level));
-        int ret;
-
-        if (!*p.slot || full_end == b->n_bits)
-            return 0;
-        ret = place_open(b, &p);
-        if (ret < 0 || p.level == 0)
-            return ret;
-        p = child_place(&p, child_index(p.level, p.base, b->n_bits - 1));
-    }
-    return 0;
-}
-
-int hbits_resize(struct hbits *b, uint64_t n_bits, bool value)
-{
-    uint64_t old = b->n_bits;
-    unsigned levels = levels_for(n_bits);
-    int ret;
-
-    assert(n_bits <= MAX_BITS);
-    if (n_bits < old)
-        shrink(b, n_bits);
-    if (n_bits <= old)
-        return 0;
-
-    ret = open_tail(b);
-    if (ret < 0)
-        return ret;
-    while (b->levels < levels) {
-        if (b->root) {
-            struct hnode *top = hnode_new(b);
-
-            if (!top) {
-                shrink(b, old); /* takes the levels off again */
-                return -ENOMEM;
-            }
-            top->slot[0] = b->root;
-            top->count = b->count;
-            b->root = top;
-        }
-        b->levels++;
-    }
-    b->n_bits = n_bits;
-    ret = value ? fill(b, old, n_bits - old, true) : 0;
-    if (ret < 0)
-        shrink(b, old);
-    return ret;
 }
