@@ -29,7 +29,7 @@ SCRIPTS = (".py", ".sh", "meson.build", "meson_options.txt")
 MARKERS = re.compile(r"\b(" + "|".join(("TO" "DO", "FIX" "ME", "XX" "X", "HA" "CK")) + r")\b")
 TYPEDEF = re.compile(r"^\s*typedef\s+(struct|union|enum)\b")
 # An absolute path is one of the system's, or an example under one of these roots.
-PATH = re.compile(r"(?<![\w/.:)}\"'$*<\]>-])/([a-z]+)/[a-z.]")
+PATH = re.compile(r"(?<![\w/.:)}\"'$*<\]>-])/([a-z]{2,})/[a-z.]")
 NAMED = re.compile(r"`((?:[a-z0-9-]+/)+(?:[A-Za-z0-9_.-]+\.[a-z0-9]+|))`")
 ROOTS = set("bin dev etc lib opt proc run sbin srv sys tmp usr var".split())
 

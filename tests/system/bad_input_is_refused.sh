@@ -60,8 +60,8 @@ qemu-img create -q -f qcow2 -o data_file=data.raw external.qcow2 1M
 expect_fail 2 'external.qcow2.*data file' "${serve[@]}" -f qcow2 external.qcow2
 qemu-img create -q -f qcow2 -o extended_l2=on,cluster_size=128k sub.qcow2 1M
 expect_fail 2 'sub.qcow2.*(subcluster|extended L2)' "${serve[@]}" -f qcow2 sub.qcow2
-qemu-img create -q -f qcow2 --object secret,id=s,data=x -o encrypt.format=luks,encrypt.key-secret=s \
-    crypt.qcow2 1M
+cp disk.qcow2 crypt.qcow2 # making one takes QEMU a benchmark; the header's word is enough
+printf '\0\0\0\1' | dd of=crypt.qcow2 bs=1 seek=32 conv=notrunc status=none
 expect_fail 2 'crypt.qcow2.*(crypt)' "${serve[@]}" -f qcow2 crypt.qcow2
 
 say "a hostile header: each field out of bounds, one at a time"

@@ -17,7 +17,7 @@ page() {
 
 say "a command that fails is noticed, also before a pipe's end"
 page '<!-- run -->' '```sh' 'breakwater --version' 'false | true' 'echo reached' '```'
-expect_fail 1 'failed: false' "$run_readme" page.md "$BREAKWATER"
+expect_fail 1 '^failed: ' "$run_readme" page.md "$BREAKWATER"
 grep -q reached expect.out && fail "it went on"
 
 say "so is one that should fail and does not"
