@@ -11,8 +11,9 @@
  * Invariants:
  *  - levels depends on n_bits alone, so trees of equal size have equal shape;
  *  - bits past n_bits are clear in leaves, and a node's capacity is what lies before n_bits: a
- * subtree that straddles the end may be ALL_ONES;
- *  - no node has count 0. A node that is full is replaced by ALL_ONES when it becomes so.
+ *    subtree that straddles the end may be ALL_ONES;
+ *  - no node has count 0, and one that becomes full is replaced by ALL_ONES. (Only growth leaves
+ *    full nodes at the old end, if it fails halfway.)
  */
 #include "bitmap/hbits_priv.h"
 

@@ -333,28 +333,28 @@ static void every_view_shows_its_instant_at_all_times(void **state)
 {
     const struct world kind = {.limit = 16 * MiB};
 
-    assert_int_equal(run_rounds(&kind, 12).broken, 0);
+    assert_int_equal(run_rounds(&kind, 6).broken, 0);
 }
 
 static void writes_reach_the_disk_as_if_there_were_no_views(void **state)
 {
     const struct world kind = {.limit = 16 * MiB, .own_blocks = true};
 
-    assert_int_equal(run_rounds(&kind, 8).broken, 0);
+    assert_int_equal(run_rounds(&kind, 4).broken, 0);
 }
 
 static void views_that_run_out_of_scratch_break_alone(void **state)
 {
     const struct world kind = {.limit = 96 * KiB};
 
-    assert_true(run_rounds(&kind, 8).broken > 0);
+    assert_true(run_rounds(&kind, 4).broken > 0);
 }
 
 static void failing_reads_break_views_but_never_writes(void **state)
 {
     const struct world kind = {.limit = 16 * MiB, .fail_reads = true, .own_blocks = true};
 
-    assert_true(run_rounds(&kind, 8).broken > 0);
+    assert_true(run_rounds(&kind, 4).broken > 0);
 }
 
 int main(void)
