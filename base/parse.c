@@ -44,8 +44,8 @@ bool parse_size(const char *text, const char *what, uint64_t *out, struct err **
     uint64_t v;
     const char *end;
     if (!number(text, &v, &end))
-        return err_set(errp, EINVAL, "%s: '%s' is not a size (a number, then b, k, M, G, T, P or E)",
-                       what, text);
+        return err_set(errp, EINVAL,
+                       "%s: '%s' is not a size (a number, then b, k, M, G, T, P or E)", what, text);
     int shift = suffix_shift(end[0]);
     if (shift < 0 || (end[0] && end[1]))
         return err_set(errp, EINVAL, "%s: '%s' has an unknown suffix '%s' (b, k, M, G, T, P or E)",

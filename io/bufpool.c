@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
  * Buffers by power-of-two classes from 4 KiB up. Free ones are linked through their first bytes.
+ *
+ * Fresh memory costs a page fault for each 4 KiB, more than copying them, so idle buffers are kept
+ * while they are in use at all: once a period, those that nobody needed throughout it are freed.
  */
 #include "io/bufpool.h"
 
@@ -9,10 +12,13 @@
 
 #include "base/mem.h"
 #include "io/lock.h"
+#include "io/reactor.h"
 
 #define MIN_SHIFT 12
-#define N_CLASSES 20         /* 4 KiB .. 2 GiB */
-#define KEEP_BYTES (4 << 20) /* idle memory that is kept for reuse */
+#define N_CLASSES 20                /* 4 KiB .. 2 GiB */
+#define IDLE_MAX ((size_t)32 << 20) /* idle memory that is kept for reuse */
+#define IDLE_KEEP ((size_t)1 << 20) /* ... and for good */
+#define TRIM_PERIOD_NS NS_PER_S
 
 struct free_buf {
     struct free_buf *next;
@@ -20,6 +26,8 @@ struct free_buf {
 
 struct bufpool {
     size_t limit, in_use, idle;
+    size_t idle_low; /* the least that was idle since the last trim: nobody needed that much */
+    struct timer trim;
     struct free_buf *free_list[N_CLASSES];
     struct co_queue waiters;
 };
@@ -44,18 +52,37 @@ struct bufpool *bufpool_new(size_t limit_bytes)
     return p;
 }
 
+/* free_idle: give back up to bytes of idle buffers, large ones first. */
+static void free_idle(struct bufpool *p, size_t bytes)
+{
+    for (unsigned c = N_CLASSES; c-- > 0;) {
+        while (p->free_list[c] && class_bytes(c) <= bytes) {
+            struct free_buf *b = p->free_list[c];
+            p->free_list[c] = b->next;
+            mem_free(b);
+            p->idle -= class_bytes(c);
+            bytes -= class_bytes(c);
+        }
+    }
+}
+
+static void trim(void *arg)
+{
+    struct bufpool *p = arg;
+    if (p->idle_low > IDLE_KEEP)
+        free_idle(p, p->idle_low - IDLE_KEEP);
+    p->idle_low = p->idle;
+    if (p->idle > IDLE_KEEP)
+        timer_set(&p->trim, clock_ns() + TRIM_PERIOD_NS, trim, p);
+}
+
 void bufpool_free(struct bufpool *p)
 {
     if (!p)
         return;
     assert(p->in_use == 0);
-    for (unsigned c = 0; c < N_CLASSES; c++) {
-        while (p->free_list[c]) {
-            struct free_buf *b = p->free_list[c];
-            p->free_list[c] = b->next;
-            mem_free(b);
-        }
-    }
+    timer_cancel(&p->trim);
+    free_idle(p, p->idle);
     mem_free(p);
 }
 
@@ -66,7 +93,8 @@ void *bufpool_get(struct bufpool *p, size_t len)
     size_t bytes = class_bytes(c);
     /* Those who wait already go first, or a stream of small requests would starve a large one. */
     bool waited = false;
-    while (p->in_use > 0 && (p->in_use + bytes > p->limit || (!waited && !co_queue_empty(&p->waiters)))) {
+    while (p->in_use > 0 &&
+           (p->in_use + bytes > p->limit || (!waited && !co_queue_empty(&p->waiters)))) {
         co_queue_wait(&p->waiters);
         waited = true;
     }
@@ -74,6 +102,8 @@ void *bufpool_get(struct bufpool *p, size_t len)
     if (b) {
         p->free_list[c] = b->next;
         p->idle -= bytes;
+        if (p->idle < p->idle_low)
+            p->idle_low = p->idle;
     } else {
         b = mem_alloc_aligned(bytes, 4096);
         if (!b) {
@@ -94,11 +124,13 @@ void bufpool_put(struct bufpool *p, void *buf, size_t len)
     size_t bytes = class_bytes(c);
     assert(p->in_use >= bytes);
     p->in_use -= bytes;
-    if (p->idle + bytes <= KEEP_BYTES) {
+    if (p->idle + bytes <= IDLE_MAX) {
         struct free_buf *b = buf;
         b->next = p->free_list[c];
         p->free_list[c] = b;
         p->idle += bytes;
+        if (p->idle > IDLE_KEEP && !p->trim.heap_index)
+            timer_set(&p->trim, clock_ns() + TRIM_PERIOD_NS, trim, p);
     } else {
         mem_free(buf);
     }
@@ -108,4 +140,9 @@ void bufpool_put(struct bufpool *p, void *buf, size_t len)
 size_t bufpool_in_use(const struct bufpool *p)
 {
     return p->in_use;
+}
+
+size_t bufpool_idle(const struct bufpool *p)
+{
+    return p->idle;
 }

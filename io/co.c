@@ -74,7 +74,8 @@ static inline void tell_finish(struct co_context *here, struct co_context *learn
 #ifdef CO_TSAN
 __attribute__((no_sanitize("thread")))
 #endif
-static void context_switch(struct co_pool *p, struct co_context *to, bool from_ends)
+static void
+context_switch(struct co_pool *p, struct co_context *to, bool from_ends)
 {
     struct co_context *from = p->current;
     tell_start(from, to, from_ends);
@@ -119,7 +120,8 @@ static struct co *co_map(void)
 static void co_unmap(struct co *co)
 {
 #ifdef CO_ASAN
-    /* Whatever the sanitizer poisoned on this stack must not haunt the next user of the addresses. */
+    /* Whatever the sanitizer poisoned on this stack must not haunt the next user of the addresses.
+     */
     __asan_unpoison_memory_region(co->ctx.stack_bottom, co->ctx.stack_size);
 #endif
     munmap(co->map, GUARD_BYTES + STACK_BYTES);
@@ -185,8 +187,7 @@ bool co_start(co_fn *fn, void *arg)
     co->ended = false;
     co->ctx.fake_stack = NULL;
 #ifdef CO_PREPARE_NEEDS_SIZE
-    co->ctx.sp =
-        co_prepare_stack_sized((char *)co->map + GUARD_BYTES, STACK_BYTES, co_entry);
+    co->ctx.sp = co_prepare_stack_sized((char *)co->map + GUARD_BYTES, STACK_BYTES, co_entry);
 #else
     co->ctx.sp = co_prepare_stack((char *)co->map + GUARD_BYTES + STACK_BYTES, co_entry);
 #endif
@@ -200,7 +201,7 @@ struct co *co_self(void)
     return r ? r->co_pool.self : NULL;
 }
 
-void co_yield(void)
+void co_yield (void)
 {
     struct co_pool *p = &reactor_current()->co_pool;
     struct co *co = p->self;
@@ -220,7 +221,7 @@ void co_wake(struct co *co)
 void co_reschedule(void)
 {
     co_wake(co_self());
-    co_yield();
+    co_yield ();
 }
 
 size_t co_alive(void)

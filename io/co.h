@@ -17,14 +17,15 @@ struct reactor;
 typedef void co_fn(void *arg);
 
 /* co_start: run fn(arg) in a new coroutine on this thread's reactor, at once, until it first yields
- * or ends. May be called inside or outside a coroutine. Returns false without memory (fn not run). */
+ * or ends. May be called inside or outside a coroutine. Returns false without memory (fn not run).
+ */
 bool co_start(co_fn *fn, void *arg);
 
 /* co_self: the running coroutine, or NULL outside of any. Valid until it ends. */
 struct co *co_self(void);
 
 /* co_yield: suspend the running coroutine until co_wake. Only inside a coroutine. */
-void co_yield(void);
+void co_yield (void);
 
 /* co_wake: make a suspended coroutine of this thread's reactor ready; it runs from the reactor's
  * loop, in order of waking, not inside this call. Waking a ready one again is a bug (asserted). */

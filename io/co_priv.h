@@ -12,11 +12,11 @@
 
 /* One side of a switch: a coroutine, or the thread's own stack. */
 struct co_context {
-    void *sp;                  /* saved stack pointer while switched away */
-    const void *stack_bottom;  /* lowest address, for AddressSanitizer */
+    void *sp;                 /* saved stack pointer while switched away */
+    const void *stack_bottom; /* lowest address, for AddressSanitizer */
     size_t stack_size;
-    void *fake_stack;          /* AddressSanitizer's, while switched away */
-    void *fiber;               /* ThreadSanitizer's */
+    void *fake_stack; /* AddressSanitizer's, while switched away */
+    void *fiber;      /* ThreadSanitizer's */
 };
 
 struct co {
@@ -24,10 +24,10 @@ struct co {
     struct co_context *resumer; /* who runs again when this one yields; NULL while suspended */
     co_fn *fn;
     void *arg;
-    struct co *next;            /* in the ready queue, or in the pool */
+    struct co *next; /* in the ready queue, or in the pool */
     bool ready;
     bool ended;
-    void *map;                  /* mmap: guard page, then the stack */
+    void *map; /* mmap: guard page, then the stack */
 };
 
 /* co_resume: switch into a suspended coroutine until it yields or ends. */

@@ -17,7 +17,7 @@ static int64_t op_run(struct io_op *op)
     r->backend->submit(r, op);
     if (!op->done) {
         op->co = co_self();
-        co_yield();
+        co_yield ();
     }
     return op->res;
 }
@@ -69,8 +69,9 @@ static int64_t op_run_until(struct io_op *op, int64_t deadline_ns)
     op_list(r, op);
     if (deadline_ns != IO_NO_DEADLINE && !timer_set(&t, deadline_ns, op_timeout, op))
         op_cancel(op, -ENOMEM);
-    /* Cancelling may have completed it, and made us ready, already: yielding is right all the same. */
-    co_yield();
+    /* Cancelling may have completed it, and made us ready, already: yielding is right all the same.
+     */
+    co_yield ();
     timer_cancel(&t);
     op_unlist(r, op);
     return op->canceled && op->res == -ECANCELED ? op->reason : op->res;

@@ -23,7 +23,7 @@ void co_queue_wait(struct co_queue *q)
     else
         q->head = &w;
     q->tail = &w;
-    co_yield();
+    co_yield ();
 }
 
 bool co_queue_wake_one(struct co_queue *q)

@@ -126,6 +126,6 @@ int io_offload(int (*fn)(void *arg), void *arg)
     };
     if (!offload_submit(reactor_current(), &job))
         return -ENOMEM;
-    co_yield();
+    co_yield ();
     return job.result;
 }

@@ -19,7 +19,7 @@
 struct reactor;
 
 enum reactor_kind {
-    REACTOR_AUTO,    /* BREAKWATER_IO=uring|threads decides; else io_uring if the kernel lets us */
+    REACTOR_AUTO, /* BREAKWATER_IO=uring|threads decides; else io_uring if the kernel lets us */
     REACTOR_URING,
     REACTOR_THREADS, /* epoll, and a pool of worker threads for file I/O */
     REACTOR_SIM,     /* no descriptors; simulated clock, starts at 0 */

@@ -28,19 +28,19 @@ enum io_kind {
 struct io_op {
     enum io_kind kind;
     int fd;
-    int mode;           /* FALLOCATE: mode. POLL: events */
+    int mode; /* FALLOCATE: mode. POLL: events */
     void *buf;
     size_t len;
     uint64_t off;
     struct msghdr *msg; /* SENDMSG */
     struct co *co;
-    int64_t res;        /* >= 0 or -errno, once done */
+    int64_t res; /* >= 0 or -errno, once done */
     bool done;
-    bool canceled;      /* cancel was asked for: report why (reason) */
-    int reason;         /* -ETIMEDOUT or -ECANCELED */
-    bool listed;        /* in reactor->waiting: can be canceled by descriptor */
+    bool canceled; /* cancel was asked for: report why (reason) */
+    int reason;    /* -ETIMEDOUT or -ECANCELED */
+    bool listed;   /* in reactor->waiting: can be canceled by descriptor */
     struct io_op *prev, *next;
-    void *backend;      /* the back end's own */
+    void *backend; /* the back end's own */
 };
 
 /* A back end carries out io_ops. All calls come from the reactor's thread. */
@@ -85,7 +85,8 @@ void io_complete(struct reactor *r, struct io_op *op, int64_t res);
 /* reactor_take_mail: run what other threads have posted. Returns true if there was any. */
 bool reactor_take_mail(struct reactor *r);
 
-/* Timers (timer.c). timers_next: ns until the next deadline, or -1. timers_run: call all that are due. */
+/* Timers (timer.c). timers_next: ns until the next deadline, or -1. timers_run: call all that are
+ * due. */
 int64_t timers_next(const struct reactor *r);
 void timers_run(struct reactor *r);
 

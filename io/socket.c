@@ -25,8 +25,8 @@ static bool unix_is_dead(const struct sockaddr_un *addr)
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return false;
-    bool dead = connect(fd, (const struct sockaddr *)addr, sizeof(*addr)) != 0 &&
-                errno == ECONNREFUSED;
+    bool dead =
+        connect(fd, (const struct sockaddr *)addr, sizeof(*addr)) != 0 && errno == ECONNREFUSED;
     close(fd);
     return dead;
 }

@@ -10,9 +10,9 @@
 
 #include "base/err.h"
 
-/* socket_listen_unix: bind and listen at path, with the given file mode. A socket file that is left over
- * from a dead process (nobody accepts on it) is replaced; one in use is an error (EADDRINUSE), and
- * so is anything that is not a socket. *fd_out: non-blocking, close-on-exec. */
+/* socket_listen_unix: bind and listen at path, with the given file mode. A socket file that is left
+ * over from a dead process (nobody accepts on it) is replaced; one in use is an error (EADDRINUSE),
+ * and so is anything that is not a socket. *fd_out: non-blocking, close-on-exec. */
 bool socket_listen_unix(const char *path, int mode, int *fd_out, struct err **errp);
 
 /* socket_listen_tcp: host NULL means loopback. port 0 lets the system choose. Fills up to max

@@ -118,7 +118,7 @@ void co_sleep_until(int64_t deadline_ns)
         co_reschedule();
         return;
     }
-    co_yield();
+    co_yield ();
 }
 
 /* --- The simulated back end. --- */

@@ -21,13 +21,16 @@ static struct rng rng;
 
 static int setup(void **state)
 {
+    if (!reactor_new(REACTOR_SIM, &reactor, NULL))
+        return -1;
     pool = bufpool_new(LIMIT);
-    return pool && reactor_new(REACTOR_SIM, &reactor, NULL) ? 0 : -1;
+    return pool ? 0 : -1;
 }
 
 static int teardown(void **state)
 {
     bufpool_free(pool);
+    assert_int_equal(co_alive(), 0);
     reactor_free(reactor);
     return 0;
 }
@@ -67,9 +70,39 @@ static void the_limit_holds_and_everybody_is_served(void **state)
     }
 }
 
+static void use_8_megabytes(void *arg)
+{
+    struct bufpool *big = arg;
+    void *buf[8];
+    for (int i = 0; i < 8; i++)
+        assert_non_null(buf[i] = bufpool_get(big, 1 << 20));
+    for (int i = 0; i < 8; i++)
+        bufpool_put(big, buf[i], 1 << 20);
+    assert_int_equal(bufpool_idle(big), 8 << 20);
+
+    /* One buffer stays in use throughout: it is kept, the seven others go. */
+    for (int i = 0; i < 30; i++) {
+        void *b = bufpool_get(big, 1 << 20);
+        co_sleep_until(clock_ns() + NS_PER_S / 10);
+        bufpool_put(big, b, 1 << 20);
+    }
+    assert_true(bufpool_idle(big) >= 1 << 20 && bufpool_idle(big) <= 2 << 20);
+    co_sleep_until(clock_ns() + 3 * NS_PER_S);
+    assert_true(bufpool_idle(big) <= 1 << 20);
+}
+
+static void idle_buffers_are_kept_while_used_and_freed_after(void **state)
+{
+    struct bufpool *big = bufpool_new(16 << 20);
+    assert_true(reactor_run_co(reactor, use_8_megabytes, big));
+    bufpool_free(big);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(idle_buffers_are_kept_while_used_and_freed_after, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(the_limit_holds_and_everybody_is_served, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -119,7 +119,8 @@ static void a_group_waits_for_all_its_members(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(a_mutex_is_handed_over_in_order_of_arrival, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_mutex_is_handed_over_in_order_of_arrival, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(a_writer_is_alone_and_nobody_starves, setup, teardown),
         cmocka_unit_test_setup_teardown(a_group_waits_for_all_its_members, setup, teardown),
     };

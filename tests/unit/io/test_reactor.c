@@ -135,7 +135,8 @@ static void timers_body(void *arg)
     timer_cancel(&t[3]);
     assert_true(timer_set(&t[0], now + 30 * NS_PER_MS, note_timer, &names[0])); /* first to last */
     co_sleep_until(now + 40 * NS_PER_MS);
-    assert_string_equal(trace, "69258147" "0");
+    assert_string_equal(trace, "69258147"
+                               "0");
 }
 
 static void timers_fire_by_deadline_and_can_be_moved_and_cancelled(void **state)
