@@ -22,8 +22,9 @@ struct node *fault_open(struct node *child, struct rules *rules, struct err **er
 const struct rules_names *fault_names(void);
 
 /* dirty_open: marks maps after every write, zero and discard returned, also when it failed, before
- * the submitter learns of it. maps is borrowed and must outlive the node; may change at any time.
- */
+ * the submitter learns of it. maps is borrowed and must outlive the node; its bitmaps may change at
+ * any time. It is for a disk of child's size (else EINVAL) and is resized by TRUNCATE, which is
+ * refused (-EBUSY) while a bitmap is busy or inconsistent. */
 struct node *dirty_open(struct node *child, struct bitmap_set *maps, struct err **errp);
 
 /* offset_open: bytes [off, off + size) of child; size 0 = to the end. read_only adds protection. */
@@ -35,16 +36,18 @@ struct node *offset_open(struct node *child, uint64_t off, uint64_t size, bool r
 struct node *cbw_open(struct node *child, struct err **errp);
 
 struct cbw_view_opts {
-    uint32_t cluster;       /* copy unit in bytes, power of two; 0 = 64 KiB */
+    uint32_t cluster;       /* copy unit in bytes, power of two, 512 .. 16 MiB; 0 = 64 KiB */
     uint64_t scratch_limit; /* most bytes of old data to hold; past it the view breaks (its reads
-                               then fail with -EIO) rather than make guest writes fail */
+                               then fail with -EIO, also those that are under way) rather than make
+                               guest writes fail. Zeros and holes take none of it. */
     int scratch_fd;         /* an unlinked file for the scratch, owned by the view after success;
                                below 0: memory */
 };
 /* cbw_view_open: a read-only node that shows cbw's content of this instant. The caller has drained
- * cbw around the call. Any number of views may be alive; an older one reads what it lacks through
- * newer ones, so each guest write copies at most once. Dropping the last reference hands what
- * older views need over to them. */
+ * cbw around the call. Its size is that of this instant; its STATUS never fails, even when it is
+ * broken (all is data then). Any number of views may be alive; an older one reads what it lacks
+ * through newer ones, so each guest write copies at most once. Dropping the last reference hands
+ * what older views need over to them. */
 struct node *cbw_view_open(struct node *cbw, const struct cbw_view_opts *opts, struct err **errp);
 /* cbw_view_broken: true once the scratch limit or an error has broken the view. */
 bool cbw_view_broken(const struct node *view);
