@@ -19,7 +19,8 @@
 #include "base/log.h"
 #include "qcow2/qcow2_priv.h"
 
-#define RELIEVE_ABOVE 4096 /* ranges; about 128 KiB of list */
+#define RELIEVE_RANGES 4096                 /* about 128 KiB of list */
+#define RELIEVE_BYTES (UINT64_C(256) << 20) /* what the file may grow by for lack of a flush */
 
 bool qc_freed_reserve(struct qc_freed_list *l, size_t more)
 {
@@ -39,6 +40,7 @@ bool qc_freed_reserve(struct qc_freed_list *l, size_t more)
 void qc_free_later(struct qc *q, uint64_t host_off, uint64_t n, bool discard)
 {
     struct qc_freed_list *l = &q->freed;
+    q->freed_bytes += n << q->cluster_bits;
     struct qc_freed *last = l->n ? &l->v[l->n - 1] : NULL;
     if (last && last->discard == discard && last->epoch == q->io_epoch &&
         last->host_off + (last->clusters << q->cluster_bits) == host_off) {
@@ -86,16 +88,30 @@ static int drop_one(struct qc *q, uint64_t cluster)
     return 0;
 }
 
+/* May the range be given back to the file system? Only if nobody else refers to any of it, by the
+ * refcounts and not just by the COPIED flag: a false flag must not cost a snapshot its data. */
+static bool sole_owner(struct qc *q, const struct qc_freed *f)
+{
+    for (uint64_t i = 0; i < f->clusters; i++) {
+        struct qc_slice *s;
+        uint64_t pos;
+        if (qc_ref_slice(q, (f->host_off >> q->cluster_bits) + i, &s, &pos) < 0 ||
+            qc_ref_read(q->refcount_order, s->data, pos) != 1)
+            return false;
+    }
+    return true;
+}
+
 /* Frees from the end of the range, so that what is left after an error is still one range. */
 static int drop_range(struct qc *q, struct qc_freed *f)
 {
-    if (f->discard) {
+    if (f->discard && sole_owner(q, f)) {
         /* Before the refcounts fall: afterwards the clusters may be somebody else's. */
         int r = node_discard(q->file, f->host_off, f->clusters << q->cluster_bits);
         if (r < 0 && r != -ENOTSUP)
             log_debug("%s: discard of freed clusters failed: %d", q->node->name, r);
-        f->discard = false;
     }
+    f->discard = false;
     for (; f->clusters; f->clusters--) {
         int r = drop_one(q, (f->host_off >> q->cluster_bits) + f->clusters - 1);
         if (r < 0)
@@ -125,7 +141,7 @@ int qc_free_settled(struct qc *q)
 
 int qc_relieve(struct qc *q)
 {
-    if (q->freed.n + q->written.n < RELIEVE_ABOVE)
+    if (q->freed.n + q->written.n < RELIEVE_RANGES && q->freed_bytes < RELIEVE_BYTES)
         return 0;
     int r = qc_write_back(q->node);
     return r < 0 ? r : qc_flush(q);

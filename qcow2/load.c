@@ -86,7 +86,7 @@ static bool load_snapshots(struct qc *q, const struct qc_header *h, struct err *
         if (off - h->snapshots_off > QC_MAX_SNAPSHOT_TABLE)
             return err_set(errp, EFBIG, "the snapshot table is larger than %" PRIu64 " bytes",
                            QC_MAX_SNAPSHOT_TABLE);
-        if (off > q->file->size)
+        if (off > round_up(q->file->size, 8)) /* the last entry need not be padded */
             return err_set(errp, EINVAL,
                            "snapshot %" PRIu32 " of %" PRIu32 " ends at 0x%" PRIx64
                            ", past the end of the file",

@@ -210,6 +210,7 @@ struct qc {
     unsigned io_running[2]; /* by io_epoch & 1 */
 
     struct qc_freed_list freed;   /* unlinked in memory */
+    uint64_t freed_bytes;         /* in freed, and not flushed since */
     struct qc_freed_list settled; /* unlinked on disk, durable: waiting for their grace period */
     struct qc_freed_list written; /* unlink written, not yet durable */
     uint64_t free_hint;           /* no host cluster below this number is free */
