@@ -73,7 +73,14 @@ static bool write_failed(struct copy *c, int r, uint64_t off, struct err **errp)
     return err_set_errno(errp, -r, "%s: write at offset %" PRIu64, c->o->layer->name, off);
 }
 
-/* Give the layer the blocks of one piece: neighbours of one kind in one request. */
+/* The layer's disk may end up to 511 bytes past the source's: the last request covers that too. */
+static uint64_t layer_len(const struct copy *c, uint64_t off, uint64_t len)
+{
+    return off + len == c->o->plan->size ? c->o->layer->size - off : len;
+}
+
+/* Give the layer the blocks of one piece: neighbours of one kind in one request. buf is padded with
+ * zeros to whole blocks. */
 static bool store_blocks(struct copy *c, const struct piece *p, const uint8_t *buf, size_t len,
                          struct err **errp)
 {
@@ -83,10 +90,11 @@ static bool store_blocks(struct copy *c, const struct piece *p, const uint8_t *b
         uint64_t off = (p->first + i) * BACKUP_BLOCK, at = i * BACKUP_BLOCK;
         uint64_t n = min_u64((j - i) * BACKUP_BLOCK, len - at);
         int r = 0;
+        uint64_t whole = layer_len(c, off, n);
         if (!p->zero[i])
-            r = node_write(c->o->layer, off, buf + at, n, 0);
+            r = node_write(c->o->layer, off, buf + at, whole, 0);
         else if (c->o->explicit_zeros)
-            r = node_zero(c->o->layer, off, n, REQ_NO_FALLBACK);
+            r = node_zero(c->o->layer, off, whole, REQ_NO_FALLBACK);
         if (r < 0)
             return write_failed(c, r, off, errp);
         if (!p->zero[i])
@@ -115,7 +123,7 @@ static bool copy_zeros(struct copy *c, uint64_t off, uint64_t len, struct err **
     /* In steps, so that an interrupt is heard and the layer's tables are not held for long. */
     for (uint64_t n; off < end && !c->failed; off += n) {
         n = min_u64(end - off, GiB);
-        int r = node_zero(c->o->layer, off, n, REQ_NO_FALLBACK);
+        int r = node_zero(c->o->layer, off, layer_len(c, off, n), REQ_NO_FALLBACK);
         if (r < 0)
             return write_failed(c, r, off, errp);
         c->res.zero_bytes += n;

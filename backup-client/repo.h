@@ -18,8 +18,8 @@
 #include "backup-client/uuid.h"
 #include "base/err.h"
 
-#define REPO_CHAIN_MAX 200 /* layers a chain may have */
-#define REPO_NAME_MAX 64   /* room for a file name of a backup with a NUL */
+#define REPO_CHAIN_MAX 64 /* layers a chain may have: what the qcow2 node opens */
+#define REPO_NAME_MAX 64  /* room for a file name of a backup with a NUL */
 
 struct backup {
     struct uuid uuid;
