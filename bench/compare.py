@@ -170,6 +170,7 @@ def cpu_model():
 def facts_of(options):
     facts = {"date": datetime.datetime.now().strftime("%Y-%m-%d %H:%M:%S"),
              "machine": "%s, %d cores" % (cpu_model(), os.cpu_count()),
+             "load": "%.1f %.1f %.1f before the first round" % os.getloadavg(),
              "kernel": platform.release(), "fio": first_line(["fio", "--version"]),
              "disk": "%d MiB, %d rounds of %g s" % (options.size >> 20, options.rounds,
                                                     options.seconds)}
@@ -210,6 +211,9 @@ def main(argv):
     options = options_from(argv)
     folder = tempfile.mkdtemp(prefix="breakwater-bench-", dir=options.dir)
     started = time.monotonic()
+    if os.getloadavg()[0] > 0.3 * os.cpu_count():
+        print("bench: the machine is busy (load %.1f): figures will say little" %
+              os.getloadavg()[0], file=sys.stderr)
     try:
         facts = facts_of(options)
         paths = make_images(folder, options)
