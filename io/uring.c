@@ -14,6 +14,10 @@
 
 #define RING_ENTRIES 512
 
+/* File transfers longer than this go to a kernel worker at once: what the page cache holds would
+ * otherwise be copied inside our system call, while the sockets wait and other CPUs idle. */
+#define ASYNC_MIN ((size_t)128 << 10)
+
 /* user_data of entries that belong to no io_op. */
 #define TAG_WAKEUP ((void *)1)
 #define TAG_IGNORE ((void *)2)
@@ -103,6 +107,8 @@ static void uring_submit(struct reactor *r, struct io_op *op)
         io_uring_prep_poll_add(sqe, op->fd, (unsigned)op->mode);
         break;
     }
+    if ((op->kind == IO_READ || op->kind == IO_WRITE) && op->len > ASYNC_MIN)
+        io_uring_sqe_set_flags(sqe, IOSQE_ASYNC);
     io_uring_sqe_set_data(sqe, op);
 }
 
