@@ -32,7 +32,12 @@ static int gate_submit(struct node *n, struct req *r)
     while (p->gate_closed)
         co_queue_wait(&p->gate);
     p->in_gate--;
-    return p->fail ? -p->fail : node_submit(n->child[0], r);
+    if (p->fail)
+        return -p->fail;
+    int ret = node_submit(n->child[0], r);
+    for (size_t i = 0; r->op == REQ_STATUS && i < r->ext->n; i++)
+        r->ext->v[i].flags &= ~p->mask_status;
+    return ret;
 }
 
 static const struct driver gate_driver = {

@@ -34,9 +34,10 @@ struct proto { /* a server with the export "disk", and what the test may turn */
     struct node *disk; /* mem, under the gate; filled by the test if it wants */
     bool gate_closed;  /* requests wait */
     struct co_queue gate;
-    int fail;            /* errno that requests get, or 0 */
-    unsigned n_ops[16];  /* requests that reached the disk, by enum req_op */
-    uint32_t last_flags; /* of the last request */
+    int fail;             /* errno that requests get, or 0 */
+    unsigned n_ops[16];   /* requests that reached the disk, by enum req_op */
+    uint32_t last_flags;  /* of the last request */
+    uint32_t mask_status; /* extent flags that STATUS leaves out */
     unsigned in_gate, max_in_gate;
 };
 

@@ -81,6 +81,19 @@ PROTO_TEST(large_reads_skip_holes_unless_told_not_to)
     peer_close(&c);
 }
 
+PROTO_TEST(a_hole_that_is_not_known_to_be_zero_is_read)
+{
+    struct peer c = peer_ready(p, true);
+    struct chunk k;
+
+    p->mask_status = EXTENT_ZERO;
+    peer_request(&c, 0, READ, 1, 0, MiB);
+    peer_chunk(&c, &k);
+    assert_true(k.type == 1 && k.len == 8 + MiB && k.flags == 1);
+    assert_int_equal(p->n_ops[REQ_READ], 1);
+    peer_close(&c);
+}
+
 PROTO_TEST(a_read_of_many_holes_is_answered_whole)
 {
     struct peer c = peer_ready(p, true);
@@ -406,6 +419,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_was_written_is_read_in_both_styles),
         cmocka_unit_test(large_reads_skip_holes_unless_told_not_to),
+        cmocka_unit_test(a_hole_that_is_not_known_to_be_zero_is_read),
         cmocka_unit_test(a_read_of_many_holes_is_answered_whole),
         cmocka_unit_test(small_reads_and_solid_disks_cost_few_status_requests),
         cmocka_unit_test(a_status_error_under_a_read_is_not_swallowed),
