@@ -13,8 +13,16 @@ start_serve s -f qcow2 disk.qcow2
 stop_serve s
 
 say "what was written without a flush is there"
+/usr/bin/python3 -c 'import nbd' 2>/dev/null || skip "python3-libnbd is not installed"
 start_serve s -f qcow2 disk.qcow2
-nbd_io "$(uri s)" 'write -P 7 1M 3M'
+/usr/bin/python3 - "$(uri s)" <<'END'
+import os, sys
+import nbd
+h = nbd.NBD()
+h.connect_uri(sys.argv[1])
+h.pwrite(bytes([7]) * (3 << 20), 1 << 20)
+os._exit(0)
+END
 stop_serve s
 check_image disk.qcow2
 image_io disk.qcow2 'read -P 7 1M 3M'
