@@ -141,15 +141,19 @@ static int make_room(struct qc_cache *c)
     return 0;
 }
 
+/* Counted as I/O of its epoch: the table must not become somebody else's cluster meanwhile. */
 static int slice_load(struct qc_cache *c, struct qc_slice *s)
 {
     uint64_t host_off;
     int r = c->ops->locate(c->q, s->index, &host_off);
     if (r < 0)
         return r;
+    unsigned epoch = qc_io_begin(c->q);
     if (c->ops->has_load_event)
         node_event(c->q->file, c->ops->load_event);
-    return qc_read_host(c->q, host_off, s->data, UINT64_C(1) << c->slice_bits);
+    r = qc_read_host(c->q, host_off, s->data, UINT64_C(1) << c->slice_bits);
+    qc_io_end(c->q, epoch);
+    return r;
 }
 
 static int cache_get(struct qc_cache *c, uint64_t index, bool zeros, struct qc_slice **out)

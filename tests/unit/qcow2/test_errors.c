@@ -335,6 +335,24 @@ static void cache_body(void *arg)
     sim_disk_free(d);
 }
 
+static void churn_body(void *arg)
+{
+    /* Each round frees a cluster and takes another; none is flushed by the guest. */
+    struct qc_create_opts co = {.size = 64 * MiB, .cluster_size = 2 * MiB};
+    struct sim_disk *d = image_new(&co);
+    struct qc_open_opts o = {0};
+    struct node *n = image_open(d, &o);
+    for (unsigned i = 0; i < 1000; i++) {
+        must(put(n, 0, 512, 1) == 0, "write");
+        must(node_discard(n, 0, 2 * MiB) == 0, "discard");
+    }
+    must(sim_disk_size(d) < 300 * MiB, "the file grew to %llu",
+         (unsigned long long)sim_disk_size(d));
+    node_unref(n);
+    image_judge(d, false, "churn");
+    sim_disk_free(d);
+}
+
 static void a_late_write_never_lands_in_anothers_cluster(void **state)
 {
     run_sim(late_body, NULL);
@@ -372,6 +390,11 @@ static void false_table_entries_are_found_and_the_image_is_marked(void **state)
     run_sim(lies_body, NULL);
 }
 
+static void unflushed_discards_do_not_grow_the_file_without_bound(void **state)
+{
+    run_sim(churn_body, NULL);
+}
+
 static void caches_stay_within_their_bounds(void **state)
 {
     run_sim(cache_body, NULL);
@@ -388,6 +411,7 @@ int main(void)
         cmocka_unit_test(any_one_failing_allocation_leaves_a_sound_image),
         cmocka_unit_test(false_table_entries_are_found_and_the_image_is_marked),
         cmocka_unit_test(caches_stay_within_their_bounds),
+        cmocka_unit_test(unflushed_discards_do_not_grow_the_file_without_bound),
     };
     log_set_sink(catch_log, NULL);
     return cmocka_run_group_tests(tests, NULL, NULL);
