@@ -120,8 +120,10 @@ int conn_step(struct conn *c)
     if (r == -ECANCELED)
         return c->closing ? r : 0;
     if (r == -ETIMEDOUT) {
-        /* Silence is only wrong while an answer is due. */
-        if (c->pumps && (!c->ops || clock_ns() < c->heard_ns + limit))
+        /* Silence is only wrong while an answer is due, and the answer may have come while this
+         * process was stopped. */
+        struct pollfd late = {.fd = nbd_aio_get_fd(c->nbd), .events = events};
+        if ((c->pumps && (!c->ops || clock_ns() < c->heard_ns + limit)) || poll(&late, 1, 0) > 0)
             return 0;
         give_up(c, "the server did not answer in time", ETIMEDOUT);
         return -ETIMEDOUT;

@@ -7,6 +7,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/parse.h"
@@ -15,10 +16,17 @@
 #define BAR_WIDTH 24
 #define REDRAW_NS (NS_PER_S / 5)
 
+int64_t elapsed_ns(int64_t since)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec * NS_PER_S + t.tv_nsec - since;
+}
+
 void progress_init(struct progress *p, int fd, const char *what, uint64_t total)
 {
     *p = (struct progress){.on = isatty(fd), .what = what, .total = total};
-    p->start_ns = clock_ns();
+    p->start_ns = elapsed_ns(0);
 }
 
 char *progress_text(const struct progress *p, int64_t now_ns, char *buf, size_t buf_len)
@@ -49,7 +57,7 @@ void progress_update(struct progress *p, uint64_t pos, uint64_t moved)
     char line[160];
     p->pos = pos;
     p->moved = moved;
-    int64_t now = clock_ns();
+    int64_t now = elapsed_ns(0);
     if (!p->on || now - p->shown_ns < REDRAW_NS)
         return;
     p->shown_ns = now;

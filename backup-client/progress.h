@@ -17,6 +17,10 @@ struct progress {
     uint64_t pos, moved; /* bytes of the way done; bytes really transferred */
 };
 
+/* elapsed_ns: the monotonic time since a value of itself; for measuring, which the reactor's clock,
+ * standing still during a pass, is not. elapsed_ns(0) starts. */
+int64_t elapsed_ns(int64_t since);
+
 /* progress_init: on if fd is a terminal. */
 void progress_init(struct progress *p, int fd, const char *what, uint64_t total);
 /* progress_update: redraws at most five times a second. */

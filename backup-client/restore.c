@@ -215,7 +215,7 @@ enum backup_status restore_run(const struct restore_opts *o, struct restore_repo
                                struct err **errp)
 {
     struct restore r = {.o = o, .folder_fd = -1, .status = BACKUP_FAILED};
-    int64_t start = clock_ns();
+    int64_t start = elapsed_ns(0);
     memset(out, 0, sizeof(*out));
     r.disk.dir_fd = r.disk.lock_fd = -1;
     bool ok = check_target(&r, errp) && find_backup(&r, errp);
@@ -229,7 +229,7 @@ enum backup_status restore_run(const struct restore_opts *o, struct restore_repo
             .sequence = r.b->m.sequence,
             .size = r.b->m.size,
             .data_bytes = r.written,
-            .elapsed_ns = clock_ns() - start,
+            .elapsed_ns = elapsed_ns(start),
         };
     restore_close(&r);
     return ok ? BACKUP_OK : r.status;

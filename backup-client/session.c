@@ -240,7 +240,12 @@ static bool transfer(struct session *s, struct err **errp)
     if (!open_hash_file(s, errp))
         return false;
     s->layer = layer_create(&s->disk, &s->uuid, s->source.size, base_uuid(s), errp);
-    return s->layer && copy(s, errp) && finish(s, errp);
+    if (!s->layer || !copy(s, errp))
+        return false;
+    /* The server need not keep the frozen view while this run sums up and syncs. */
+    s->connections = s->source.n;
+    source_close(&s->source);
+    return finish(s, errp);
 }
 
 static void report(struct session *s, struct backup_report *out)
@@ -256,7 +261,7 @@ static void report(struct session *s, struct backup_report *out)
         .data_bytes = s->copied.data_bytes,
         .zero_bytes = s->copied.zero_bytes,
         .layer_size = s->manifest.layer_size,
-        .connections = s->source.n,
+        .connections = s->connections,
         .disk_root = s->manifest.disk_root,
     };
 }
@@ -282,7 +287,7 @@ enum backup_status backup_run(const struct backup_opts *o, struct backup_report 
 {
     struct session s = {.o = o, .hash_fd = -1, .disk = {.dir_fd = -1, .lock_fd = -1}};
     enum backup_status status = BACKUP_FAILED;
-    int64_t start = clock_ns();
+    int64_t start = elapsed_ns(0);
     bool ok = false;
 
     memset(out, 0, sizeof(*out));
@@ -298,7 +303,7 @@ enum backup_status backup_run(const struct backup_opts *o, struct backup_report 
     }
     if (ok) {
         report(&s, out);
-        out->elapsed_ns = clock_ns() - start;
+        out->elapsed_ns = elapsed_ns(start);
     }
     session_close(&s, ok);
     return status;

@@ -20,7 +20,8 @@ struct session {
     char base_text[UUID_TEXT_LEN + 1]; /* of the backup to build on; "" if none */
     char *reason;                      /* why not an increment */
     struct source source;
-    bool checkpoint; /* the source is a frozen view */
+    unsigned connections; /* that were used */
+    bool checkpoint;      /* the source is a frozen view */
     int64_t frozen_at;
     bool begun; /* files of this run may exist */
     struct node *layer;

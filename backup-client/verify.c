@@ -292,7 +292,7 @@ enum backup_status verify_disk(const char *repo, const char *disk, const char *w
                                struct verify_report *out, struct err **errp)
 {
     struct verify v = {.ctl = ctl, .fault = fault, .fault_arg = fault_arg, .out = out};
-    int64_t start = clock_ns();
+    int64_t start = elapsed_ns(0);
     bool ok = disk_open(repo, disk, false, &v.disk, errp);
     if (ok) {
         v.checked = mem_array(v.disk.n + 1, sizeof(bool));
@@ -307,6 +307,6 @@ enum backup_status verify_disk(const char *repo, const char *disk, const char *w
     mem_free(v.checked);
     mem_free(v.sound);
     disk_close(&v.disk);
-    out->elapsed_ns += clock_ns() - start;
+    out->elapsed_ns += elapsed_ns(start);
     return ok ? v.status : BACKUP_FAILED;
 }
