@@ -123,8 +123,12 @@ int conn_step(struct conn *c)
         /* Silence is only wrong while an answer is due, and the answer may have come while this
          * process was stopped. */
         struct pollfd late = {.fd = nbd_aio_get_fd(c->nbd), .events = events};
-        if ((c->pumps && (!c->ops || clock_ns() < c->heard_ns + limit)) || poll(&late, 1, 0) > 0)
+        if (c->pumps && (!c->ops || clock_ns() < c->heard_ns + limit))
             return 0;
+        if (poll(&late, 1, 0) > 0) {
+            c->heard_ns = clock_ns();
+            return 0;
+        }
         give_up(c, "the server did not answer in time", ETIMEDOUT);
         return -ETIMEDOUT;
     }
