@@ -22,7 +22,7 @@ start_serve s -x disk -f qcow2 -B daily --view-grace 0s disk.qcow2
 say "a view of monday, while the disk is written to"
 nbdcopy "$(uri s disk)" monday.raw
 hold disk@monday
-nbd_io "$(uri s disk)" "${fixture_batch1[@]}" 'write -z 1M 32k' 'discard 32M 64k'
+nbd_io "$(uri s disk)" "${fixture_batch1[@]}" 'write -z 1M 32k' 'discard 32832k 64k'
 nbdcopy "$(uri s disk@monday)" seen.raw
 cmp seen.raw monday.raw
 
@@ -36,15 +36,22 @@ nbdcopy "$(uri s disk@monday)" seen.raw
 cmp seen.raw monday.raw
 nbd_io "$(uri s disk)" 'read -P 0xee 0 8M'
 
-say "what changed from monday to tuesday: batch 1 and the zeros; the discard lies in batch 1"
-[ "$(dirty_bytes "$(uri s disk@tuesday)" monday)" -eq $((458752 + 65536)) ] ||
-    fail "$(dirty_bytes "$(uri s disk@tuesday)" monday) bytes"
+say "what changed between them, and since"
+hold disk@wednesday
+expect_changed() {
+    [ "$(dirty_bytes "$(uri s "disk@$2")" "$1")" -eq "$3" ] ||
+        fail "from $1 to $2: $(dirty_bytes "$(uri s "disk@$2")" "$1") bytes, not $3"
+}
+expect_changed monday tuesday $((458752 + 65536 + 65536)) # batch 1, the zeros, the discard
+expect_changed tuesday wednesday $((393216 + 1048576 + (8 << 20)))
+expect_changed monday wednesday $((393216 + 1048576 + (8 << 20) + 131072 + 65536))
 
 say "nobody can write to a view"
 expect_fail 1 '[Pp]ermission denied|read-only' qemu-io -f raw -c 'write 0 4k' "$(uri s disk@monday)"
 nbdinfo --is read-only "$(uri s disk@monday)" || fail "not marked read-only"
 kill_serve hold-disk@monday
 kill_serve hold-disk@tuesday
+kill_serve hold-disk@wednesday
 stop_serve s
 
 say "a backup taken under load is of one moment: it equals its view"
