@@ -30,7 +30,8 @@ int qc_barrier(struct qc *q)
         log_error("%s: flush of the host file failed (error %d); no flush succeeds from now on",
                   q->node->name, -r);
     }
-    return r;
+    /* One that began before and failed while this one waited may have lost what this one is for. */
+    return q->flush_error;
 }
 
 static int sync_begin(struct qc *q)
