@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <unistd.h>
@@ -277,12 +278,12 @@ static void epoll_wait_for(struct reactor *r, int64_t timeout_ns)
 {
     struct epoll_state *s = r->backend_state;
     struct epoll_event ev[EVENTS_PER_WAIT];
-    int timeout_ms = -1;
-    if (timeout_ns >= 0) /* rounded up: a timer must not be found unexpired in a busy loop */
-        timeout_ms = (int)((timeout_ns + NS_PER_MS - 1) / NS_PER_MS > 1000000
-                               ? 1000000
-                               : (timeout_ns + NS_PER_MS - 1) / NS_PER_MS);
-    int n = epoll_wait(s->fd, ev, EVENTS_PER_WAIT, timeout_ms);
+    struct timespec ts = {.tv_sec = timeout_ns / NS_PER_S, .tv_nsec = timeout_ns % NS_PER_S};
+    int n = epoll_pwait2(s->fd, ev, EVENTS_PER_WAIT, timeout_ns < 0 ? NULL : &ts, NULL);
+    if (n < 0 && errno == ENOSYS) { /* before Linux 5.11. Rounded up: no busy loop before a timer */
+        int64_t ms = timeout_ns < 0 ? -1 : (timeout_ns + NS_PER_MS - 1) / NS_PER_MS;
+        n = epoll_wait(s->fd, ev, EVENTS_PER_WAIT, ms > INT_MAX ? INT_MAX : (int)ms);
+    }
     if (n < 0 && errno != EINTR)
         log_error("epoll_wait failed: %s", strerror(errno));
     for (int i = 0; i < n; i++) {

@@ -5,9 +5,11 @@
 #include "io/stream.h"
 
 #include <errno.h>
+#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -43,6 +45,11 @@ int stream_sendv(struct stream *s, struct iovec *iov, int iov_len, int64_t deadl
     return s->ops->sendv(s, iov, iov_len, deadline_ns);
 }
 
+size_t stream_unread(struct stream *s)
+{
+    return s->ops->unread ? s->ops->unread(s) : 0;
+}
+
 void stream_shutdown(struct stream *s)
 {
     s->ops->shutdown(s);
@@ -59,6 +66,7 @@ void stream_free(struct stream *s)
 struct socket_stream {
     struct stream stream;
     int fd;
+    bool is_unix;
 };
 
 static ssize_t socket_recv(struct stream *s, void *buf, size_t len, int64_t deadline_ns)
@@ -69,6 +77,15 @@ static ssize_t socket_recv(struct stream *s, void *buf, size_t len, int64_t dead
 static int socket_sendv(struct stream *s, struct iovec *iov, int iov_len, int64_t deadline_ns)
 {
     return io_sendv(((struct socket_stream *)s)->fd, iov, iov_len, deadline_ns);
+}
+
+static size_t socket_unread(struct stream *s)
+{
+    const struct socket_stream *ss = (struct socket_stream *)s;
+    int bytes = 0;
+    if (!ss->is_unix || ioctl(ss->fd, SIOCOUTQ, &bytes) != 0 || bytes < 0)
+        return 0;
+    return (size_t)bytes;
 }
 
 static void socket_shutdown(struct stream *s)
@@ -87,6 +104,7 @@ static void socket_free(struct stream *s)
 static const struct stream_ops socket_ops = {
     .recv = socket_recv,
     .sendv = socket_sendv,
+    .unread = socket_unread,
     .shutdown = socket_shutdown,
     .free = socket_free,
 };
@@ -95,12 +113,15 @@ static const struct stream_ops socket_ops = {
  * wait for the peer; the default holds a fifth of a 1 MiB reply. (TCP sizes its own.) */
 #define UNIX_SEND_BUFFER (1 << 20)
 
-static void widen_unix_buffer(int fd)
+static bool fd_is_unix(int fd)
 {
     int domain = 0;
     socklen_t len = sizeof(domain);
-    if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) != 0 || domain != AF_UNIX)
-        return;
+    return getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) == 0 && domain == AF_UNIX;
+}
+
+static void widen_unix_buffer(int fd)
+{
     int bytes = UNIX_SEND_BUFFER;
     if (setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &bytes, sizeof(bytes)) != 0)
         setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes)); /* up to wmem_max */
@@ -115,7 +136,9 @@ struct stream *stream_from_fd(int fd)
     }
     s->stream.ops = &socket_ops;
     s->fd = fd;
-    widen_unix_buffer(fd);
+    s->is_unix = fd_is_unix(fd);
+    if (s->is_unix)
+        widen_unix_buffer(fd);
     int on = 1; /* both fail harmlessly on Unix sockets */
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
     setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
@@ -220,6 +243,11 @@ static int pipe_sendv(struct stream *s, struct iovec *iov, int iov_len, int64_t 
     return 0;
 }
 
+static size_t pipe_unread(struct stream *s)
+{
+    return ((struct pipe_stream *)s)->out->used;
+}
+
 static void ring_close(struct ring *ring)
 {
     ring->closed = true;
@@ -252,6 +280,7 @@ static void pipe_free(struct stream *s)
 static const struct stream_ops pipe_ops = {
     .recv = pipe_recv,
     .sendv = pipe_sendv,
+    .unread = pipe_unread,
     .shutdown = pipe_shutdown,
     .free = pipe_free,
 };

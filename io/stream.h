@@ -19,6 +19,7 @@ struct stream;
 struct stream_ops {
     ssize_t (*recv)(struct stream *s, void *buf, size_t len, int64_t deadline_ns);
     int (*sendv)(struct stream *s, struct iovec *iov, int iov_len, int64_t deadline_ns);
+    size_t (*unread)(struct stream *s); /* NULL: not known */
     void (*shutdown)(struct stream *s);
     void (*free)(struct stream *s);
 };
@@ -32,6 +33,9 @@ ssize_t stream_recv(struct stream *s, void *buf, size_t len, int64_t deadline_ns
 int stream_recv_all(struct stream *s, void *buf, size_t len, int64_t deadline_ns);
 /* stream_sendv: all of iov (which it may modify), 0 or -errno. Yields. */
 int stream_sendv(struct stream *s, struct iovec *iov, int iov_len, int64_t deadline_ns);
+/* stream_unread: about how many bytes were sent that the peer has not taken yet; 0 if there is no
+ * way to know (TCP tells what was acknowledged, not what was read). Does not yield. */
+size_t stream_unread(struct stream *s);
 /* stream_shutdown: both directions; a pending recv returns 0 or an error, a pending send fails.
  * Does not yield; may be called from another coroutine. */
 void stream_shutdown(struct stream *s);

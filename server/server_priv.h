@@ -169,7 +169,8 @@ struct conn {
     /* Received and not yet looked at: rbuf[head .. tail). */
     uint8_t *rbuf;
     size_t head, tail;
-    size_t window; /* most bytes to take into rbuf at a time */
+    unsigned last_batch; /* replies in the last send */
+    size_t window;       /* most bytes to take into rbuf at a time */
 
     struct handshake *hs; /* until transmission */
     bool structured;

@@ -140,13 +140,17 @@ static int gather(struct conn *c, struct slot **sent)
     return n;
 }
 
-static void put_list(struct slot *list)
+/* Returns how many there were. */
+static unsigned put_list(struct slot *list)
 {
-    while (list) {
+    unsigned n = 0;
+
+    for (; list; n++) {
         struct slot *s = list;
         list = s->next;
         slot_put(s);
     }
+    return n;
 }
 
 static void conn_break(struct conn *c)
@@ -182,7 +186,7 @@ static void send_run(void *arg)
         conn_watch(c);
         r = n > 0 ? stream_sendv(c->stream, c->iov, n, IO_NO_DEADLINE) : 0;
         c->send_since_ns = 0;
-        put_list(sent);
+        c->last_batch = put_list(sent);
     } while (more && r == 0);
     c->sending = false;
     if (r < 0)
