@@ -27,14 +27,14 @@
 #define MODERATE_MIN_NS 15000
 #define MODERATE_MAX_NS 50000
 #define COPY_PAYLOAD_MAX ((size_t)(32 * KiB))
-#define STOP_STALL_MS 5000 /* a peer that makes us wait at server_stop */
+#define SHORT_STALL_MS 5000 /* for a peer that makes others wait, or us at server_stop */
 
 static int64_t stall_limit_ns(const struct conn *c)
 {
     uint64_t ms = c->srv->o.stall_timeout_ms;
 
-    if (c->srv->stopping && ms > STOP_STALL_MS)
-        ms = STOP_STALL_MS;
+    if ((c->srv->stopping || c->srv->starving) && ms > SHORT_STALL_MS)
+        ms = SHORT_STALL_MS;
     return (int64_t)ms * NS_PER_MS;
 }
 
@@ -238,6 +238,16 @@ static int conn_request(struct conn *c)
     return r;
 }
 
+void conn_hurry(struct conn *c)
+{
+    int64_t due = clock_ns() + SHORT_STALL_MS * NS_PER_MS;
+
+    if (c->stall.heap_index && c->stall.deadline_ns <= due)
+        return;
+    if (c->recv_since_ns || c->send_since_ns || c->slots_used > 0)
+        timer_set(&c->stall, due, stall_fired, c);
+}
+
 bool conn_quiet(const struct conn *c)
 {
     return c->slots_used == 0 && !c->sending && !c->send_hook.queued;
@@ -249,7 +259,7 @@ void conn_drain(struct conn *c, bool force)
         (c->phase == CONN_TRANSMISSION && c->slots_used == 0))
         stream_shutdown(c->stream);
     else
-        timer_set(&c->stall, clock_ns() + STOP_STALL_MS * NS_PER_MS, stall_fired, c);
+        conn_hurry(c);
 }
 
 static void conn_free(struct conn *c)

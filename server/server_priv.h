@@ -226,8 +226,10 @@ void slot_put(struct slot *s);
 void slot_send(struct slot *s);
 void slots_free(struct conn *c);
 void slot_send_init(struct conn *c);
-/* conn_watch: make sure that the stall timer runs. */
+/* conn_watch: make sure that the stall timer runs. conn_hurry: let it fire soon if the connection
+ * holds anything. */
 void conn_watch(struct conn *c);
+void conn_hurry(struct conn *c);
 
 /* --- Handshake (handshake.c, opt_*.c) --- */
 
@@ -304,6 +306,7 @@ struct server {
     uint64_t last_id;
     uint64_t conn_bytes; /* most that one connection may have in flight, unless it is one request */
     struct bufpool *pool;
+    unsigned starving; /* coroutines that wait for the pool */
     unsigned status_active;
     struct co_queue status_wait;
     struct co_queue changed; /* a connection or listener ended */

@@ -34,15 +34,29 @@ struct slot *slot_get(struct conn *c)
     return s;
 }
 
+/* The pool is out. Whoever holds buffers and makes no progress gets less patience from now on, or a
+ * few clients that read no replies could hold up all others. */
+static void *get_scarce(struct server *srv, size_t len)
+{
+    srv->starving++;
+    for (struct conn *c = srv->conns; c; c = c->next)
+        conn_hurry(c);
+    void *buf = bufpool_get(srv->pool, len);
+    srv->starving--;
+    return buf;
+}
+
 bool slot_get_buf(struct slot *s, size_t len)
 {
     struct conn *c = s->conn;
+    struct server *srv = c->srv;
 
     /* A share for each connection: one that does not read its replies must not hold the pool. */
-    while (c->bytes > 0 && c->bytes + len > c->srv->conn_bytes)
+    while (c->bytes > 0 && c->bytes + len > srv->conn_bytes)
         co_queue_wait(&c->room);
     c->bytes += len;
-    s->buf = bufpool_get(c->srv->pool, len);
+    s->buf = bufpool_in_use(srv->pool) + len > srv->o.max_bytes ? get_scarce(srv, len)
+                                                                : bufpool_get(srv->pool, len);
     if (!s->buf) {
         c->bytes -= len;
         return false;

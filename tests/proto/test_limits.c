@@ -128,6 +128,27 @@ PROTO_TEST(a_client_that_reads_no_replies_is_dropped_and_others_go_on)
     peer_close(&good);
 }
 
+PROTO_TEST(clients_that_hold_all_buffers_are_dropped_sooner)
+{
+    struct peer rude[4], good;
+
+    for (int i = 0; i < 4; i++) {
+        rude[i] = peer_ready(p, false);
+        for (int k = 0; k < 20; k++)
+            peer_request(&rude[i], 0, READ, k, 0, MiB);
+    }
+    proto_settle();
+    good = peer_ready(p, false);
+    int64_t before = clock_ns();
+    peer_request(&good, 0, READ, 1, 0, 4096);
+    assert_int_equal(peer_simple(&good, 1), 0);
+    peer_recv(&good, data, 4096);
+    assert_in_range(clock_ns() - before, 4 * NS_PER_S, 11 * NS_PER_S);
+    for (int i = 0; i < 4; i++)
+        peer_close(&rude[i]);
+    peer_close(&good);
+}
+
 PROTO_TEST(a_client_that_reads_slowly_is_not_dropped)
 {
     struct peer c = peer_ready(p, false);
@@ -330,6 +351,7 @@ int main(void)
         cmocka_unit_test(at_most_64_requests_are_in_flight_and_the_rest_waits_its_turn),
         cmocka_unit_test(one_connection_holds_at_most_a_quarter_of_the_bytes),
         cmocka_unit_test(a_client_that_reads_no_replies_is_dropped_and_others_go_on),
+        cmocka_unit_test(clients_that_hold_all_buffers_are_dropped_sooner),
         cmocka_unit_test(a_client_that_reads_slowly_is_not_dropped),
         cmocka_unit_test(a_client_that_stops_inside_a_message_is_dropped),
         cmocka_unit_test(a_client_that_trickles_a_payload_is_not_dropped),
