@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -154,6 +155,19 @@ static void a_swapped_hash_file_is_refused(void **state)
     mem_free(b);
 }
 
+static void one_bit_of_a_digest_breaks_the_layer(void **state)
+{
+    char *path = repo_path(&d, &fake_find(&d, 2)->uuid, HASH_EXT, false), byte;
+    int fd = open(path, O_RDWR);
+    assert_int_equal(pread(fd, &byte, 1, 64 + 24 + 7), 1);
+    byte ^= 1;
+    assert_int_equal(pwrite(fd, &byte, 1, 64 + 24 + 7), 1);
+    close(fd);
+    expect_broken(2, "layer_root");
+    expect_whole(1, 1);
+    mem_free(path);
+}
+
 static void damaged_manifests_are_listed_and_not_used(void **state)
 {
     struct err *e = NULL;
@@ -269,6 +283,7 @@ int main(void)
         TEST(two_backups_of_one_number_are_refused),
         TEST(a_layer_of_another_length_is_refused),
         TEST(a_swapped_hash_file_is_refused),
+        TEST(one_bit_of_a_digest_breaks_the_layer),
         TEST(damaged_manifests_are_listed_and_not_used),
         TEST(backups_are_found_by_number_uuid_and_latest),
         TEST(names_of_backups_are_split),

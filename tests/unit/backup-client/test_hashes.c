@@ -107,18 +107,20 @@ static void blocks_out_of_order_are_refused(void **state)
     close(fd);
 }
 
-/* Is the file read to its end without complaint? */
-static bool file_is_good(void)
+enum verdict { GOOD, OTHER_ROOT, REFUSED };
+
+/* Read the file to its end. says: what the message of a refusal must hold. */
+static enum verdict judge_file(const char *says)
 {
     struct err *e = NULL;
     struct digest again;
     struct hash_reader *r = open_file(&e);
     bool ok = r && hash_reader_finish(r, &again, &e);
     hash_reader_free(r);
-    if (!ok && !strstr(err_msg(e), path))
-        fail_msg("the message does not name the file: %s", err_msg(e));
+    if (!ok && (!strstr(err_msg(e), path) || !strstr(err_msg(e), says)))
+        fail_msg("the message does not name the file and '%s': %s", says, err_msg(e));
     err_free(e);
-    return ok && digest_equal(&again, &root);
+    return !ok ? REFUSED : digest_equal(&again, &root) ? GOOD : OTHER_ROOT;
 }
 
 static void poke(uint64_t off, const void *p, size_t len)
@@ -135,28 +137,29 @@ static void damaged_records_are_found(void **state)
         uint64_t off;
         uint8_t len;
         uint64_t value;
+        const char *says;
     } damage[] = {
-        {0, 8, 0},                     /* magic */
-        {8, 4, 2},                     /* version */
-        {12, 4, 4096},                 /* block size */
-        {16, 8, SIZE + 1},             /* disk size */
-        {24, 8, 0},                    /* uuid */
-        {40, 8, 1},                    /* reserved */
-        {64, 4, 9},                    /* type */
-        {64, 4, HASH_NONE},            /* type 0 */
-        {68, 4, 1},                    /* reserved */
-        {72, 8, BLOCKS},               /* first block past the end */
-        {72, 8, UINT64_MAX},           /* overflow */
-        {80, 8, 0},                    /* empty run */
-        {80, 8, HASH_RUN_MAX + 1},     /* long run */
-        {80, 8, 2},                    /* count and digests disagree */
-        {184 + 8, 8, 12},              /* overlaps the run before */
-        {184 + 16, 8, BLOCKS},         /* past the end */
-        {184 + 16, 8, UINT64_MAX - 5}, /* overflow */
-        {208 + 8, 8, 4},               /* total of data */
-        {208 + 16, 8, 11},             /* total of zeros */
-        {208, 4, 2},                   /* no end */
-        {90, 1, 1},                    /* a digest: only the root shows it */
+        {0, 8, 0, "not a hash"},            /* magic */
+        {8, 4, 2, "version"},               /* version */
+        {12, 4, 4096, "block size"},        /* block size */
+        {16, 8, SIZE + 1, "disk size"},     /* disk size */
+        {24, 8, 0, "another"},              /* uuid */
+        {40, 8, 1, ""},                     /* reserved */
+        {64, 4, 9, "type"},                 /* type */
+        {64, 4, HASH_NONE, "type"},         /* type 0 */
+        {68, 4, 1, ""},                     /* reserved */
+        {72, 8, BLOCKS, "first block"},     /* first block past the end */
+        {72, 8, UINT64_MAX, ""},            /* overflow */
+        {80, 8, 0, "count"},                /* empty run */
+        {80, 8, HASH_RUN_MAX + 1, "count"}, /* long run */
+        {80, 8, 2, ""},                     /* count and digests disagree */
+        {184 + 8, 8, 12, "first block"},    /* overlaps the run before */
+        {184 + 16, 8, BLOCKS, "count"},     /* past the end */
+        {184 + 16, 8, UINT64_MAX - 5, ""},  /* overflow */
+        {208 + 8, 8, 4, "total"},           /* total of data */
+        {208 + 16, 8, 11, "total"},         /* total of zeros */
+        {208, 4, 2, ""},                    /* no end */
+        {90, 1, 1, ""},                     /* a digest: only the root shows it */
     };
     for (size_t i = 0; i < sizeof(damage) / sizeof(damage[0]); i++) {
         uint8_t bytes[8];
@@ -164,13 +167,14 @@ static void damaged_records_are_found(void **state)
         memset(model + 10, HASH_DATA, 3);
         memset(model + 20, HASH_ZERO, 10);
         write_model();
-        assert_true(file_is_good());
+        assert_int_equal(judge_file(""), GOOD);
         if (damage[i].len == 4)
             put_be32(bytes, (uint32_t)damage[i].value);
         else
             put_be64(bytes, damage[i].value);
         poke(damage[i].off, damage[i].len == 1 ? bytes + 7 : bytes, damage[i].len);
-        if (file_is_good())
+        enum verdict want = damage[i].len == 1 ? OTHER_ROOT : REFUSED;
+        if (judge_file(damage[i].says) != want)
             fail_msg("damage %zu was not found", i);
     }
 }
@@ -184,12 +188,12 @@ static void every_truncation_and_any_tail_is_found(void **state)
     assert_int_equal(stat(path, &st), 0);
     for (off_t len = st.st_size - 1; len >= 0; len -= len > 64 ? 7 : 1) {
         assert_int_equal(truncate(path, len), 0);
-        if (file_is_good())
+        if (judge_file("") != REFUSED)
             fail_msg("%lld of %lld bytes pass", (long long)len, (long long)st.st_size);
     }
     write_model();
     poke((uint64_t)st.st_size, "", 1);
-    assert_false(file_is_good());
+    assert_int_equal(judge_file("follow the end"), REFUSED);
 }
 
 static void a_fifo_or_link_in_place_of_the_file_is_refused(void **state)
@@ -197,10 +201,10 @@ static void a_fifo_or_link_in_place_of_the_file_is_refused(void **state)
     snprintf(path, sizeof(path), "%s/h", fake_repo);
     unlink(path);
     assert_int_equal(mkfifo(path, 0666), 0);
-    assert_false(file_is_good());
+    assert_int_equal(judge_file("not a regular file"), REFUSED);
     unlink(path);
     assert_int_equal(symlink("/dev/zero", path), 0);
-    assert_false(file_is_good());
+    assert_int_equal(judge_file(""), REFUSED);
 }
 
 int main(void)
