@@ -75,6 +75,7 @@ def options_from(argv):
         parser.add_argument("--%s-options" % name, default="", metavar="WORDS",
                             help="more options for " + name)
     options = parser.parse_args(argv)
+    options.breakwater = os.path.abspath(options.breakwater)
     if options.quick:
         options.size, options.seconds = 256 << 20, 1
     if options.rounds < 1 or options.seconds <= 0 or options.connections < 0:
