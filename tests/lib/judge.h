@@ -16,11 +16,14 @@ struct sim_disk;
 
 struct judge {
     /* In. */
-    const struct oracle *oracle;
+    const struct oracle *oracle; /* NULL: any content is legal, as long as all read the same */
     struct oracle_view view;
     uint64_t seed;
     bool open, write_after; /* open it with the driver; and write to it afterwards */
+    bool may_refuse;        /* our driver may refuse to open it */
     /* Out. */
+    bool sound;  /* before the driver saw it */
+    bool opened; /* by the driver */
     uint64_t leaks;
     char text[JUDGE_TEXT_LEN];
 };

@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
+# Makes the seeds of fuzz_image anew, with qemu-img and qemu-io: small sound images of every shape
+# that our driver writes. Kept in the repository, so that nobody needs QEMU to run the fuzzers.
+set -euo pipefail
+cd "${0%/*}/../fuzz/seeds/image"
+
+# make NAME OPTIONS SIZE COMMAND...: the commands are qemu-io's.
+make() {
+    local name=$1 options=$2 size=$3 arguments=()
+    shift 3
+    for command; do
+        arguments+=(-c "$command")
+    done
+    rm -f "$name"
+    qemu-img create -q -f qcow2 -o "$options" "$name" "$size"
+    [ $# -eq 0 ] || qemu-io -f qcow2 "${arguments[@]}" "$name" >/dev/null
+}
+
+make empty cluster_size=512 32k
+make v2 cluster_size=512,compat=0.10 32k 'write -P 1 0 3k' 'write -P 2 20k 1k' 'discard 1k 1k'
+make v3 cluster_size=512 32k 'write -P 1 0 3k' 'write -P 2 20k 1k' 'write -z 1k 1k' 'discard 0 512'
+make zeros cluster_size=512 64k 'write -z 0 4k' 'write -P 3 33k 100' 'write -z -u 33k 512'
+make one_bit cluster_size=512,refcount_bits=1 32k 'write -P 1 5k 2k'
+make wide cluster_size=512,refcount_bits=64 128k 'write -P 1 0 12k'
+make backed cluster_size=1024 48k 'write -P 1 0 3k' 'write -P 2 20k 1k'
+qemu-img rebase -q -u -b none.raw -F raw backed
+make large_clusters cluster_size=2048 128k 'write -P 7 8k 3k'
+make preallocated cluster_size=512,preallocation=metadata 8k 'write -P 1 1k 1k'
+
+# A leak: the refcount of a data cluster is 2, and so its COPIED flag is clear.
+cp v3 leak
+/usr/bin/python3 - leak <<'END'
+import struct, sys
+with open(sys.argv[1], "r+b") as f:
+    def be64(at):
+        f.seek(at)
+        return struct.unpack(">Q", f.read(8))[0]
+    l1, reftable = be64(40), be64(48)
+    l2 = be64(l1) & 0x00fffffffffffe00
+    block = be64(reftable)
+    for at in range(l2, l2 + 512, 8):
+        entry = be64(at)
+        if entry >> 63 and not entry & 1:
+            f.seek(at)
+            f.write(struct.pack(">Q", entry & ~(1 << 63)))
+            f.seek(block + 2 * ((entry & 0x00fffffffffffe00) // 512))
+            f.write(struct.pack(">H", 2))
+            break
+END
+ls -l
+du -sb .
