@@ -93,7 +93,7 @@ no_sanitizer_report() {
 # listening SOCKET: whether somebody listens there. Makes no connection: a server that leaves with
 # its last client would take that for one.
 listening() {
-    awk -v path="$1" '$4 == "00010000" && $NF == path { found = 1 } END { exit !found }' \
+    [ -S "$1" ] && awk -v path="$1" '$4 == "00010000" && $NF == path { found = 1 } END { exit !found }' \
         /proc/net/unix
 }
 
@@ -154,11 +154,17 @@ gone() {
     [[ ${stat##*) } == Z* ]]
 }
 
-# kill_serve NAME: as a crash would end it.
+# kill_serve NAME: as a crash would end it. The kernel may close an io_uring, and the sockets in it,
+# some time after the process has gone.
 kill_serve() {
     kill -KILL "${server_pid[$1]}"
     wait "${server_pid[$1]}" 2>/dev/null || true
     unset "server_pid[$1]"
+    wait_for 10 not_listening "$tmp/$1.sock" || fail "the socket of $1 outlives it"
+}
+
+not_listening() {
+    ! grep -q " 00010000 .* $1\$" /proc/net/unix
 }
 
 # uri NAME [EXPORT]: of the server NAME.

@@ -67,16 +67,18 @@ check_not_corrupt limited.qcow2
 
 say "a full filesystem"
 mkdir small
-if ! unshare -m true 2>/dev/null; then
+apart=(unshare -m)
+# In a chroot the root is no mount point, and its propagation cannot be changed.
+"${apart[@]}" true 2>/dev/null || apart+=(--propagation unchanged)
+"${apart[@]}" mount -t tmpfs -o size=8m none small 2>/dev/null ||
     skip "no right to mount a small filesystem (the rest passed)"
-fi
-exec 9>&1
+! mountpoint -q small || umount small
 # shellcheck disable=SC2016
-unshare -m bash -euo pipefail -c '
+"${apart[@]}" bash -euo pipefail -c '
     mount -t tmpfs -o size=8m none small
     qemu-img create -q -f qcow2 small/disk.qcow2 64M
     head -c 1M /dev/zero >small/ballast
-    "$1" serve -k "$PWD/small.sock" -t -f qcow2 small/disk.qcow2 >small.log 2>&1 </dev/null 9>&- &
+    "$1" serve -k "$PWD/small.sock" -t -f qcow2 small/disk.qcow2 >small.log 2>&1 </dev/null &
     echo $! >small.pid
     while [ ! -e small.done ]; do sleep 0.1; done
     [ ! -e small.free ] || rm small/ballast
@@ -84,6 +86,7 @@ unshare -m bash -euo pipefail -c '
     while [ ! -e small.over ]; do sleep 0.1; done
     wait $! || echo $? >small.failed
     cp small/disk.qcow2 small.qcow2
+    umount small
 ' bash "$BREAKWATER" &
 holder=$!
 wait_for 20 listening "$tmp/small.sock"
