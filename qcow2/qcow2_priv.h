@@ -283,7 +283,7 @@ int qc_l2_get_write(struct qc *q, uint64_t guest_off, struct qc_slice **out);
 /* qc_l2_check: 0, or -EIO after marking the image corrupt: the entry cannot be true. */
 int qc_l2_check(struct qc *q, uint64_t guest_off, uint64_t entry);
 enum qc_type qc_entry_type(uint64_t entry);
-/* qc_l2_entry: host offset of the byte offset of the entry for guest_off inside its slice */
+/* qc_l2_pos: byte offset of guest_off's entry inside its slice. */
 static inline size_t qc_l2_pos(const struct qc *q, uint64_t guest_off)
 {
     return ((guest_off >> q->cluster_bits) << 3) & ((UINT64_C(1) << q->l2.slice_bits) - 1);
@@ -357,16 +357,24 @@ void qc_inflight_end(struct qc *q, struct qc_inflight *f);
 
 /* --- rw.c, write.c, zero_discard.c, status.c, resize.c --- */
 
+/* qc_read, qc_write: guest bytes. Yield. */
 int qc_read(struct qc *q, uint64_t guest_off, uint8_t *buf, uint64_t len);
 int qc_write(struct qc *q, uint64_t guest_off, const uint8_t *buf, uint64_t len);
+/* qc_write_alloc: do the first part of a write that cannot be done in place. *done: bytes written,
+ * 0 if the mapping changed meanwhile and must be looked up again. Yields. */
 int qc_write_alloc(struct qc *q, uint64_t guest_off, const uint8_t *buf, uint64_t len,
                    uint64_t *done);
+/* qc_read_host: bytes of the host file, zeros past its end. Yields. */
 int qc_read_host(struct qc *q, uint64_t host_off, uint8_t *buf, uint64_t len);
 /* qc_backing_end: guest bytes at and beyond this are not in the backing file. */
 uint64_t qc_backing_end(const struct qc *q);
+/* qc_zero: flags are REQ_MAY_UNMAP and REQ_NO_FALLBACK. -ENOTSUP: write zeros instead. Yields. */
 int qc_zero(struct qc *q, uint64_t guest_off, uint64_t len, uint32_t flags);
+/* qc_discard: whole clusters only; the rest of the range is left alone. Yields. */
 int qc_discard(struct qc *q, uint64_t guest_off, uint64_t len);
+/* qc_status: append what is known of [guest_off, guest_off + len) until ext is full. Yields. */
 int qc_status(struct qc *q, uint64_t guest_off, uint64_t len, struct extents *ext);
+/* qc_resize: grow to size bytes, a multiple of 512; -ENOTSUP to shrink. Yields. */
 int qc_resize(struct qc *q, uint64_t size);
 
 /* --- open.c, backing.c, load.c --- */

@@ -233,8 +233,6 @@ static int job_run(struct qc *q, struct job *j, uint64_t len, uint64_t *n_freed)
     return r;
 }
 
-/* qc_write_alloc: do the first part of a write that cannot be done in place. *done: bytes written,
- * 0 if the mapping changed meanwhile and must be looked up again. Yields. */
 int qc_write_alloc(struct qc *q, uint64_t guest_off, const uint8_t *buf, uint64_t len,
                    uint64_t *done)
 {
