@@ -4,8 +4,8 @@
 #
 # packages_install SECTION...   install the missing packages of these sections of packages.txt
 #
-# Nothing is asked of the network when nothing is missing. Without root (and without a sudo that
-# needs no password) it names the command to run, and fails. On a system without apt it says what is
+# Nothing is asked of the network when nothing is missing. Without root it uses sudo, which may ask
+# for a password on a terminal; without that it names the command to run, and fails. On a system without apt it says what is
 # wanted, and leaves it to the build to find out: the packages may be there under other names.
 
 packages_file=$(dirname "${BASH_SOURCE[0]}")/packages.txt
@@ -34,6 +34,10 @@ packages_install() {
     [ -n "$missing" ] || return 0
     if [ "$(id -u)" -ne 0 ]; then
         if command -v sudo >/dev/null && sudo -n true 2>/dev/null; then
+            as_root=(sudo -n)
+        elif command -v sudo >/dev/null && [ -t 0 ] && [ -t 2 ]; then
+            echo "Installing needs root: sudo may ask for your password." >&2
+            sudo -v || return 1
             as_root=(sudo -n)
         else
             echo "Missing packages, and no right to install them. Please run:" >&2
