@@ -5,8 +5,9 @@
 # packages_install SECTION...   install the missing packages of these sections of packages.txt
 #
 # Nothing is asked of the network when nothing is missing. Without root it uses sudo, which may ask
-# for a password on a terminal; without that it names the command to run, and fails. On a system without apt it says what is
-# wanted, and leaves it to the build to find out: the packages may be there under other names.
+# for a password on a terminal; without that it names the command to run, and fails. On a system
+# without apt it says what is wanted, and leaves it to the build to find out: the packages may be
+# there under other names.
 
 packages_file=$(dirname "${BASH_SOURCE[0]}")/packages.txt
 

@@ -14,7 +14,7 @@ disk=$(uri s disk)
 
 say "nbdinfo: size, flags, JSON"
 [ "$(nbdinfo --size "$disk")" -eq $((64 << 20)) ] || fail "wrong size"
-nbdinfo --json "$disk" >info.json
+nbdinfo --no-content --json "$disk" >info.json
 python3 - <<'END'
 import json
 info = json.load(open("info.json"))
