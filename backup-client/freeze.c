@@ -54,6 +54,22 @@ static enum backup_status open_plain(struct session *s, struct err **errp)
     return BACKUP_OK;
 }
 
+/* Does the server take any name for its one export? Then a view's name froze nothing. A
+ * checkpoint's name has no control characters, so a server that keeps checkpoints refuses this one.
+ */
+static bool takes_any_name(struct session *s)
+{
+    struct source probe;
+    struct source_opts so = source_options(s);
+    AUTO_FREE char *name = mem_printf("%s@\x01", s->uri.export_name);
+    so.connections = 1;
+    if (!name)
+        return true;
+    bool taken = source_open(&probe, &so, name, NULL, NULL) == SOURCE_OK;
+    source_close(&probe);
+    return taken;
+}
+
 enum backup_status session_open_source(struct session *s, struct err **errp)
 {
     char name[CHECKPOINT_NAME_LEN + 1], base[CHECKPOINT_NAME_LEN + 1];
@@ -73,14 +89,13 @@ enum backup_status session_open_source(struct session *s, struct err **errp)
     }
     struct source_opts so = source_options(s);
     enum source_result r = source_open(&s->source, &so, view, s->base.n ? base : NULL, &why);
-    /* A server that answers to any name is not one that freezes: its "view" can be written to. */
-    if (r == SOURCE_OK && s->source.read_only) {
+    if (r == SOURCE_OK && s->source.read_only && (s->source.has_dirty || !takes_any_name(s))) {
         s->checkpoint = true;
         return BACKUP_OK;
     }
     source_close(&s->source);
     if (r == SOURCE_OK || r == SOURCE_NO_EXPORT) {
-        log_debug("no frozen view: %s", why ? err_msg(why) : "it is writable");
+        log_debug("no frozen view: %s", why ? err_msg(why) : "the server takes any name");
         return open_plain(s, errp);
     }
     err_move(errp, steal(why));

@@ -154,6 +154,9 @@ backup 0 --json --name disk "$(uri zeros)" repo
 python3 -c 'import json
 result = json.load(open("backup.out"))
 assert result["read_bytes"] == 32 << 20 and result["data_bytes"] == 65536, result'
+field_is source.checkpoint null # this server takes any name, and freezes nothing
+backup 3 --name disk "$(uri zeros)" repo
+grep -q 'not taken from a checkpoint' backup.out || fail "not the right reason"
 proven_equal zeros.raw raw
 drop zeros
 rm -r repo
