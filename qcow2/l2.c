@@ -62,7 +62,9 @@ int qc_l2_check(struct qc *q, uint64_t guest_off, uint64_t entry)
         return 0;
     if (host & (q->cluster_size - 1))
         return bad_entry(q, guest_off, entry, "offset is not aligned to a cluster");
-    if (host >= q->file->size)
+    /* A cluster that starts just at the end was allocated but never reached: it reads as zeros, and
+     * qemu-img check accepts it too. Farther out, what was there is lost. */
+    if (host > q->file->size)
         return bad_entry(q, guest_off, entry, "offset is past the end of the file");
     return 0;
 }
@@ -73,7 +75,7 @@ static uint64_t run_length(const struct qc *q, const uint8_t *p, uint64_t entry,
 {
     uint64_t n = 1;
     if (type == QC_NORMAL || type == QC_ZERO_ALLOCATED) {
-        uint64_t room = q->file->size - (entry & QC_OFFSET_MASK); /* > 0: checked */
+        uint64_t room = q->file->size - (entry & QC_OFFSET_MASK); /* >= 0: checked */
         max = min_u64(max, qc_clusters(q, room));
         while (n < max && get_be64(p + n * 8) == entry + (n << q->cluster_bits))
             n++;

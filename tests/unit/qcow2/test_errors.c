@@ -313,6 +313,29 @@ static void lies_body(void *arg)
     log_set_sink(NULL, NULL);
 }
 
+/* A cluster that starts just where the file ends, as after a crash that lost the growth. */
+static void cut_body(void *arg)
+{
+    struct sim_disk *d = image_new(&small);
+    struct qc_open_opts o = {0};
+    struct node *n = image_open(d, &o);
+    must(put(n, 0, CLUSTER, 1) == 0 && put(n, CLUSTER, CLUSTER, 2) == 0, "write");
+    node_unref(n);
+    uint64_t len = sim_disk_size(d) - CLUSTER;
+    uint8_t *image = malloc(len);
+    sim_disk_peek(d, 0, image, len);
+    must(sim_disk_load(d, image, len), "memory");
+    free(image);
+
+    n = image_open(d, &o);
+    must(holds(n, 0, CLUSTER, 1) && holds(n, CLUSTER, CLUSTER, 0), "content");
+    must(put(n, CLUSTER, CLUSTER, 3) == 0 && node_flush(n) == 0, "write to the lost cluster");
+    must(holds(n, CLUSTER, CLUSTER, 3), "content after the write");
+    node_unref(n);
+    image_judge(d, false, "cut");
+    sim_disk_free(d);
+}
+
 /* --- Memory --- */
 
 static void cache_body(void *arg)
@@ -390,6 +413,11 @@ static void false_table_entries_are_found_and_the_image_is_marked(void **state)
     run_sim(lies_body, NULL);
 }
 
+static void a_cluster_cut_off_at_the_end_of_the_file_reads_as_zeros(void **state)
+{
+    run_sim(cut_body, NULL);
+}
+
 static void unflushed_discards_do_not_grow_the_file_without_bound(void **state)
 {
     run_sim(churn_body, NULL);
@@ -410,6 +438,7 @@ int main(void)
         cmocka_unit_test(io_that_fails_from_some_point_on_leaves_a_sound_image),
         cmocka_unit_test(any_one_failing_allocation_leaves_a_sound_image),
         cmocka_unit_test(false_table_entries_are_found_and_the_image_is_marked),
+        cmocka_unit_test(a_cluster_cut_off_at_the_end_of_the_file_reads_as_zeros),
         cmocka_unit_test(caches_stay_within_their_bounds),
         cmocka_unit_test(unflushed_discards_do_not_grow_the_file_without_bound),
     };
