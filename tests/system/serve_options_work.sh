@@ -1,0 +1,139 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
+# The options of serve that no other test is about do what the manual says.
+# shellcheck source-path=SCRIPTDIR source=../lib/functions.sh
+. "${0%/*}/../lib/functions.sh"
+requires qemu-img qemu-io nbdinfo python3
+
+qemu-img create -q -f qcow2 disk.qcow2 16M
+image_io disk.qcow2 'write -P 1 0 1M' 'write -P 2 1M 1M'
+qemu-img convert -f qcow2 -O raw disk.qcow2 disk.raw
+
+say "--help and --version"
+"$BREAKWATER" serve --help | grep -q -- '--faults'
+"$BREAKWATER" --version | grep -Eq '^breakwater [0-9]+\.[0-9]+'
+"$BREAKWATER" --help | grep -q restore
+
+say "--fork returns when the server is ready; --pid-file names it"
+"$BREAKWATER" serve --fork --pid-file "$tmp/pid" -k "$tmp/forked.sock" disk.qcow2 >fork.log 2>&1 </dev/null
+listening "$tmp/forked.sock" || fail "not ready when the command returned"
+forked=$(cat pid)
+server_pid[forked]=$forked
+nbd_io "$(uri forked)" 'read -P 1 0 1M'
+kill -TERM "$forked"
+wait_for 20 not_listening "$tmp/forked.sock"
+wait_for 20 gone forked || fail "the daemon is still there"
+unset 'server_pid[forked]'
+[ ! -e forked.sock ] || fail "the daemon left its socket"
+[ ! -e pid ] || fail "the daemon left its pid file"
+
+say "--fork with an image that is not there: the command fails"
+expect_fail 2 'none.qcow2' "$BREAKWATER" serve --fork -k "$tmp/forked.sock" none.qcow2
+
+say "-p 0: any free port, which the printed URI names; -b the address"
+"$BREAKWATER" serve -b 127.0.0.1 -p 0 -x disk disk.qcow2 >port.log 2>&1 </dev/null &
+server_pid[port]=$!
+wait_for 20 grep -qs '^nbd://' port.log
+nbd_io "$(grep -m 1 '^nbd://' port.log)" 'read -P 2 1M 1M'
+stop_serve port
+
+say "-r refuses writes and leaves the file alone"
+sum=$(sha256sum disk.qcow2)
+start_serve s -r disk.qcow2
+expect_fail 1 '[Pp]ermission denied|read-only' qemu-io -f raw -c 'write 0 4k' "$(uri s)"
+nbdinfo --is read-only "$(uri s)"
+stop_serve s
+[ "$(sha256sum disk.qcow2)" = "$sum" ] || fail "the file was changed"
+
+say "-o serves what lies behind an offset"
+start_serve s -o 1M disk.qcow2
+[ "$(nbdinfo --size "$(uri s)")" -eq $((15 << 20)) ] || fail "wrong size"
+nbd_io "$(uri s)" 'read -P 2 0 1M' 'read -P 0 1M 1M' 'write -P 3 14M 1M'
+stop_serve s
+image_io disk.qcow2 'read -P 3 15M 1M' 'read -P 1 0 1M'
+
+say "-f raw; a raw disk that looks like qcow2 stays raw"
+start_serve s -f raw -B daily disk.raw
+nbd_io "$(uri s)" 'read -P 1 0 1M' 'write -P 4 8M 1M' 'discard 0 64k'
+printf 'QFI\373' >magic
+python3 - "$tmp/magic" <<'END'
+with open("disk.raw", "rb+") as raw, open("magic", "rb") as magic:
+    raw.write(magic.read())
+END
+stop_serve s
+expect_fail 1 'format' "$BREAKWATER" serve -k "$tmp/s.sock" disk.raw
+start_serve s -f raw disk.raw
+[ "$(nbdinfo --size "$(uri s)")" -eq $((16 << 20)) ] || fail "the format was guessed"
+nbd_io "$(uri s)" 'read -P 4 8M 1M'
+stop_serve s
+
+say "--discard: unmap gives space back, ignore keeps the data"
+start_serve s --discard ignore disk.qcow2
+nbd_io "$(uri s)" 'discard 1M 1M' 'read -P 2 1M 1M'
+stop_serve s
+start_serve s disk.qcow2
+nbd_io "$(uri s)" 'discard 1M 1M' 'read -P 0 1M 1M'
+stop_serve s
+check_image disk.qcow2
+
+say "-e 1: a second client is not served while the first is there"
+start_serve s -e 1 disk.qcow2
+python3 - "$tmp/s.sock" <<'END'
+import socket, struct, sys
+
+def receive(sock, length):
+    data = b""
+    while len(data) < length:
+        part = sock.recv(length - len(data))
+        if not part:
+            raise ConnectionError
+        data += part
+    return data
+
+def enters():
+    sock = socket.socket(socket.AF_UNIX)
+    sock.settimeout(2)
+    sock.connect(sys.argv[1])
+    receive(sock, 18)
+    sock.sendall(struct.pack(">I", 3) + b"IHAVEOPT" + struct.pack(">IIIH", 7, 6, 0, 0))
+    while True:
+        _, _, reply, length = struct.unpack(">QIII", receive(sock, 20))
+        receive(sock, length)
+        if reply == 1:
+            return sock
+        if reply & 0x80000000:
+            sock.close()
+            return None
+
+first = enters()
+assert first, "the first client was refused"
+try:
+    assert not enters(), "the second client was served"
+except (ConnectionError, socket.timeout):
+    pass
+first.close()
+for _ in range(50):
+    third = enters()
+    if third:
+        break
+assert third, "nobody is served after the first left"
+END
+stop_serve s
+
+say "--no-checkpoints: there are no frozen views"
+start_serve s -x disk -B daily --no-checkpoints disk.qcow2
+expect_fail 1 'No such file' nbdinfo "$(uri s disk@monday)"
+stop_serve s
+start_serve s -x disk --checkpoints disk.qcow2
+nbdinfo --size "$(uri s disk@monday)" >/dev/null
+stop_serve s
+
+say "--cache none: direct I/O, at any offset"
+if ! dd if=disk.raw of=/dev/null bs=4k count=1 iflag=direct status=none 2>/dev/null; then
+    skip "no direct I/O in $tmp (the rest passed)"
+fi
+start_serve s --cache none disk.qcow2
+nbd_io "$(uri s)" 'write -P 5 4000001 70001' 'read -P 5 4000001 70001' 'read -P 1 0 1M'
+stop_serve s
+check_image disk.qcow2
+image_io disk.qcow2 'read -P 5 4000001 70001'
