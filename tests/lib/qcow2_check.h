@@ -45,4 +45,8 @@ bool qck_check(const struct qck_source *src, struct qck_report *r);
 bool qck_read(const struct qck_source *src, uint64_t guest_off, void *buf, uint64_t len,
               struct qck_report *r);
 
+/* qck_share: make all tables and data clusters of a sound image (16-bit refcounts, no node open on
+ * it) look shared: refcount 2, COPIED clear. The log of d begins anew. */
+bool qck_share(struct sim_disk *d);
+
 #endif

@@ -17,6 +17,7 @@
 #include "base/rng.h"
 #include "io/reactor.h"
 #include "qcow2/qcow2.h"
+#include "tests/lib/qcow2_check.h"
 
 struct fiber {
     struct load *l;
@@ -368,6 +369,23 @@ struct create_args {
     bool ok;
 };
 
+/* Fill the disk: all of it is then allocated. */
+static bool prefill(struct node *file, const struct workload *w, struct err **errp)
+{
+    const struct qc_open_opts opts = {.no_backing = true};
+    struct node *guest = qc_open(node_ref(file), &opts, errp);
+    if (!guest) {
+        node_unref(file);
+        return false;
+    }
+    uint8_t *data = must(malloc(w->size));
+    load_fill(data, w->size, 0, 0);
+    bool ok = node_write(guest, 0, data, w->size, 0) == 0 && node_flush(guest) == 0;
+    free(data);
+    node_unref(guest);
+    return ok;
+}
+
 static void create_co(void *arg)
 {
     struct create_args *a = arg;
@@ -377,7 +395,7 @@ static void create_co(void *arg)
                                   .refcount_bits = a->w->refcount_bits};
     struct err *e = NULL;
     struct node *file = sim_open(a->disk, false, &e);
-    a->ok = file && qc_create(file, &opts, &e);
+    a->ok = file && qc_create(file, &opts, &e) && (!a->w->shared || prefill(file, a->w, &e));
     if (!a->ok)
         fprintf(stderr, "workload %s: create: %s\n", a->w->name, err_msg(e));
     err_free(e);
@@ -387,7 +405,8 @@ static void create_co(void *arg)
 struct sim_disk *load_create(const struct workload *w)
 {
     struct create_args a = {.w = w, .disk = must(sim_disk_new(0))};
-    if (!reactor_run_co(reactor_current(), create_co, &a) || !a.ok || !sim_log_mark(a.disk)) {
+    if (!reactor_run_co(reactor_current(), create_co, &a) || !a.ok ||
+        (w->shared && !qck_share(a.disk)) || !sim_log_mark(a.disk)) {
         sim_disk_free(a.disk);
         return NULL;
     }
@@ -396,5 +415,13 @@ struct sim_disk *load_create(const struct workload *w)
 
 struct oracle *load_oracle(const struct workload *w)
 {
-    return oracle_new(w->size, w->max_size ? w->max_size : w->size);
+    struct oracle *o = oracle_new(w->size, w->max_size ? w->max_size : w->size);
+    if (w->shared) {
+        uint8_t *data = must(malloc(w->size));
+        load_fill(data, w->size, 0, 0);
+        /* Moment 1 is before everything in a log. */
+        oracle_end(o, oracle_begin(o, ORACLE_WRITE, 0, w->size, data, 0), true, true, 1);
+        free(data);
+    }
+    return o;
 }
