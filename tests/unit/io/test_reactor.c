@@ -4,6 +4,8 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -11,8 +13,11 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -327,6 +332,51 @@ static void files_are_read_written_and_synced(void **state)
     close(fd);
 }
 
+/* --- A kernel, or a container, that refuses io_uring. --- */
+
+static bool refuse_io_uring(void)
+{
+    struct sock_filter filter[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_io_uring_setup, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog prog = {.len = 4, .filter = filter};
+    return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+           prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog) == 0;
+}
+
+enum { FELL_BACK = 40, NO_SECCOMP, NO_REACTOR, WRONG_KIND, URING_AFTER_ALL };
+
+static int reactor_without_io_uring(void)
+{
+    struct reactor *r = NULL;
+    if (!refuse_io_uring())
+        return NO_SECCOMP;
+    unsetenv("BREAKWATER_IO");
+    if (reactor_new(REACTOR_URING, &r, NULL))
+        return URING_AFTER_ALL;
+    if (!reactor_new(REACTOR_AUTO, &r, NULL))
+        return NO_REACTOR;
+    bool threads = strcmp(reactor_name(r), "threads") == 0;
+    reactor_free(r);
+    return threads ? FELL_BACK : WRONG_KIND;
+}
+
+static void where_io_uring_is_refused_threads_take_over(void **state)
+{
+    pid_t pid = fork();
+    if (pid == 0)
+        _exit(reactor_without_io_uring());
+    int status;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFEXITED(status));
+    if (WEXITSTATUS(status) == NO_SECCOMP)
+        skip();
+    assert_int_equal(WEXITSTATUS(status), FELL_BACK);
+}
+
 static int run_kind(enum reactor_kind k, bool sockets)
 {
     static const struct CMUnitTest pure[] = {
@@ -355,7 +405,11 @@ int main(void)
     struct reactor *probe = NULL;
     bool uring = reactor_new(REACTOR_URING, &probe, NULL);
     reactor_free(probe);
-    int failed = run_kind(REACTOR_SIM, false) + run_kind(REACTOR_THREADS, true);
+    const struct CMUnitTest fallback[] = {
+        cmocka_unit_test(where_io_uring_is_refused_threads_take_over),
+    };
+    int failed = cmocka_run_group_tests(fallback, NULL, NULL);
+    failed += run_kind(REACTOR_SIM, false) + run_kind(REACTOR_THREADS, true);
     if (uring)
         failed += run_kind(REACTOR_URING, true);
     else
