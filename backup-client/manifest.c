@@ -161,7 +161,7 @@ static bool parse_source(const struct field_reader *f, struct manifest *m)
         return field_bad(f, "source", source ? "is not an object" : "is missing");
 
     struct field_reader in = {source, f->name, f->errp};
-    if (!field_copy(&in, "uri", 4 * NBD_NAME_MAX, &m->source_uri) ||
+    if (!field_copy(&in, "uri", NBD_URI_MAX, &m->source_uri) ||
         !field_copy(&in, "export", NBD_NAME_MAX, &m->source_export) ||
         !field_bool(&in, "live", &m->live))
         return err_prefix(f->errp, "in \"source\": ");
@@ -323,6 +323,13 @@ void manifest_checkpoint(const struct uuid *u, char *buf)
     uuid_format(u, buf + 3);
 }
 
+bool text_is_utf8(const char *text)
+{
+    json_t *j = json_string(text);
+    json_decref(j);
+    return j != NULL;
+}
+
 bool disk_name_check(const char *name, struct err **errp)
 {
     size_t len = strlen(name);
@@ -336,5 +343,5 @@ bool disk_name_check(const char *name, struct err **errp)
         if (c == '/' || c == '@' || c < 0x20 || c == 0x7f)
             return err_set(errp, EINVAL, "disk name '%s': byte 0x%02x is not allowed", name, c);
     }
-    return true;
+    return text_is_utf8(name) || err_set(errp, EINVAL, "disk name '%s': is not UTF-8", name);
 }

@@ -61,8 +61,12 @@ static inline const char *manifest_level(const struct manifest *m)
     return m->has_parent ? "incremental" : "full";
 }
 
-/* disk_name_check: may this be the name of a disk's folder? 1 to DISK_NAME_MAX bytes, without '/',
- * '@' (which introduces the backup's name) and control characters, not starting with '.' or '-'. */
+/* text_is_utf8: can a manifest hold this text? */
+bool text_is_utf8(const char *text);
+
+/* disk_name_check: may this be the name of a disk's folder? 1 to DISK_NAME_MAX bytes of UTF-8,
+ * without '/', '@' (which introduces the backup's name) and control characters, not starting with
+ * '.' or '-'. */
 bool disk_name_check(const char *name, struct err **errp);
 
 #endif

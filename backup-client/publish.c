@@ -26,8 +26,15 @@ static bool write_manifest(struct disk_repo *d, const struct manifest *m, struct
 {
     char file[REPO_NAME_MAX];
     AUTO_FREE char *text = manifest_format(m);
+    struct manifest again;
     if (!text)
         return err_set(errp, ENOMEM, "out of memory");
+    /* A manifest that nobody can read would make the repository a damaged one. */
+    if (strlen(text) > MANIFEST_MAX_BYTES)
+        return err_set(errp, EMSGSIZE, "the manifest is longer than %d bytes", MANIFEST_MAX_BYTES);
+    if (!manifest_parse(text, strlen(text), "the manifest to be written", &again, errp))
+        return false;
+    manifest_free(&again);
     return file_write_durable(d->dir_fd, repo_file(file, &m->uuid, MANIFEST_EXT, true), text,
                               strlen(text), errp) ||
            err_prefix(errp, "%s: ", d->path);

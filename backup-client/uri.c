@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "backup-client/digest.h"
+#include "backup-client/manifest.h"
 #include "base/cleanup.h"
 #include "base/mem.h"
 
@@ -58,6 +59,13 @@ bool nbd_uri_parse(const char *text, struct nbd_uri *out, struct err **errp)
         return err_set(errp, EINVAL, "'%s': bad %%-escape in the export name", text);
     if (strlen(decoded) > NBD_NAME_MAX)
         return err_set(errp, EINVAL, "the URI's export name is longer than %d bytes", NBD_NAME_MAX);
+    /* A manifest is to hold both: learn now, not after the copying, that it cannot. */
+    if (!text_is_utf8(decoded))
+        return err_set(errp, EINVAL, "'%s': the export name is not UTF-8", text);
+    if (!text_is_utf8(text))
+        return err_set(errp, EINVAL, "the URI is not UTF-8; write such bytes as %%-escapes");
+    if (strlen(shown) > NBD_URI_MAX)
+        return err_set(errp, EINVAL, "the URI is longer than %d bytes", NBD_URI_MAX);
     out->export_name = steal(decoded);
     out->shown = steal(shown);
     return true;

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "backup-client/manifest.h"
 #include "backup-client/source.h"
 #include "base/bytes.h"
 #include "base/cleanup.h"
@@ -118,8 +119,8 @@ static bool take_option(struct job *j, int c, struct err **errp)
         return true;
     case OPT_BITMAP:
         j->o.bitmap = optarg;
-        return (*optarg && strlen(optarg) <= 1023) ||
-               err_set(errp, 0, "--bitmap: a name has 1 to 1023 bytes");
+        return (*optarg && strlen(optarg) <= 1023 && text_is_utf8(optarg)) ||
+               err_set(errp, 0, "--bitmap: a name has 1 to 1023 bytes of UTF-8");
     case OPT_CONNECTIONS:
         return take_number(optarg, "--connections", 1, SOURCE_CONNECTIONS_MAX, &j->o.connections,
                            errp);
@@ -158,7 +159,7 @@ static json_t *report_json(const struct backup_report *r)
         "{s:s, s:s, s:s, s:I, s:s, s:o, s:I, s:I, s:I, s:I, s:I, s:i, s:s, s:f}", "result",
         r->reason ? "degraded" : "ok", "disk", r->disk, "uuid", id, "sequence",
         (json_int_t)r->sequence, "level", r->incremental ? "incremental" : "full", "reason",
-        r->reason ? json_string(r->reason) : json_null(), "size", (json_int_t)r->size, "read_bytes",
+        r->reason ? work_string(r->reason) : json_null(), "size", (json_int_t)r->size, "read_bytes",
         (json_int_t)r->read_bytes, "data_bytes", (json_int_t)r->data_bytes, "zero_bytes",
         (json_int_t)r->zero_bytes, "layer_size", (json_int_t)r->layer_size, "connections",
         (int)r->connections, "disk_root", root, "seconds", (double)r->elapsed_ns / NS_PER_S);
@@ -186,9 +187,9 @@ static int finish(struct job *j)
     enum cli_exit code = work_exit(j->status);
     if (j->status != BACKUP_OK && j->status != BACKUP_DEGRADED) {
         if (j->json)
-            work_json(json_pack("{s:s, s:s}", "result",
+            work_json(json_pack("{s:s, s:o}", "result",
                                 j->status == BACKUP_RETRY ? "retry" : "failed", "error",
-                                err_msg(j->err)));
+                                work_string(err_msg(j->err))));
         return cli_fail(code, j->err);
     }
     if (j->report.reason)

@@ -63,15 +63,16 @@ static int finish(struct job *j)
 
     if (j->status != BACKUP_OK) {
         if (j->json)
-            work_json(json_pack("{s:s, s:s}", "result", "failed", "error", err_msg(j->err)));
+            work_json(
+                json_pack("{s:s, s:o}", "result", "failed", "error", work_string(err_msg(j->err))));
         return cli_fail(work_exit(j->status), j->err);
     }
     uuid_format(&r->uuid, id);
     if (j->json)
-        work_json(json_pack("{s:s, s:s, s:I, s:I, s:I, s:s, s:s, s:f}", "result", "ok", "uuid", id,
+        work_json(json_pack("{s:s, s:s, s:I, s:I, s:I, s:o, s:s, s:f}", "result", "ok", "uuid", id,
                             "sequence", (json_int_t)r->sequence, "size", (json_int_t)r->size,
-                            "data_bytes", (json_int_t)r->data_bytes, "file", j->o.out, "format",
-                            j->o.raw ? "raw" : "qcow2", "seconds", seconds));
+                            "data_bytes", (json_int_t)r->data_bytes, "file", work_string(j->o.out),
+                            "format", j->o.raw ? "raw" : "qcow2", "seconds", seconds));
     else
         printf("restored backup %" PRIu64 " to %s: %s of data in a disk of %s, %.2f s\n",
                r->sequence, j->o.out, size_to_text(r->data_bytes, data, sizeof(data)),

@@ -54,7 +54,7 @@ static void show_fault(void *arg, const char *text)
 {
     struct job *j = arg;
     if (j->faults)
-        json_array_append_new(j->faults, json_string(text));
+        json_array_append_new(j->faults, work_string(text));
     fprintf(stderr, "breakwater: %s\n", text);
 }
 
@@ -153,7 +153,7 @@ static int finish(struct job *j)
                             "layers", (int)r->layers, "backups_proven", (int)r->backups,
                             "read_bytes", (json_int_t)r->read_bytes, "bad_blocks",
                             (json_int_t)r->bad_blocks, "faults", json_incref(j->faults), "error",
-                            j->err ? json_string(err_msg(j->err)) : json_null(), "seconds",
+                            j->err ? work_string(err_msg(j->err)) : json_null(), "seconds",
                             seconds));
     json_decref(j->faults);
     if (j->status == BACKUP_FAILED)

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/mem.h"
 #include "io/io.h"
 #include "io/lock.h"
 #include "io/reactor.h"
@@ -92,6 +93,18 @@ enum cli_exit work_exit(enum backup_status status)
     default:
         return CLI_FAILED;
     }
+}
+
+struct json_t *work_string(const char *text)
+{
+    json_t *j = json_string(text);
+    AUTO_FREE char *plain = j ? NULL : mem_strdup(text);
+    if (j || !plain)
+        return j;
+    for (char *p = plain; *p; p++)
+        if ((unsigned char)*p >= 0x80)
+            *p = '?';
+    return json_string(plain);
 }
 
 bool work_json(struct json_t *object)

@@ -20,6 +20,9 @@ bool work_run(co_fn *fn, void *arg, struct backup_control *ctl, struct err **err
 enum cli_exit work_exit(enum backup_status status);
 
 struct json_t;
+/* work_string: text as JSON, also when it is not UTF-8 (a path may be anything): the foreign bytes
+ * are shown as '?'. NULL without memory. */
+struct json_t *work_string(const char *text);
 /* work_json: print an object on standard output, in one line, and drop it. False: out of memory or
  * standard output failed. */
 bool work_json(struct json_t *object);

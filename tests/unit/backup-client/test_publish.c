@@ -82,6 +82,21 @@ static void a_publication_that_fails_leaves_nothing(void **state)
     }
 }
 
+static void a_manifest_that_cannot_be_read_back_is_not_published(void **state)
+{
+    struct manifest m;
+    struct err *e = NULL;
+    unsigned tmp;
+    fake_prepare(&d, NULL, 0, 1, 7, &m);
+    m.created = INT64_C(300000000000); /* the year 11476 */
+    assert_false(publish(&d, &m, &e));
+    assert_non_null(strstr(err_msg(e), "created"));
+    err_free(e);
+    assert_int_equal(fake_files(&d, &tmp), 3);
+    assert_int_equal(tmp, 0);
+    manifest_free(&m);
+}
+
 static void cleaning_spares_what_is_not_ours_or_still_needed(void **state)
 {
     char file[REPO_NAME_MAX];
@@ -150,6 +165,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(a_crash_at_any_step_leaves_the_old_or_the_new_state),
         TEST(a_publication_that_fails_leaves_nothing),
+        TEST(a_manifest_that_cannot_be_read_back_is_not_published),
         TEST(cleaning_spares_what_is_not_ours_or_still_needed),
         TEST(one_run_at_a_time_and_the_dead_hold_nothing),
         TEST(a_repository_that_cannot_be_made_is_an_error),

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
+#include <errno.h>
 #include <string.h>
 
 #include "backup-client/progress.h"
@@ -28,8 +29,16 @@ static void export_names_come_out_of_uris(void **state)
 
 static void bad_uris_are_refused(void **state)
 {
-    static const char *const bad[] = {"",          "disk.qcow2",  "http://x/y",  "nbd:unix:/x",
-                                      "nbd://h/%", "nbd://h/a%4", "nbd://h/%zz", "nbd://h/%00"};
+    static const char *const bad[] = {"",
+                                      "disk.qcow2",
+                                      "http://x/y",
+                                      "nbd:unix:/x",
+                                      "nbd://h/%",
+                                      "nbd://h/a%4",
+                                      "nbd://h/%zz",
+                                      "nbd://h/%00",
+                                      "nbd://h/%e9",
+                                      "nbd://h/a?x=\xe9"};
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         struct nbd_uri u;
         struct err *e = NULL;
@@ -38,6 +47,30 @@ static void bad_uris_are_refused(void **state)
         assert_non_null(e);
         err_free(e);
     }
+}
+
+/* A backup whose manifest says more than a reader takes would be lost. */
+static void a_uri_too_long_for_a_manifest_is_refused(void **state)
+{
+    static char text[NBD_URI_MAX + 2] = "nbd://h/d?x=";
+    struct nbd_uri u;
+    struct err *e = NULL;
+    memset(text + strlen(text), 'x', NBD_URI_MAX - strlen(text));
+    assert_true(nbd_uri_parse(text, &u, NULL));
+    nbd_uri_free(&u);
+    text[NBD_URI_MAX] = 'x';
+    assert_false(nbd_uri_parse(text, &u, &e));
+    assert_int_equal(err_code(e), EINVAL);
+    err_free(e);
+}
+
+static void names_that_no_manifest_holds_are_refused(void **state)
+{
+    static const char *const bad[] = {"", ".", "-x", "a/b", "a@b", "a\nb", "caf\xe9", "\xc0\x80"};
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+        if (disk_name_check(bad[i], NULL))
+            fail_msg("'%s' was accepted", bad[i]);
+    assert_true(disk_name_check("caf\xc3\xa9 1", NULL));
 }
 
 static void uuids_have_one_spelling(void **state)
@@ -113,6 +146,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(export_names_come_out_of_uris),
         cmocka_unit_test(bad_uris_are_refused),
+        cmocka_unit_test(a_uri_too_long_for_a_manifest_is_refused),
+        cmocka_unit_test(names_that_no_manifest_holds_are_refused),
         cmocka_unit_test(uuids_have_one_spelling),
         cmocka_unit_test(digests_of_a_cut_block_count_its_padding_as_zeros),
         cmocka_unit_test(progress_shows_share_rate_and_estimate),
