@@ -6,6 +6,8 @@
 #include "backup-client/layer.h"
 
 #include <errno.h>
+#include <inttypes.h>
+#include <string.h>
 
 #include "backup-client/files.h"
 #include "base/cleanup.h"
@@ -69,4 +71,30 @@ struct node *layer_open(const struct disk_repo *d, const struct uuid *u, bool wh
     struct file_opts fo = {.path = path, .read_only = true};
     struct qc_open_opts qo = {.path = path, .read_only = true, .no_backing = !whole};
     return open_image(&fo, &qo, NULL, errp);
+}
+
+bool layer_check(const struct disk_repo *d, const struct backup *b, struct err **errp)
+{
+    char want[REPO_NAME_MAX];
+    struct qc_info info;
+    struct node *n = layer_open(d, &b->uuid, false, errp);
+    if (!n)
+        return false;
+    qc_get_info(n, &info);
+    bool ok = true;
+    if (info.size != qcow2_size(b->m.size))
+        ok =
+            err_set(errp, EBADMSG, "%s: its disk has %" PRIu64 " bytes; the manifest says %" PRIu64,
+                    n->name, info.size, b->m.size);
+    else if (!b->m.has_parent && info.backing_name)
+        ok = err_set(errp, EBADMSG, "%s: has the backing file '%s', but is of a full backup",
+                     n->name, info.backing_name);
+    else if (b->m.has_parent &&
+             (!info.backing_name ||
+              strcmp(info.backing_name, repo_file(want, &b->m.parent, LAYER_EXT, false)) != 0))
+        ok = err_set(errp, EBADMSG, "%s: its backing file is '%s'; by its manifest it is '%s'",
+                     n->name, info.backing_name ? info.backing_name : "",
+                     repo_file(want, &b->m.parent, LAYER_EXT, false));
+    node_unref(n);
+    return ok;
 }

@@ -25,6 +25,10 @@ bool layer_finish(const struct disk_repo *d, const struct uuid *u, struct node *
 struct node *layer_open(const struct disk_repo *d, const struct uuid *u, bool whole,
                         struct err **errp);
 
+/* layer_check: can the layer of b be opened, is its disk as long as b's manifest says, and does it
+ * stand on the layer that the manifest names? Looks at this layer only. Yields. */
+bool layer_check(const struct disk_repo *d, const struct backup *b, struct err **errp);
+
 /* qcow2_size: sizes of qcow2 images are multiples of 512 bytes. */
 static inline uint64_t qcow2_size(uint64_t size)
 {

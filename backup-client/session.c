@@ -46,6 +46,15 @@ static bool say_full(struct session *s, const char *fmt, ...)
     return false;
 }
 
+/* Would an increment find its way through the chain? Its blocks are verify's business. */
+static bool check_layers(const struct session *s, struct err **errp)
+{
+    for (size_t i = 0; i < s->base.n; i++)
+        if (!layer_check(&s->disk, s->base.v[i], errp))
+            return false;
+    return true;
+}
+
 /* Find what to build on: the newest backup whose whole chain is sound. */
 static void choose_base(struct session *s)
 {
@@ -67,7 +76,7 @@ static void choose_base(struct session *s)
         if (!s->o->bitmap && !b->m.has_checkpoint)
             err_set(&e, ENOENT, "it was not taken from a checkpoint");
         else if (chain_resolve(&s->disk, b, &s->base, &e)) {
-            if (chain_check_hashes(&s->disk, &s->base, &e))
+            if (check_layers(s, &e) && chain_check_hashes(&s->disk, &s->base, &e))
                 return;
             chain_free(&s->base);
         }
@@ -91,7 +100,9 @@ static bool prepare(struct session *s, struct err **errp, enum backup_status *st
         return s->o->name ? false
                           : err_prefix(errp, "no --name was given, so the export's counts: ");
     if (!disk_lock(&s->disk, errp)) {
-        *status = BACKUP_RETRY;
+        /* A folder that cannot be written to is not better later. */
+        if (!errp || err_code(*errp) == EBUSY)
+            *status = BACKUP_RETRY;
         return false;
     }
     /* Another run may have published between the first look and the lock. */

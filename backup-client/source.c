@@ -50,7 +50,9 @@ static enum source_result conn_dial(struct conn *c, const struct source_opts *o,
         nbd_set_pread_initialize(h, false) < 0)
         return nbd_failed(c, SOURCE_ERROR, "libnbd", errp);
     if (nbd_aio_connect_uri(h, o->uri) < 0)
-        return nbd_failed(c, SOURCE_UNREACHABLE, "cannot connect", errp);
+        /* EINVAL: the URI makes no sense, now or later. */
+        return nbd_failed(c, nbd_get_errno() == EINVAL ? SOURCE_ERROR : SOURCE_UNREACHABLE,
+                          "cannot connect", errp);
     while (nbd_aio_is_connecting(h))
         if (conn_step(c) < 0)
             return nbd_failed(c, SOURCE_UNREACHABLE, "cannot connect", errp);

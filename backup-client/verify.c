@@ -192,15 +192,11 @@ static bool verify_layer(struct verify *v, const struct chain *c, struct err **e
 {
     bool ok = false;
     v->layer = (int)c->n - 1;
-    v->own = layer_open(&v->disk, &v->b->uuid, false, errp);
+    if (layer_check(&v->disk, v->b, errp))
+        v->own = layer_open(&v->disk, &v->b->uuid, false, errp);
     v->view = v->own ? layer_open(&v->disk, &v->b->uuid, true, errp) : NULL;
-    if (v->view) {
-        if (v->view->size == (v->b->m.size + 511) / 512 * 512)
-            ok = read_layer(v, c, errp);
-        else
-            err_set(errp, EBADMSG, "%s: its disk has %" PRIu64 " bytes; the manifest says %" PRIu64,
-                    v->view->name, v->view->size, v->b->m.size);
-    }
+    if (v->view)
+        ok = read_layer(v, c, errp);
     node_unref(v->view);
     node_unref(v->own);
     v->view = v->own = NULL;
