@@ -87,7 +87,7 @@ static void busy_begin(struct load *l, struct busy *b, const struct extent_pick 
 {
     b->first = x->off / SECTOR;
     b->end = div_round_up(x->off + x->len, SECTOR);
-    while (busy_hits(l, b->first, b->end))
+    while (!l->w->overlap && busy_hits(l, b->first, b->end))
         co_queue_wait(&l->busy_waiters);
     b->next = l->busy;
     l->busy = b;
@@ -345,7 +345,7 @@ static void main_co(void *arg)
 
 void load_run(struct load_run *run)
 {
-    struct load l = {.run = run, .w = run->w};
+    struct load l = {.run = run, .w = run->w, .cursor = run->w->prefill};
     size_t alive = co_alive();
     run->done = run->opened = run->flushed = false;
     run->ok_ops = run->failed_ops = 0;
@@ -369,7 +369,6 @@ struct create_args {
     bool ok;
 };
 
-/* Fill the disk: all of it is then allocated. */
 static bool prefill(struct node *file, const struct workload *w, struct err **errp)
 {
     const struct qc_open_opts opts = {.no_backing = true};
@@ -378,9 +377,9 @@ static bool prefill(struct node *file, const struct workload *w, struct err **er
         node_unref(file);
         return false;
     }
-    uint8_t *data = must(malloc(w->size));
-    load_fill(data, w->size, 0, 0);
-    bool ok = node_write(guest, 0, data, w->size, 0) == 0 && node_flush(guest) == 0;
+    uint8_t *data = must(malloc(w->prefill));
+    load_fill(data, w->prefill, 0, 0);
+    bool ok = node_write(guest, 0, data, w->prefill, 0) == 0 && node_flush(guest) == 0;
     free(data);
     node_unref(guest);
     return ok;
@@ -395,7 +394,7 @@ static void create_co(void *arg)
                                   .refcount_bits = a->w->refcount_bits};
     struct err *e = NULL;
     struct node *file = sim_open(a->disk, false, &e);
-    a->ok = file && qc_create(file, &opts, &e) && (!a->w->shared || prefill(file, a->w, &e));
+    a->ok = file && qc_create(file, &opts, &e) && (!a->w->prefill || prefill(file, a->w, &e));
     if (!a->ok)
         fprintf(stderr, "workload %s: create: %s\n", a->w->name, err_msg(e));
     err_free(e);
@@ -416,11 +415,11 @@ struct sim_disk *load_create(const struct workload *w)
 struct oracle *load_oracle(const struct workload *w)
 {
     struct oracle *o = oracle_new(w->size, w->max_size ? w->max_size : w->size);
-    if (w->shared) {
-        uint8_t *data = must(malloc(w->size));
-        load_fill(data, w->size, 0, 0);
+    if (w->prefill) {
+        uint8_t *data = must(malloc(w->prefill));
+        load_fill(data, w->prefill, 0, 0);
         /* Moment 1 is before everything in a log. */
-        oracle_end(o, oracle_begin(o, ORACLE_WRITE, 0, w->size, data, 0), true, true, 1);
+        oracle_end(o, oracle_begin(o, ORACLE_WRITE, 0, w->prefill, data, 0), true, true, 1);
         free(data);
     }
     return o;

@@ -39,9 +39,11 @@ struct workload {
     uint64_t refcount_cache_bytes; /* 0: default */
     unsigned fibers, ops;          /* operations of each fiber */
     unsigned short_ops;            /* the same when every crash state is rebuilt */
-    bool shared;        /* begin with data whose clusters look shared (16-bit refcounts) */
-    bool sequential;    /* writes go one behind the other */
-    int64_t latency_ns; /* of the slowest I/O; 0: all is instantaneous */
+    uint64_t prefill;              /* begin with so many bytes of data */
+    bool shared;                   /* whose clusters look shared (16-bit refcounts) */
+    bool overlap;                  /* changes of the same sectors may be in flight together */
+    bool sequential;               /* writes go one behind the other */
+    int64_t latency_ns;            /* of the slowest I/O; 0: all is instantaneous */
     uint8_t weight[LOAD_OP_COUNT];
 };
 
@@ -73,8 +75,8 @@ struct load_run {
 };
 
 /* load_create: a disk with a new image for w, durable, its log empty. NULL on failure. Outside
- * coroutines, on a REACTOR_SIM reactor. load_oracle: what it holds: zeros, or with w->shared the
- * content of load_fill with key 0. */
+ * coroutines, on a REACTOR_SIM reactor. load_oracle: what it holds: the content of load_fill with
+ * key 0 as far as w->prefill says, and zeros. */
 struct sim_disk *load_create(const struct workload *w);
 struct oracle *load_oracle(const struct workload *w);
 /* load_run: open the image, run all fibers, flush, close. Returns when nothing is left to run; if
