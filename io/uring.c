@@ -18,13 +18,23 @@
  * otherwise be copied inside our system call, while the sockets wait and other CPUs idle. */
 #define ASYNC_MIN ((size_t)128 << 10)
 
+/* A wait that ends sooner than this carries its own timeout; for what is farther off there is one
+ * alarm in the kernel that stays set from wait to wait. Setting a timer at every wait costs
+ * microseconds (on a virtual machine it leaves the guest), and a server that has any far deadline
+ * would pay them for every request. */
+#define NEAR_NS (2 * NS_PER_MS)
+
 /* user_data of entries that belong to no io_op. */
 #define TAG_WAKEUP ((void *)1)
 #define TAG_IGNORE ((void *)2)
+#define TAG_ALARM ((void *)3)
 
 struct uring {
     struct io_uring ring;
     bool wakeup_armed;
+    bool alarm_set;
+    int64_t alarm_ns; /* when it goes off, on the monotonic clock */
+    struct __kernel_timespec alarm_ts;
 };
 
 static struct io_uring *ring_of(struct reactor *r)
@@ -130,6 +140,27 @@ static void arm_wakeup(struct reactor *r)
     u->wakeup_armed = true;
 }
 
+/* set_alarm: wake the ring at at_ns at the latest. One that is set for earlier is left alone: it
+ * goes off for nothing once, and the next one is then set right. */
+static void set_alarm(struct reactor *r, int64_t at_ns)
+{
+    struct uring *u = r->backend_state;
+    if (u->alarm_set && u->alarm_ns <= at_ns)
+        return;
+    struct io_uring_sqe *sqe = get_sqe(r);
+    u->alarm_ts =
+        (struct __kernel_timespec){.tv_sec = at_ns / NS_PER_S, .tv_nsec = at_ns % NS_PER_S};
+    if (u->alarm_set) {
+        io_uring_prep_timeout_update(sqe, &u->alarm_ts, (uintptr_t)TAG_ALARM, IORING_TIMEOUT_ABS);
+        io_uring_sqe_set_data(sqe, TAG_IGNORE);
+    } else {
+        io_uring_prep_timeout(sqe, &u->alarm_ts, 0, IORING_TIMEOUT_ABS);
+        io_uring_sqe_set_data(sqe, TAG_ALARM);
+    }
+    u->alarm_set = true;
+    u->alarm_ns = at_ns;
+}
+
 static void take_completions(struct reactor *r)
 {
     struct uring *u = r->backend_state;
@@ -142,6 +173,8 @@ static void take_completions(struct reactor *r)
         if (data == TAG_WAKEUP) {
             u->wakeup_armed = false;
             mail = true;
+        } else if (data == TAG_ALARM) {
+            u->alarm_set = false;
         } else if (data != TAG_IGNORE) {
             io_complete(r, data, cqe->res);
         }
@@ -156,6 +189,10 @@ static void uring_wait(struct reactor *r, int64_t timeout_ns)
 {
     struct io_uring *ring = ring_of(r);
     arm_wakeup(r);
+    if (timeout_ns >= NEAR_NS) {
+        set_alarm(r, r->now_ns + timeout_ns);
+        timeout_ns = -1;
+    }
     int res;
     if (timeout_ns == 0) {
         res = io_uring_submit_and_get_events(ring);
