@@ -283,6 +283,7 @@ static void drop_run(void *arg)
     struct export *e = k->exp;
 
     co_lock(&e->ckpt_lock);
+    k->dropping = false;
     /* Somebody may have joined, or joined and left again, while this waited for the lock. */
     if (k->users == 0 && k->view && !k->grace.heap_index) {
         log_info("export '%s': the view of checkpoint '%s' is released", e->name, k->name);
@@ -296,8 +297,13 @@ static void grace_fired(void *arg)
 {
     struct checkpoint *k = arg;
 
+    /* Only one at a time: once the first is through, the checkpoint itself may be forgotten. */
+    if (k->dropping)
+        return;
+    k->dropping = true;
     co_group_add(&k->exp->ckpt_drops);
     if (!co_start(drop_run, k)) {
+        k->dropping = false;
         co_group_done(&k->exp->ckpt_drops);
         timer_set(&k->grace, clock_ns() + RETRY_DROP_NS, grace_fired, k);
     }

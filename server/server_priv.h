@@ -103,6 +103,7 @@ struct checkpoint {
     uint64_t last_use;
     bool warned; /* about a broken view */
     struct timer grace;
+    bool dropping; /* a coroutine is on its way to release the view */
     struct checkpoint *prev, *next;
 };
 
@@ -219,6 +220,10 @@ struct slot *slot_get(struct conn *c);
 /* slot_get_buf: a buffer of len bytes for s, waiting at the limits. False without memory. Yields.
  */
 bool slot_get_buf(struct slot *s, size_t len);
+/* conn_reserve: count len bytes as the connection's, waiting while that is more than its share.
+ * Yields. conn_unreserve: count them no more. */
+void conn_reserve(struct conn *c, size_t len);
+void conn_unreserve(struct conn *c, size_t len);
 /* slot_put_buf: give the buffer back early. slot_put: it and the slot. */
 void slot_put_buf(struct slot *s);
 void slot_put(struct slot *s);
