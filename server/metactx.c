@@ -123,9 +123,11 @@ int metactx_reply(struct slot *s)
 {
     struct conn *c = s->conn;
     struct server *srv = c->srv;
-    size_t total = 0;
+    size_t most = c->n_meta * (WIRE_CHUNK_SIZE + 4 + 8) + 8 * STATUS_EXTENTS, total = 0;
     int r = -ENOMEM;
 
+    /* Before a place is taken: others must not wait for it until this client reads its replies. */
+    conn_reserve(c, most);
     while (srv->status_active >= STATUS_ACTIVE_MAX)
         co_queue_wait(&srv->status_wait);
     srv->status_active++;
@@ -135,6 +137,7 @@ int metactx_reply(struct slot *s)
         r = collect(s, v);
     for (unsigned i = 0; i < c->n_meta && r == 0; i++)
         total += WIRE_CHUNK_SIZE + 4 + 8 * v[i].n;
+    conn_unreserve(c, most); /* nobody else runs until the buffer is counted */
     if (r == 0 && !slot_get_buf(s, total))
         r = -ENOMEM;
     if (r == 0) {

@@ -46,19 +46,31 @@ static void *get_scarce(struct server *srv, size_t len)
     return buf;
 }
 
+/* A share for each connection: one that does not read its replies must not hold the pool. */
+void conn_reserve(struct conn *c, size_t len)
+{
+    while (c->bytes > 0 && c->bytes + len > c->srv->conn_bytes)
+        co_queue_wait(&c->room);
+    c->bytes += len;
+}
+
+void conn_unreserve(struct conn *c, size_t len)
+{
+    c->bytes -= len;
+    if (!co_queue_empty(&c->room))
+        co_queue_wake_all(&c->room);
+}
+
 bool slot_get_buf(struct slot *s, size_t len)
 {
     struct conn *c = s->conn;
     struct server *srv = c->srv;
 
-    /* A share for each connection: one that does not read its replies must not hold the pool. */
-    while (c->bytes > 0 && c->bytes + len > srv->conn_bytes)
-        co_queue_wait(&c->room);
-    c->bytes += len;
+    conn_reserve(c, len);
     s->buf = bufpool_in_use(srv->pool) + len > srv->o.max_bytes ? get_scarce(srv, len)
                                                                 : bufpool_get(srv->pool, len);
     if (!s->buf) {
-        c->bytes -= len;
+        conn_unreserve(c, len);
         return false;
     }
     s->buf_len = len;
@@ -73,9 +85,7 @@ void slot_put_buf(struct slot *s)
         return;
     bufpool_put(c->srv->pool, s->buf, s->buf_len);
     s->buf = NULL;
-    c->bytes -= s->buf_len;
-    if (!co_queue_empty(&c->room))
-        co_queue_wake_all(&c->room);
+    conn_unreserve(c, s->buf_len);
 }
 
 void slot_put(struct slot *s)
