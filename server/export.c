@@ -86,9 +86,13 @@ bool target_read_only(const struct target *t)
 
 uint16_t target_flags(const struct target *t, bool structured)
 {
-    /* Multi-conn holds: all connections share one node, so a flush on one covers them all. */
-    uint16_t flags = NBD_FLAG_HAS_FLAGS | NBD_FLAG_SEND_FLUSH | NBD_FLAG_SEND_FUA |
-                     NBD_FLAG_CAN_MULTI_CONN | NBD_FLAG_SEND_CACHE;
+    uint16_t flags =
+        NBD_FLAG_HAS_FLAGS | NBD_FLAG_SEND_FLUSH | NBD_FLAG_SEND_FUA | NBD_FLAG_SEND_CACHE;
+
+    /* Multi-conn holds: all connections share one node, so a flush on one covers them all. Where
+     * the second would be refused it is not offered, as clients count on it then. */
+    if (t->exp->max_connections != 1)
+        flags |= NBD_FLAG_CAN_MULTI_CONN;
 
     if (target_read_only(t))
         flags |= NBD_FLAG_READ_ONLY;

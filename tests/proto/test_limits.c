@@ -342,6 +342,54 @@ PROTO_TEST_WITH(idle_is_told_when_the_last_served_client_left, leave_when_idle)
     assert_int_equal(idle_calls, 1);
 }
 
+/* BLOCK_STATUS needs one of a few places while it collects extents. Those must not go to requests
+ * that wait for their own client to read its replies. */
+PROTO_TEST(unread_replies_keep_nobody_else_from_block_status)
+{
+    struct peer rude = peer_connect(p), good = peer_connect(p);
+    const char *q = "base:allocation";
+    char names[100];
+    struct chunk k;
+
+    for (int i = 0; i < 2; i++) {
+        struct peer *c = i ? &good : &rude;
+        peer_hello(c, 3);
+        peer_option(c, 8, NULL, 0);
+        assert_int_equal(peer_reply(c, 8, NULL, 0, NULL), 1);
+        assert_int_equal(peer_meta(c, 10, "disk", &q, 1, names, sizeof(names), NULL), 1);
+        assert_int_equal(peer_go(c, 7, "disk", NULL, NULL), 1);
+    }
+    for (int i = 0; i < 4; i++)
+        peer_request(&rude, 4, READ, i, 0, 4 * MiB);
+    proto_settle();
+    for (int i = 0; i < 40; i++)
+        peer_request(&rude, 0, 7, i, 0, 65536);
+    proto_settle();
+    int64_t before = clock_ns();
+    peer_request(&good, 0, 7, 1, 0, 65536);
+    peer_chunk(&good, &k);
+    assert_int_equal(k.type, 5);
+    assert_true(clock_ns() - before < NS_PER_S);
+    peer_close(&rude);
+    peer_close(&good);
+}
+
+static void one_client(struct proto *p)
+{
+    p->export_opts.max_connections = 1;
+}
+
+PROTO_TEST_WITH(an_export_for_one_client_does_not_offer_several_connections, one_client)
+{
+    struct peer c = peer_connect(p);
+    uint16_t flags;
+
+    peer_hello(&c, 3);
+    assert_int_equal(peer_go(&c, 7, "disk", NULL, &flags), 1);
+    assert_int_equal(flags & 1 << 8, 0);
+    peer_close(&c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -352,6 +400,8 @@ int main(void)
         cmocka_unit_test(one_connection_holds_at_most_a_quarter_of_the_bytes),
         cmocka_unit_test(a_client_that_reads_no_replies_is_dropped_and_others_go_on),
         cmocka_unit_test(clients_that_hold_all_buffers_are_dropped_sooner),
+        cmocka_unit_test(unread_replies_keep_nobody_else_from_block_status),
+        cmocka_unit_test(an_export_for_one_client_does_not_offer_several_connections),
         cmocka_unit_test(a_client_that_reads_slowly_is_not_dropped),
         cmocka_unit_test(a_client_that_stops_inside_a_message_is_dropped),
         cmocka_unit_test(a_client_that_trickles_a_payload_is_not_dropped),
