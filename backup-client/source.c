@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "backup-client/conn_priv.h"
+#include "backup-client/cover.h"
 #include "base/bytes.h"
 #include "base/mem.h"
 
@@ -206,14 +207,13 @@ static bool conn_usable(struct conn *c, const char *what, uint64_t off, struct e
     return !c->dead || request_failed(c, ENOTCONN, what, off, errp);
 }
 
-/* libnbd only checks that the chunks of a reply make up the whole when a command is retired by hand
- * (nbd_aio_command_completed); a hole in the answer must never pass for data. */
-static int count_chunk(void *arg, const void *buf, size_t count, uint64_t off, unsigned status,
-                       int *error)
+/* libnbd does not check that the chunks of a reply make up the whole; a hole in the answer must
+ * never pass for data, nor bytes sent twice make up for others. */
+static int note_chunk(void *arg, const void *buf, size_t count, uint64_t off, unsigned status,
+                      int *error)
 {
-    uint64_t *seen = arg;
     if (status == LIBNBD_READ_DATA || status == LIBNBD_READ_HOLE)
-        *seen += count;
+        cover_add(arg, off, count);
     return 0;
 }
 
@@ -222,13 +222,14 @@ bool source_read(struct source *s, unsigned i, void *buf, uint64_t off, uint32_t
 {
     struct conn *c = s->conn[i % s->n];
     struct nbd_op op;
-    uint64_t seen = 0;
+    struct cover cover;
+    cover_init(&cover, off);
     if (!conn_usable(c, "read", off, errp))
         return false;
     op_begin(c, &op);
     if (nbd_aio_pread_structured(
             c->nbd, buf, len, off,
-            (nbd_chunk_callback){.callback = count_chunk, .user_data = &seen},
+            (nbd_chunk_callback){.callback = note_chunk, .user_data = &cover},
             (nbd_completion_callback){.callback = op_callback, .user_data = &op}, 0) < 0) {
         op_cancel(c, &op);
         return err_set(errp, nbd_get_errno() ? nbd_get_errno() : EIO,
@@ -237,11 +238,10 @@ bool source_read(struct source *s, unsigned i, void *buf, uint64_t off, uint32_t
     int r = op_wait(c, &op);
     if (r < 0)
         return request_failed(c, -r, "read", off, errp);
-    if (seen != len)
-        return err_set(errp, EPROTO,
-                       "read at offset %" PRIu64 ": the server sent %" PRIu64 " of %u bytes", off,
-                       seen, len);
-    return true;
+    return cover_is(&cover, len) ||
+           err_set(errp, EPROTO,
+                   "read at offset %" PRIu64 ": the server's answer is not %u bytes, each once%s",
+                   off, len, cover.full ? ", or is in too many scattered pieces" : "");
 }
 
 struct status_query {

@@ -2,11 +2,12 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """An NBD server that lies: its read replies do not hold what was asked for.
 
-usage: cheating_server.py SOCKET short|empty|overlong
+usage: cheating_server.py SOCKET short|empty|overlong|twice
 
 It speaks just enough of the protocol (doc/proto.md) for libnbd: fixed newstyle, structured
 replies, a read-only export of any name. Each read is answered by chunks that are `short` (the last
-4096 bytes are never sent), by none at all (`empty`), or by more than was asked (`overlong`).
+4096 bytes are never sent), by none at all (`empty`), by more than was asked (`overlong`), or by the
+first half `twice`.
 """
 
 import socket
@@ -71,6 +72,9 @@ def serve(sock, how):
                 return
             if how == "short":
                 chunk(sock, 0, 1, cookie, struct.pack(">Q", offset) + b"s" * (length - 4096))
+            elif how == "twice":
+                for _ in range(2):
+                    chunk(sock, 0, 1, cookie, struct.pack(">Q", offset) + b"t" * (length // 2))
             elif how == "overlong":
                 chunk(sock, 0, 1, cookie, struct.pack(">Q", offset) + b"o" * length)
                 chunk(sock, 0, 1, cookie, struct.pack(">Q", offset) + b"p" * length)
