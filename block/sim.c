@@ -126,6 +126,9 @@ static void sim_delay(struct sim_disk *d)
     if (d->max_ns == 0)
         return;
     uint64_t spread = (uint64_t)(d->max_ns - d->min_ns) + 1;
+    /* A few slow ones among many quick: whole sequences then fit into the time of one request. */
+    if (rng_below(&d->rng, 8))
+        spread = spread / 16 + 1;
     co_sleep_until(clock_ns() + d->min_ns + (int64_t)rng_below(&d->rng, spread));
 }
 

@@ -72,8 +72,9 @@ void sim_fail_nth(struct sim_disk *d, const struct sim_fail *f);
 uint64_t sim_io_count(const struct sim_disk *d);
 bool sim_fired(const struct sim_disk *d);
 
-/* sim_set_latency: each I/O takes min..max ns of simulated time, drawn from seed (0,0: none, it
- * then does not yield). Lets concurrent requests interleave in seeded orders. */
+/* sim_set_latency: each I/O takes min..max ns of simulated time, most of them little, drawn from
+ * seed (0,0: none, it then does not yield). Lets concurrent requests interleave in seeded orders.
+ */
 void sim_set_latency(struct sim_disk *d, int64_t min_ns, int64_t max_ns, uint64_t seed);
 
 /* sim_seq: the moment now: what has a smaller sequence number has happened. A test notes it when
