@@ -35,6 +35,7 @@ enum req_flags {
     REQ_FUA = 1,         /* WRITE, ZERO, DISCARD: durable when it completes */
     REQ_MAY_UNMAP = 2,   /* ZERO: may deallocate */
     REQ_NO_FALLBACK = 4, /* ZERO: fail with -ENOTSUP rather than write zeros slowly */
+    REQ_COMPRESSED = 8,  /* WRITE of whole clusters to a format: compress them if it can */
 };
 
 /* What a write to the host file holds; the fault engine can select on it. */

@@ -60,11 +60,10 @@ static uint64_t count_free(const struct qc *q, const struct qc_slice *s, uint64_
     return n;
 }
 
-int qc_alloc(struct qc *q, uint64_t n, uint64_t *host_off, uint64_t *got, bool *fresh)
+int qc_alloc_quiet(struct qc *q, uint64_t n, uint64_t *host_off, uint64_t *got, bool *fresh)
 {
     struct qc_slice *s;
     uint64_t pos, cluster;
-    node_event(q->file, EV_CLUSTER_ALLOC);
     int r = find_free(q, &s, &pos, &cluster);
     if (r < 0)
         return r;
@@ -90,6 +89,12 @@ int qc_alloc(struct qc *q, uint64_t n, uint64_t *host_off, uint64_t *got, bool *
     *host_off = off;
     *got = count;
     return 0;
+}
+
+int qc_alloc(struct qc *q, uint64_t n, uint64_t *host_off, uint64_t *got, bool *fresh)
+{
+    node_event(q->file, EV_CLUSTER_ALLOC);
+    return qc_alloc_quiet(q, n, host_off, got, fresh);
 }
 
 int qc_alloc_exact(struct qc *q, uint64_t n, uint64_t *host_off)

@@ -37,13 +37,3 @@ int qc_corrupt(struct qc *q, const char *fmt, ...)
         log_error("%s: cannot mark the image corrupt: error %d", q->node->name, -r);
     return -EIO;
 }
-
-int qc_unsupported_compressed(struct qc *q, uint64_t guest_off)
-{
-    if (!q->compressed_logged)
-        log_error("%s: compressed clusters are not supported (first met at guest offset 0x%" PRIx64
-                  ")",
-                  q->node->name, guest_off);
-    q->compressed_logged = true;
-    return -ENOTSUP;
-}

@@ -18,7 +18,8 @@ static int qc_submit(struct node *n, struct req *r)
         return q->read_only && r->op == REQ_FLUSH ? 0 : -EIO;
     switch (r->op) {
     case REQ_WRITE:
-        return qc_write(q, r->off, r->buf, r->len);
+        return r->flags & REQ_COMPRESSED ? qc_write_compressed(q, r->off, r->buf, r->len)
+                                         : qc_write(q, r->off, r->buf, r->len);
     case REQ_ZERO:
         return qc_zero(q, r->off, r->len, r->flags);
     case REQ_DISCARD:

@@ -51,6 +51,15 @@ void qc_free_later(struct qc *q, uint64_t host_off, uint64_t n, bool discard)
         .host_off = host_off, .clusters = n, .epoch = q->io_epoch, .discard = discard};
 }
 
+void qc_free_entry(struct qc *q, uint64_t entry, bool discard)
+{
+    uint64_t off = entry & QC_OFFSET_MASK, len = q->cluster_size;
+    if (entry & QC_COMPRESSED)
+        qc_zip_span(q, entry, &off, &len);
+    uint64_t start = round_down(off, q->cluster_size);
+    qc_free_later(q, start, qc_clusters(q, off + len - start), discard);
+}
+
 void qc_free_announce(struct qc *q, uint64_t n)
 {
     for (uint64_t i = 0; i < n; i++) {
@@ -71,7 +80,7 @@ static bool grace_over(const struct qc *q, uint64_t s)
     return q->io_epoch >= s + 2 || (q->io_epoch == s + 1 && q->io_running[s & 1] == 0);
 }
 
-static int drop_one(struct qc *q, uint64_t cluster)
+int qc_ref_lower(struct qc *q, uint64_t cluster)
 {
     struct qc_slice *s;
     uint64_t pos;
@@ -105,6 +114,7 @@ static bool sole_owner(struct qc *q, const struct qc_freed *f)
 /* Frees from the end of the range, so that what is left after an error is still one range. */
 static int drop_range(struct qc *q, struct qc_freed *f)
 {
+    qc_bytes_leave(q, f->host_off, f->clusters);
     if (f->discard && sole_owner(q, f)) {
         /* Before the refcounts fall: afterwards the clusters may be somebody else's. */
         int r = node_discard(q->file, f->host_off, f->clusters << q->cluster_bits);
@@ -113,7 +123,7 @@ static int drop_range(struct qc *q, struct qc_freed *f)
     }
     f->discard = false;
     for (; f->clusters; f->clusters--) {
-        int r = drop_one(q, (f->host_off >> q->cluster_bits) + f->clusters - 1);
+        int r = qc_ref_lower(q, (f->host_off >> q->cluster_bits) + f->clusters - 1);
         if (r < 0)
             return r;
     }

@@ -51,10 +51,34 @@ static int bad_entry(struct qc *q, uint64_t guest_off, uint64_t entry, const cha
                       table + pos * 8, guest_off, entry, why);
 }
 
+static int check_compressed(struct qc *q, uint64_t guest_off, uint64_t entry)
+{
+    uint64_t off, len;
+    qc_zip_span(q, entry, &off, &len);
+    if (off >= QC_MAX_HOST_OFF)
+        return bad_entry(q, guest_off, entry, "offset of compressed data exceeds 56 bits");
+    if (round_down(off, q->cluster_size) > q->file->size)
+        return bad_entry(q, guest_off, entry, "compressed data is past the end of the file");
+    return 0;
+}
+
+int qc_l2_check_unlink(struct qc *q, uint64_t guest_off, uint64_t entry)
+{
+    uint64_t off, len;
+    int r = qc_l2_check(q, guest_off, entry);
+    if (r < 0 || !(entry & QC_COMPRESSED))
+        return r;
+    qc_zip_span(q, entry, &off, &len);
+    uint64_t start = round_down(off, q->cluster_size); /* whole clusters: refcounts will fall */
+    return qc_meta_hits(q, start, round_up(off + len - start, q->cluster_size))
+               ? bad_entry(q, guest_off, entry, "compressed data where there is metadata")
+               : 0;
+}
+
 int qc_l2_check(struct qc *q, uint64_t guest_off, uint64_t entry)
 {
     if (entry & QC_COMPRESSED)
-        return 0; /* its fields mean something else */
+        return check_compressed(q, guest_off, entry);
     uint64_t host = entry & QC_OFFSET_MASK;
     if ((entry & QC_ZERO) && q->version < 3)
         return bad_entry(q, guest_off, entry, "zero flag in a version 2 image");
@@ -120,7 +144,8 @@ int qc_l2_lookup(struct qc *q, uint64_t guest_off, uint64_t len, struct qc_run *
         run_length(q, s->data + pos, entry, type, min_u64(left, qc_clusters(q, in_cluster + len)));
     run->host_off = (type == QC_NORMAL || type == QC_ZERO_ALLOCATED)
                         ? (entry & QC_OFFSET_MASK) + in_cluster
-                        : 0;
+                    : type == QC_COMPRESSED_TYPE ? entry
+                                                 : 0;
     run->len = min_u64(len, (n << q->cluster_bits) - in_cluster);
     return 0;
 }

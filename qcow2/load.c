@@ -104,6 +104,7 @@ static void set_geometry(struct qc *q, const struct qc_header *h)
     q->cluster_bits = h->cluster_bits;
     q->cluster_size = UINT64_C(1) << h->cluster_bits;
     q->refcount_order = h->refcount_order;
+    q->codec = h->compression_type;
     q->incompatible = h->incompatible;
     q->has_backing = h->has_backing;
     q->l1_size = h->l1_size;

@@ -133,6 +133,7 @@ void qc_close(struct node *n)
     mem_free(q->written.v);
     mem_free(q->settled.v);
     mem_free(q->meta.slot);
+    qc_zip_destroy(q);
 }
 
 void qc_get_info(struct node *n, struct qc_info *info)

@@ -165,6 +165,26 @@ struct qc_meta_set { /* host cluster numbers of L2 tables and refcount blocks */
     size_t cap, n;
 };
 
+#define QC_ZIP_SLOTS 4
+
+/* A compressed cluster, unpacked or about to be. */
+struct qc_zip_slot {
+    uint64_t entry; /* the L2 entry; 0: none, or not to be found any more */
+    uint8_t *data;  /* one cluster, or NULL */
+    uint64_t used;  /* when last */
+    unsigned users; /* > 0: stays */
+    bool loading;
+    int error; /* of the loading */
+};
+
+struct qc_zip {
+    struct qc_zip_slot v[QC_ZIP_SLOTS];
+    uint64_t clock;
+    struct co_queue change; /* a slot was loaded, or has no user left */
+    uint64_t free_byte;     /* host offset behind the last compressed data; 0: take a new cluster */
+    bool logged;
+};
+
 struct qc {
     struct node *node;    /* this format node */
     struct node *file;    /* child[0] */
@@ -172,13 +192,13 @@ struct qc {
     bool read_only;
     bool has_backing; /* by the header, even if it was not opened */
     bool corrupt;     /* seen at run time: nothing is written any more */
-    bool compressed_logged;
-    int flush_error; /* of a barrier, -errno; stays until reopen */
+    int flush_error;  /* of a barrier, -errno; stays until reopen */
 
     uint32_t version;
     unsigned cluster_bits;
     uint64_t cluster_size;
     unsigned refcount_order;
+    uint8_t codec; /* enum qc_codec */
     uint64_t incompatible;
     uint32_t nb_snapshots;
     uint64_t snapshots_off, snapshots_len; /* of the snapshot table, rounded up to clusters */
@@ -216,6 +236,8 @@ struct qc {
     uint64_t free_hint;           /* no host cluster below this number is free */
     uint64_t fresh_from; /* host bytes from here on were never written: they read as zeros */
     struct qc_meta_set meta;
+
+    struct qc_zip zip;
 };
 
 static inline uint64_t qc_l1_get(const struct qc *q, uint64_t i)
@@ -251,8 +273,6 @@ static inline void qc_io_end(struct qc *q, unsigned e)
 
 /* qc_corrupt: log once, mark the image, return -EIO. Yields (writes the header). */
 int qc_corrupt(struct qc *q, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-/* qc_unsupported: log once that a compressed cluster was met; returns -ENOTSUP. */
-int qc_unsupported_compressed(struct qc *q, uint64_t guest_off);
 
 /* --- meta_set.c: the write-overlap check --- */
 
@@ -270,7 +290,7 @@ enum qc_type { QC_UNALLOCATED, QC_ZERO_PLAIN, QC_ZERO_ALLOCATED, QC_NORMAL, QC_C
 struct qc_run {
     enum qc_type type;
     bool copied;       /* unshared (of L1 and L2 entry both): may be written in place */
-    uint64_t host_off; /* of the byte at guest_off; 0 if there is none */
+    uint64_t host_off; /* of the byte at guest_off; 0 if there is none; compressed: the L2 entry */
     uint64_t len;      /* bytes, at most what was asked for */
 };
 
@@ -282,7 +302,14 @@ int qc_l2_lookup(struct qc *q, uint64_t guest_off, uint64_t len, struct qc_run *
 int qc_l2_get_write(struct qc *q, uint64_t guest_off, struct qc_slice **out);
 /* qc_l2_check: 0, or -EIO after marking the image corrupt: the entry cannot be true. */
 int qc_l2_check(struct qc *q, uint64_t guest_off, uint64_t entry);
+/* qc_l2_check_unlink: the same, before the entry gives up what it refers to. */
+int qc_l2_check_unlink(struct qc *q, uint64_t guest_off, uint64_t entry);
 enum qc_type qc_entry_type(uint64_t entry);
+/* qc_entry_owns: does the entry refer to host clusters? */
+static inline bool qc_entry_owns(uint64_t entry)
+{
+    return (entry & QC_COMPRESSED) || (entry & QC_OFFSET_MASK);
+}
 /* qc_l2_pos: byte offset of guest_off's entry inside its slice. */
 static inline size_t qc_l2_pos(const struct qc *q, uint64_t guest_off)
 {
@@ -309,6 +336,8 @@ void qc_ref_set(struct qc *q, struct qc_slice *s, uint64_t pos, uint64_t value);
 /* qc_alloc: up to n contiguous clusters with refcount 1, at least one. Yields. lock is held.
  * *fresh: they were never written and read as zeros. */
 int qc_alloc(struct qc *q, uint64_t n, uint64_t *host_off, uint64_t *got, bool *fresh);
+/* qc_alloc_quiet: the same without announcing cluster_alloc. */
+int qc_alloc_quiet(struct qc *q, uint64_t n, uint64_t *host_off, uint64_t *got, bool *fresh);
 /* qc_alloc_exact: exactly n, contiguous. lock is held. */
 int qc_alloc_exact(struct qc *q, uint64_t n, uint64_t *host_off);
 /* qc_alloc_undo: give back what no table ever pointed at. */
@@ -324,10 +353,14 @@ bool qc_freed_reserve(struct qc_freed_list *l, size_t more);
 /* qc_free_later: a reference to n clusters was removed from a table in memory. Room must have been
  * reserved. Does not yield. */
 void qc_free_later(struct qc *q, uint64_t host_off, uint64_t n, bool discard);
+/* qc_free_entry: the same for all that an L2 entry refers to; takes one place in the list. */
+void qc_free_entry(struct qc *q, uint64_t entry, bool discard);
 /* qc_free_announce: the events of freeing n clusters. May yield. */
 void qc_free_announce(struct qc *q, uint64_t n);
 /* qc_free_settled: lower the refcounts of what is durably unlinked. sync_lock is held. */
 int qc_free_settled(struct qc *q);
+/* qc_ref_lower: take one reference off a host cluster, at once. Yields. */
+int qc_ref_lower(struct qc *q, uint64_t cluster);
 /* qc_relieve: if very much is waiting to be freed, make it durable now. */
 int qc_relieve(struct qc *q);
 
@@ -376,6 +409,28 @@ int qc_discard(struct qc *q, uint64_t guest_off, uint64_t len);
 int qc_status(struct qc *q, uint64_t guest_off, uint64_t len, struct extents *ext);
 /* qc_resize: grow to size bytes, a multiple of 512; -ENOTSUP to shrink. Yields. */
 int qc_resize(struct qc *q, uint64_t size);
+
+/* --- unzip.c, zip.c, alloc_bytes.c: compressed clusters --- */
+
+/* qc_zip_span: where the packed bytes of a compressed cluster are; at most two clusters' length. */
+void qc_zip_span(const struct qc *q, uint64_t entry, uint64_t *host_off, uint64_t *len);
+/* qc_read_compressed: len bytes at guest_off, within the cluster that entry stands for. Yields. */
+int qc_read_compressed(struct qc *q, uint64_t entry, uint64_t guest_off, uint8_t *buf,
+                       uint64_t len);
+/* qc_zip_work: run fn(arg), which must not touch q, on a worker thread if that pays. Yields. */
+int qc_zip_work(const struct qc *q, int (*fn)(void *arg), void *arg);
+/* qc_zip_forget: the host bytes of this entry get new content. */
+void qc_zip_forget(struct qc *q, uint64_t entry);
+void qc_zip_destroy(struct qc *q);
+/* qc_write_compressed: whole clusters (the last may end with the disk; else -EINVAL), compressed
+ * where that saves space. Yields. */
+int qc_write_compressed(struct qc *q, uint64_t guest_off, const uint8_t *buf, uint64_t len);
+/* qc_bytes_alloc: room for len < cluster_size bytes at any offset. -EFBIG: no compressed cluster
+ * can be there. lock is held. Yields. qc_bytes_undo: give back what no table pointed at. */
+int qc_bytes_alloc(struct qc *q, uint64_t len, uint64_t *host_off);
+void qc_bytes_undo(struct qc *q, uint64_t host_off, uint64_t len);
+/* qc_bytes_leave: put no more compressed data into these clusters. */
+void qc_bytes_leave(struct qc *q, uint64_t host_off, uint64_t clusters);
 
 /* --- open.c, backing.c, load.c --- */
 

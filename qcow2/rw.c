@@ -82,7 +82,7 @@ static int read_run(struct qc *q, const struct qc_run *run, uint64_t guest_off, 
         memset(buf, 0, run->len);
         return 0;
     default:
-        return qc_unsupported_compressed(q, guest_off);
+        return qc_read_compressed(q, run->host_off, guest_off, buf, run->len);
     }
 }
 

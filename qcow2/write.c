@@ -75,8 +75,6 @@ static int job_plan(struct qc *q, struct job *j, uint64_t len)
     uint64_t max = min_u64(min_u64(left, qc_clusters(q, in_cluster + len)), j->n);
     uint64_t e = entry_at(j, 0);
     j->n = 0;
-    if (qc_entry_type(e) == QC_COMPRESSED_TYPE)
-        return qc_unsupported_compressed(q, j->guest_off);
     if (overwritable(e))
         return 0;
     j->reuse = reusable(e);
@@ -84,9 +82,15 @@ static int job_plan(struct qc *q, struct job *j, uint64_t len)
     uint64_t n = 1;
     for (; n < max; n++) {
         uint64_t x = entry_at(j, n);
-        if (j->reuse ? x != e + (n << q->cluster_bits)
-                     : (overwritable(x) || reusable(x) || qc_entry_type(x) == QC_COMPRESSED_TYPE))
+        if (j->reuse ? x != e + (n << q->cluster_bits) : (overwritable(x) || reusable(x)))
             break;
+    }
+    for (uint64_t i = 0; i < n; i++) {
+        if (!(entry_at(j, i) & QC_COMPRESSED))
+            continue;
+        int r = qc_l2_check_unlink(q, (j->first + i) << q->cluster_bits, entry_at(j, i));
+        if (r < 0)
+            return r;
     }
     j->n = n;
     return 0;
@@ -191,8 +195,8 @@ static int job_link(struct qc *q, struct job *j, uint64_t *n_freed)
         return -ENOMEM;
     for (uint64_t i = 0; i < j->n; i++) {
         uint64_t old = entry_at(j, i);
-        if (!j->reuse && (old & QC_OFFSET_MASK)) { /* shared until now: give up our reference */
-            qc_free_later(q, old & QC_OFFSET_MASK, 1, false);
+        if (!j->reuse && qc_entry_owns(old)) { /* shared or compressed: give up our reference */
+            qc_free_entry(q, old, false);
             ++*n_freed;
         }
         put_be64(j->slice->data + j->pos + i * 8,

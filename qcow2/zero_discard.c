@@ -22,8 +22,6 @@ static int change_entry(const struct qc *q, enum change how, uint64_t old, uint6
 {
     enum qc_type type = qc_entry_type(old);
     *new = old;
-    if (type == QC_COMPRESSED_TYPE)
-        return -ENOTSUP;
     if (type == QC_UNALLOCATED || type == QC_ZERO_PLAIN) {
         if (type == QC_UNALLOCATED && q->has_backing)
             *new = QC_ZERO;
@@ -34,7 +32,7 @@ static int change_entry(const struct qc *q, enum change how, uint64_t old, uint6
             return -ENOTSUP;
         *new = 0;
     } else {
-        *new = how == CHANGE_ZERO ? old | QC_ZERO : QC_ZERO;
+        *new = how == CHANGE_ZERO &&type != QC_COMPRESSED_TYPE ? old | QC_ZERO : QC_ZERO;
     }
     return 0;
 }
@@ -58,8 +56,8 @@ static int change_entries(struct qc *q, struct qc_slice *s, size_t pos, uint64_t
             continue;
         put_be64(s->data + pos + i * 8, new);
         qc_cache_dirty(&q->l2, s, pos + i * 8, pos + i * 8 + 8);
-        if ((old & QC_OFFSET_MASK) && !(new &QC_OFFSET_MASK)) {
-            qc_free_later(q, old & QC_OFFSET_MASK, 1, old & QC_COPIED);
+        if (qc_entry_owns(old) && !qc_entry_owns(new)) {
+            qc_free_entry(q, old, (old & (QC_COPIED | QC_COMPRESSED)) != 0);
             ++*n_freed;
         }
     }
@@ -79,7 +77,8 @@ static int change_slice(struct qc *q, uint64_t first, uint64_t n, enum change ho
     } while (qc_inflight_wait(q, first, first + n));
     size_t pos = qc_l2_pos(q, guest_off);
     for (uint64_t i = 0; r == 0 && i < n; i++)
-        r = qc_l2_check(q, guest_off + (i << q->cluster_bits), get_be64(s->data + pos + i * 8));
+        r = qc_l2_check_unlink(q, guest_off + (i << q->cluster_bits),
+                               get_be64(s->data + pos + i * 8));
     if (r == 0)
         r = change_entries(q, s, pos, n, how, &n_freed);
     qc_slice_unpin(s);

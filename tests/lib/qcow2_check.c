@@ -96,18 +96,22 @@ static bool header_v3(struct qck_image *im, const uint8_t *h)
         qck_bad(im->r, "header: the dirty bit is set");
     if (incompatible & 2)
         qck_bad(im->r, "header: the corrupt bit is set");
-    if (incompatible & ~UINT64_C(3))
+    if (incompatible & ~UINT64_C(0xb))
         qck_bad(im->r, "header: incompatible features 0x%" PRIx64 " not understood", incompatible);
     if (length < 104 || length % 8 || length > im->cluster)
         qck_bad(im->r, "header: header_length %" PRIu32, length);
     if (im->refcount_order > 6)
         qck_bad(im->r, "header: refcount_order %" PRIu32, im->refcount_order);
-    return !(incompatible & ~UINT64_C(3)) && im->refcount_order <= 6;
+    im->compression = length > 104 ? h[104] : 0;
+    if (im->compression > 1 || im->compression != (incompatible >> 3 & 1))
+        qck_bad(im->r, "header: compression type %d, features 0x%" PRIx64, im->compression,
+                incompatible);
+    return !(incompatible & ~UINT64_C(0xb)) && im->refcount_order <= 6;
 }
 
 bool qck_load_header(struct qck_image *im)
 {
-    uint8_t h[104];
+    uint8_t h[112];
     im->src->read(im->src->arg, 0, h, sizeof(h));
     uint32_t bits = get_be32(h + 20);
     im->version = get_be32(h + 4);

@@ -23,6 +23,7 @@ enum qck_use {
 struct qck_image {
     const struct qck_source *src;
     struct qck_report *r;
+    uint8_t compression; /* type: 0 deflate, 1 zstd */
     uint32_t version, cluster_bits, refcount_order, l1_size, reftable_clusters;
     uint64_t cluster, guest_size, l1_off, reftable_off;
     uint64_t n;             /* clusters in the file, the last perhaps partial */
@@ -32,6 +33,8 @@ struct qck_image {
 
 void *qck_alloc(uint64_t n, uint64_t size);
 void qck_bad(struct qck_report *r, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* qck_unpack: exactly len bytes out of at most n; what is left of src does not matter. */
+bool qck_unpack(uint8_t compression, const uint8_t *src, size_t n, uint8_t *dst, size_t len);
 bool qck_load_header(struct qck_image *im);
 
 #endif

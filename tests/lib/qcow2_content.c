@@ -12,6 +12,7 @@ struct walk {
     struct qck_image im;
     uint8_t *l2; /* the table at l2_off */
     uint64_t l2_off;
+    uint8_t *packed, *unpacked; /* two clusters, one cluster */
 };
 
 /* The L2 entry of a guest cluster; false if its table cannot be there. */
@@ -40,6 +41,25 @@ static bool find_entry(struct walk *w, uint64_t guest_cluster, uint64_t *entry)
     return true;
 }
 
+/* "Compressed Clusters Descriptor". */
+static bool read_compressed(struct walk *w, uint64_t entry, uint64_t guest_off, uint8_t *buf,
+                            uint64_t len)
+{
+    struct qck_image *im = &w->im;
+    unsigned x = 62 - (im->cluster_bits - 8);
+    uint64_t off = entry & ((UINT64_C(1) << x) - 1);
+    uint64_t sectors = 1 + ((entry & ((UINT64_C(1) << 62) - 1)) >> x),
+             n = sectors * 512 - off % 512;
+    im->src->read(im->src->arg, off, w->packed, n);
+    if (!qck_unpack(im->compression, w->packed, n, w->unpacked, im->cluster)) {
+        qck_bad(im->r, "guest 0x%" PRIx64 ": %" PRIu64 " bytes at 0x%" PRIx64 " do not unpack",
+                guest_off, n, off);
+        return false;
+    }
+    memcpy(buf, w->unpacked + (guest_off & (im->cluster - 1)), len);
+    return true;
+}
+
 static bool read_piece(struct walk *w, uint64_t guest_off, uint8_t *buf, uint64_t len)
 {
     struct qck_image *im = &w->im;
@@ -47,10 +67,8 @@ static bool read_piece(struct walk *w, uint64_t guest_off, uint8_t *buf, uint64_
     if (!find_entry(w, guest_off >> im->cluster_bits, &entry))
         return false;
     uint64_t off = entry & QCK_OFFSET_MASK;
-    if (entry & UINT64_C(1) << 62) {
-        qck_bad(im->r, "guest 0x%" PRIx64 " is compressed: not understood", guest_off);
-        return false;
-    }
+    if (entry & UINT64_C(1) << 62)
+        return read_compressed(w, entry, guest_off, buf, len);
     if (off == 0 || entry & 1) {
         memset(buf, 0, len);
         return true;
@@ -68,8 +86,11 @@ bool qck_read(const struct qck_source *src, uint64_t guest_off, void *buf, uint6
 {
     struct walk w = {.im = {.src = src, .r = r}};
     bool ok = qck_load_header(&w.im);
-    if (ok)
+    if (ok) {
         w.l2 = qck_alloc(w.im.cluster, 1);
+        w.packed = qck_alloc(w.im.cluster, 2);
+        w.unpacked = qck_alloc(w.im.cluster, 1);
+    }
     for (uint64_t pos = 0; ok && pos < len;) {
         uint64_t at = guest_off + pos;
         uint64_t step = min_u64(len - pos, w.im.cluster - (at & (w.im.cluster - 1)));
@@ -77,5 +98,7 @@ bool qck_read(const struct qck_source *src, uint64_t guest_off, void *buf, uint6
         pos += step;
     }
     free(w.l2);
+    free(w.packed);
+    free(w.unpacked);
     return ok;
 }

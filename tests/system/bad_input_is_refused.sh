@@ -44,18 +44,6 @@ for length in 200000 270000 400000; do
 done
 
 say "features that are not there yet are refused by name"
-qemu-img convert -c -f qcow2 -O qcow2 disk.qcow2 compressed.qcow2
-start_status=0
-"${serve[@]}" -r -f qcow2 compressed.qcow2 >compressed.log 2>&1 </dev/null &
-compressed=$!
-if wait_for 5 grep -qs . compressed.log && ! listening "$tmp/s.sock"; then
-    wait $compressed || start_status=$?
-    [ $start_status -eq 2 ] || fail "exit code $start_status for a compressed image"
-else
-    # Compression is not marked in the header: it may show only when such a cluster is met.
-    kill $compressed
-    wait $compressed || true
-fi
 qemu-img create -q -f qcow2 -o data_file=data.raw external.qcow2 1M
 expect_fail 2 'external.qcow2.*data file' "${serve[@]}" -f qcow2 external.qcow2
 qemu-img create -q -f qcow2 -o extended_l2=on,cluster_size=128k sub.qcow2 1M

@@ -62,6 +62,18 @@ static inline struct sim_disk *image_new(const struct qc_create_opts *o)
     return d;
 }
 
+/* image_set_zstd: make zstd the type of an image that has no compressed cluster yet. */
+static inline void image_set_zstd(struct sim_disk *d)
+{
+    uint64_t len = sim_disk_size(d);
+    uint8_t *image = malloc(len);
+    sim_disk_peek(d, 0, image, len);
+    image[79] |= 8; /* incompatible feature 3 */
+    image[104] = 1;
+    must(sim_disk_load(d, image, len), "memory");
+    free(image);
+}
+
 static inline struct node *image_open(struct sim_disk *d, const struct qc_open_opts *o)
 {
     struct err *e = NULL;

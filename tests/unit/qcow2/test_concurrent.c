@@ -63,7 +63,9 @@ static void cluster_op(struct world *w, unsigned id)
         break;
     default:
         memset(w->shadow + off, (int)rng_below(&w->rng, 255) + 1, cluster);
-        must(node_write(w->node, off, w->shadow + off, cluster, 0) == 0, "%s: write", w->what);
+        must(node_write(w->node, off, w->shadow + off, cluster,
+                        rng_below(&w->rng, 2) ? REQ_COMPRESSED : 0) == 0,
+             "%s: write", w->what);
     }
 }
 
@@ -117,8 +119,14 @@ static void world_body(void *arg)
     w->size = w->create.size = w->shared + 6 * WORKERS * cluster;
     w->shadow = mem_zalloc(w->size);
     w->disk = image_new(&w->create);
+    if (w->seed % 4 > 1)
+        image_set_zstd(w->disk);
     struct qc_open_opts o = {.l2_cache_bytes = w->cache, .refcount_cache_bytes = w->cache};
     w->node = image_open(w->disk, &o);
+    if (w->seed % 2) /* the workers then copy out of compressed clusters */
+        must(node_write(w->node, 0, w->shadow, w->shared, REQ_COMPRESSED) == 0 &&
+                 node_flush(w->node) == 0,
+             "%s: write", w->what);
     must(sim_log_mark(w->disk), "memory");
     sim_set_latency(w->disk, 1000, 1000000, w->seed);
     for (unsigned i = 0; i < WORKERS; i++) {

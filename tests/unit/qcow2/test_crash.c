@@ -23,6 +23,7 @@ struct world {
     uint64_t seed;
     struct qc_create_opts create;
     bool backing;
+    bool compressed; /* the prefilled clusters, and most that are written whole */
     unsigned ops;
     uint64_t l2_cache;
     uint64_t clusters, prefill; /* of the guest; of these, written before the log starts */
@@ -63,14 +64,14 @@ static void note_flush(struct world *w)
     w->flushes++;
 }
 
-static void write_some(struct world *w, uint64_t off, uint64_t len)
+static void write_some(struct world *w, uint64_t off, uint64_t len, uint32_t flags)
 {
     uint64_t issued = sim_seq(w->disk);
     uint64_t stamp = (w->stamp += 1) << 32;
     uint8_t *buf = mem_alloc(len);
     for (uint64_t i = 0; i < len; i += SECTOR)
         put_stamp(buf + i, stamp + (off + i) / SECTOR);
-    must(node_write(w->node, off, buf, len, 0) == 0, "%s: write", w->what);
+    must(node_write(w->node, off, buf, len, flags) == 0, "%s: write", w->what);
     mem_free(buf);
     note(w, off, len, issued, stamp);
 }
@@ -105,7 +106,8 @@ static void step(struct world *w)
         note_flush(w);
         break;
     default:
-        write_some(w, off, len);
+        write_some(w, off, len,
+                   w->compressed && whole && rng_below(&w->rng, 3) ? REQ_COMPRESSED : 0);
     }
 }
 
@@ -178,11 +180,13 @@ static void world_body(void *arg)
     if (w->backing)
         make_base(w);
     w->disk = image_new(&w->create);
+    if (w->compressed && w->seed % 2)
+        image_set_zstd(w->disk);
     struct qc_open_opts o = {
         .backing = w->base, .l2_cache_bytes = w->l2_cache, .refcount_cache_bytes = w->l2_cache};
     w->node = image_open(w->disk, &o);
     if (w->prefill)
-        write_some(w, 0, w->prefill * w->create.cluster_size);
+        write_some(w, 0, w->prefill * w->create.cluster_size, w->compressed ? REQ_COMPRESSED : 0);
     must(node_flush(w->node) == 0 && sim_log_mark(w->disk), "%s: mark", w->what);
     must(reftable_clusters(w) == 1, "%s: the refcount table grew too early", w->what);
     note_flush(w);
@@ -207,7 +211,10 @@ static void world_body(void *arg)
 static uint64_t run_world(struct world w)
 {
     snprintf(w.what, sizeof(w.what), "v%u cluster %u width %u%s seed %llu", w.create.version,
-             w.create.cluster_size, w.create.refcount_bits, w.backing ? " backing" : "",
+             w.create.cluster_size, w.create.refcount_bits,
+             w.compressed ? " compressed"
+             : w.backing  ? " backing"
+                          : "",
              (unsigned long long)w.seed);
     run_sim(world_body, &w);
     return w.states;
@@ -264,6 +271,23 @@ static void the_refcount_table_grows_safely(void **state)
     print_message("%llu states\n", (unsigned long long)n);
 }
 
+static void compressed_clusters_are_written_and_replaced_safely(void **state)
+{
+    uint64_t n = 0;
+    for (unsigned i = 0; i < 10; i++)
+        n += run_world((struct world){.create.version = 3,
+                                      .create.cluster_size = 1024u << (i % 3),
+                                      .create.refcount_bits = i % 4 == 3 ? 1 : 16,
+                                      .compressed = true,
+                                      .seed = 500 + i,
+                                      .ops = 24,
+                                      .clusters = 20,
+                                      .prefill = i % 2 ? 20 : 12,
+                                      .max_states = 1500,
+                                      .l2_cache = i % 3 ? 0 : 1});
+    print_message("%llu states\n", (unsigned long long)n);
+}
+
 static void version_2_is_safe_too(void **state)
 {
     for (unsigned i = 0; i < 3; i++)
@@ -282,6 +306,7 @@ int main(void)
         cmocka_unit_test(no_power_cut_corrupts_or_mixes_content),
         cmocka_unit_test(refcount_blocks_are_added_safely),
         cmocka_unit_test(the_refcount_table_grows_safely),
+        cmocka_unit_test(compressed_clusters_are_written_and_replaced_safely),
         cmocka_unit_test(version_2_is_safe_too),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -21,13 +21,18 @@ static void catch_log(enum log_level level, const char *line, void *arg)
     n_errors++;
 }
 
-static int put(struct node *n, uint64_t off, uint64_t len, int byte)
+static int put_as(struct node *n, uint64_t off, uint64_t len, int byte, uint32_t flags)
 {
     uint8_t *buf = malloc(len);
     memset(buf, byte, len);
-    int r = node_write(n, off, buf, len, 0);
+    int r = node_write(n, off, buf, len, flags);
     free(buf);
     return r;
+}
+
+static int put(struct node *n, uint64_t off, uint64_t len, int byte)
+{
+    return put_as(n, off, len, byte, 0);
 }
 
 static bool holds(struct node *n, uint64_t off, uint64_t len, int byte)
@@ -148,7 +153,8 @@ static void workload(struct node *n, uint8_t *flushed)
         if (i % 5 == 3)
             r = node_discard(n, c * CLUSTER, CLUSTER);
         else
-            r = put(n, c * CLUSTER + (i % 3 ? 0 : 512), i % 3 ? CLUSTER : 1024, (int)i + 1);
+            r = put_as(n, c * CLUSTER + (i % 3 ? 0 : 512), i % 3 ? CLUSTER : 1024, (int)i + 1,
+                       i % 3 == 1 ? REQ_COMPRESSED : 0);
         now[c] = r == 0 && i % 3 && i % 5 != 3 ? (uint8_t)(i + 1) : 0;
         maybe[c] = 1;
         flushed[c] = 0; /* changed since: only a flush makes it certain again */
@@ -246,8 +252,14 @@ static const struct lie lies[] = {
      true, EIO},
     {"L2 entry at an L2 table", "metadata", IN_L2, UINT64_C(0x8000000000000000) | 0x4000, false,
      true, EIO},
-    {"L2 entry compressed", "compressed", IN_L2, UINT64_C(0x4000000000005000), false, false,
-     ENOTSUP},
+    {"compressed data past the end", "past the end", IN_L2, UINT64_C(0x4000000040000000), false,
+     false, EIO},
+    {"compressed data beyond 56 bits", "56 bits", IN_L2, UINT64_C(0x4100000000000000), false, false,
+     EIO},
+    {"compressed data at the L1 table", "metadata", IN_L2, UINT64_C(0x4000000000003e00), false,
+     true, EIO},
+    {"compressed data that runs into the L1 table", "metadata", IN_L2, UINT64_C(0x4400000000002fff),
+     false, true, EIO},
     {"reftable entry unaligned", "refcount table entry", IN_REFTABLE, 0x200, true, true, EIO},
     {"reftable entry past the end", "refcount table entry", IN_REFTABLE, 0x40000000, false, true,
      EIO},

@@ -143,6 +143,36 @@ static void cow_body(void *arg)
     sim_disk_free(base_disk);
 }
 
+static void zip_body(void *arg)
+{
+    struct sim_disk *d = image_new(&plain);
+    struct node *n = open_recorded(d, NULL);
+    uint8_t *buf = mem_zalloc(65536);
+    put(n, 1 * MiB, 65536); /* makes the table */
+    trace[0] = '\0';
+    must(node_write(n, 0, buf, 65536, REQ_COMPRESSED) == 0, "write");
+    expect("compressed write", "cluster_alloc_bytes refblock_alloc refblock_load "
+                               "l2_update_compressed write_compressed P");
+    must(node_write(n, 65536, buf, 65536, REQ_COMPRESSED) == 0, "write");
+    expect("a second one into the same host cluster",
+           "cluster_alloc_bytes refblock_alloc refblock_load "
+           "l2_update_compressed write_compressed P");
+    get(n, 1000, 2000);
+    expect("compressed read", "read_compressed");
+    get(n, 5000, 2000);
+    expect("more of a cluster that is still at hand", "");
+    put(n, 65536, 65536);
+    expect("overwrite of all of it", "cluster_alloc refblock_alloc refblock_load write_aio P "
+                                     "cluster_free refblock_alloc refblock_load");
+    put(n, 0, 4096);
+    expect("overwrite of a part",
+           "cluster_alloc refblock_alloc refblock_load cow_read write_aio cow_write P "
+           "cluster_free refblock_alloc refblock_load");
+    mem_free(buf);
+    node_unref(n);
+    sim_disk_free(d);
+}
+
 static void growth_body(void *arg)
 {
     /* A refcount block counts 64 clusters of 512 bytes, an L2 table maps 64. */
@@ -179,6 +209,11 @@ static void copy_on_write_is_announced(void **state)
     run_sim(cow_body, NULL);
 }
 
+static void compressed_clusters_are_announced(void **state)
+{
+    run_sim(zip_body, NULL);
+}
+
 static void growing_tables_is_announced(void **state)
 {
     run_sim(growth_body, NULL);
@@ -190,6 +225,7 @@ int main(void)
         cmocka_unit_test(first_write_overwrite_and_flush_match_the_measured_traces),
         cmocka_unit_test(frees_are_announced_where_they_happen),
         cmocka_unit_test(copy_on_write_is_announced),
+        cmocka_unit_test(compressed_clusters_are_announced),
         cmocka_unit_test(growing_tables_is_announced),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

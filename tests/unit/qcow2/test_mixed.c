@@ -89,6 +89,17 @@ static void compare(struct world *w, uint64_t off, uint64_t len)
              (unsigned long long)(off + i), w->buf[i], w->shadow[off + i]);
 }
 
+static int write_some(struct world *w, uint64_t off, uint64_t len)
+{
+    uint64_t cluster = w->create.cluster_size;
+    uint32_t flags = rng_below(&w->rng, 8) ? 0 : REQ_FUA;
+    bool whole = is_aligned(off, cluster) && (is_aligned(len, cluster) || off + len == w->size);
+    if (whole && rng_below(&w->rng, 2))
+        flags |= REQ_COMPRESSED;
+    fill(&w->rng, w->shadow + off, len);
+    return node_write(w->node, off, w->shadow + off, len, flags);
+}
+
 static void grow(struct world *w)
 {
     uint64_t to = w->size + 512 * rng_below(&w->rng, (w->max_size - w->size) / 512 / 4 + 1);
@@ -135,8 +146,7 @@ static void step(struct world *w)
         compare(w, off, len);
         break;
     default:
-        fill(&w->rng, w->shadow + off, len);
-        r = node_write(w->node, off, w->shadow + off, len, rng_below(&w->rng, 8) ? 0 : REQ_FUA);
+        r = write_some(w, off, len);
     }
     must(r == 0, "%s: error %d", w->what, r);
 }
@@ -175,6 +185,8 @@ static void world_body(void *arg)
     if (w->backing)
         make_base(w);
     w->disk = image_new(&w->create);
+    if (w->create.version == 3 && w->seed % 3 == 0)
+        image_set_zstd(w->disk);
     open_all(w);
     for (unsigned i = 0; i < w->ops; i++)
         step(w);
