@@ -22,7 +22,8 @@ static bool unix_is_dead(const struct sockaddr_un *addr)
     struct stat st;
     if (lstat(addr->sun_path, &st) != 0 || !S_ISSOCK(st.st_mode))
         return false;
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    /* Non-blocking: an owner that hangs may have a full queue, and is alive all the same. */
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)
         return false;
     bool dead =
@@ -47,10 +48,9 @@ bool socket_listen_unix(const char *path, int mode, int *fd_out, struct err **er
         return err_set_errno(errp, errno, "socket");
     /* The mode is right from the start: nobody can connect between bind and chmod. */
     mode_t old = umask((mode_t)(~mode & 0777));
-    int res = bind(fd, (struct sockaddr *)&addr, sizeof(addr));
-    if (res != 0 && errno == EADDRINUSE && unix_is_dead(&addr) && unlink(path) == 0)
-        res = bind(fd, (struct sockaddr *)&addr, sizeof(addr));
-    int err = res ? errno : 0;
+    int err = bind(fd, (struct sockaddr *)&addr, sizeof(addr)) ? errno : 0;
+    if (err == EADDRINUSE && unix_is_dead(&addr) && unlink(path) == 0)
+        err = bind(fd, (struct sockaddr *)&addr, sizeof(addr)) ? errno : 0;
     umask(old);
     if (!err && listen(fd, BACKLOG) != 0) {
         err = errno;

@@ -75,6 +75,29 @@ static void a_socket_of_a_dead_process_is_replaced_a_live_one_is_not(void **stat
     close(second);
 }
 
+/* A server that is alive but accepts nobody: its queue of connections is full. */
+static void a_socket_whose_owner_hangs_is_not_waited_for(void **state)
+{
+    struct sockaddr_un addr = {.sun_family = AF_UNIX};
+    strcpy(addr.sun_path, path);
+    int owner = socket(AF_UNIX, SOCK_STREAM, 0), waiting[3], out;
+    assert_int_equal(bind(owner, (struct sockaddr *)&addr, sizeof(addr)), 0);
+    assert_int_equal(listen(owner, 0), 0);
+    for (int i = 0; i < 3; i++) {
+        waiting[i] = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
+        connect(waiting[i], (struct sockaddr *)&addr, sizeof(addr));
+    }
+    alarm(10);
+    struct err *err = NULL;
+    assert_false(socket_listen_unix(path, 0600, &out, &err));
+    alarm(0);
+    assert_int_equal(err_code(err), EADDRINUSE);
+    err_free(err);
+    for (int i = 0; i < 3; i++)
+        close(waiting[i]);
+    close(owner);
+}
+
 static void a_file_that_is_no_socket_is_left_alone(void **state)
 {
     int fd = open(path, O_CREAT | O_WRONLY, 0644), out;
@@ -134,6 +157,8 @@ int main(void)
                                         teardown),
         cmocka_unit_test_setup_teardown(a_socket_of_a_dead_process_is_replaced_a_live_one_is_not,
                                         setup, teardown),
+        cmocka_unit_test_setup_teardown(a_socket_whose_owner_hangs_is_not_waited_for, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(a_file_that_is_no_socket_is_left_alone, setup, teardown),
         cmocka_unit_test_setup_teardown(bad_paths_are_refused_with_a_reason, setup, teardown),
         cmocka_unit_test(tcp_listens_on_loopback_and_a_taken_port_is_named),
