@@ -29,7 +29,8 @@ struct bufpool {
     size_t idle_low; /* the least that was idle since the last trim: nobody needed that much */
     struct timer trim;
     struct free_buf *free_list[N_CLASSES];
-    struct co_queue waiters;
+    struct co_mutex turn;  /* held by who is to be served next */
+    struct co_queue space; /* ... and waits here until the limit lets him */
 };
 
 static unsigned class_of(size_t len)
@@ -86,18 +87,26 @@ void bufpool_free(struct bufpool *p)
     mem_free(p);
 }
 
+/* A request larger than the limit is served once it is alone. */
+static bool is_over(const struct bufpool *p, size_t bytes)
+{
+    return p->in_use > 0 && p->in_use + bytes > p->limit;
+}
+
+bool bufpool_would_wait(const struct bufpool *p, size_t len)
+{
+    return p->turn.held || is_over(p, class_bytes(class_of(len)));
+}
+
 void *bufpool_get(struct bufpool *p, size_t len)
 {
     unsigned c = class_of(len);
     assert(c < N_CLASSES);
     size_t bytes = class_bytes(c);
-    /* Those who wait already go first, or a stream of small requests would starve a large one. */
-    bool waited = false;
-    while (p->in_use > 0 &&
-           (p->in_use + bytes > p->limit || (!waited && !co_queue_empty(&p->waiters)))) {
-        co_queue_wait(&p->waiters);
-        waited = true;
-    }
+    /* Strictly in order of arrival, or a stream of small requests would starve a large one. */
+    co_lock(&p->turn);
+    while (is_over(p, bytes))
+        co_queue_wait(&p->space);
     struct free_buf *b = p->free_list[c];
     if (b) {
         p->free_list[c] = b->next;
@@ -106,15 +115,10 @@ void *bufpool_get(struct bufpool *p, size_t len)
             p->idle_low = p->idle;
     } else {
         b = mem_alloc_aligned(bytes, 4096);
-        if (!b) {
-            co_queue_wake_one(&p->waiters); /* the turn must not be lost with us */
-            return NULL;
-        }
     }
-    p->in_use += bytes;
-    /* What is left may be enough for the next in line as well. */
-    if (waited && p->in_use < p->limit)
-        co_queue_wake_one(&p->waiters);
+    if (b)
+        p->in_use += bytes;
+    co_unlock(&p->turn);
     return b;
 }
 
@@ -134,7 +138,7 @@ void bufpool_put(struct bufpool *p, void *buf, size_t len)
     } else {
         mem_free(buf);
     }
-    co_queue_wake_one(&p->waiters);
+    co_queue_wake_one(&p->space);
 }
 
 size_t bufpool_in_use(const struct bufpool *p)

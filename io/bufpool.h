@@ -9,6 +9,7 @@
 #ifndef IO_BUFPOOL_H
 #define IO_BUFPOOL_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 struct bufpool;
@@ -21,6 +22,8 @@ void bufpool_free(struct bufpool *p);
 /* bufpool_get: a buffer of at least len bytes (uninitialised), aligned to 4096. Yields while the
  * limit is reached; a request larger than the limit is served alone. NULL only without memory. */
 void *bufpool_get(struct bufpool *p, size_t len);
+/* bufpool_would_wait: would bufpool_get of len bytes have to wait now? */
+bool bufpool_would_wait(const struct bufpool *p, size_t len);
 /* bufpool_put: give back; len as given to bufpool_get. Wakes waiters. */
 void bufpool_put(struct bufpool *p, void *buf, size_t len);
 /* bufpool_in_use: bytes that are out now. bufpool_idle: bytes kept for reuse. */

@@ -67,8 +67,8 @@ bool slot_get_buf(struct slot *s, size_t len)
     struct server *srv = c->srv;
 
     conn_reserve(c, len);
-    s->buf = bufpool_in_use(srv->pool) + len > srv->o.max_bytes ? get_scarce(srv, len)
-                                                                : bufpool_get(srv->pool, len);
+    s->buf =
+        bufpool_would_wait(srv->pool, len) ? get_scarce(srv, len) : bufpool_get(srv->pool, len);
     if (!s->buf) {
         conn_unreserve(c, len);
         return false;

@@ -70,6 +70,38 @@ static void the_limit_holds_and_everybody_is_served(void **state)
     }
 }
 
+static int small_rounds;
+
+static void small_user(void *arg)
+{
+    for (; small_rounds > 0; small_rounds--) {
+        void *buf = bufpool_get(pool, LIMIT / 16);
+        assert_non_null(buf);
+        co_sleep_until(clock_ns() + (int64_t)(1 + rng_below(&rng, 100)));
+        bufpool_put(pool, buf, LIMIT / 16);
+    }
+}
+
+static void large_user(void *arg)
+{
+    void *buf = bufpool_get(pool, LIMIT);
+    assert_non_null(buf);
+    *(int *)arg = small_rounds;
+    bufpool_put(pool, buf, LIMIT);
+}
+
+static void small_requests_do_not_starve_a_large_one(void **state)
+{
+    int left = 0;
+    rng_seed(&rng, 1);
+    small_rounds = 10000;
+    for (int i = 0; i < 40; i++)
+        assert_true(co_start(small_user, NULL));
+    assert_true(co_start(large_user, &left));
+    reactor_run_until_idle(reactor);
+    assert_true(left > 9000);
+}
+
 static void use_8_megabytes(void *arg)
 {
     struct bufpool *big = arg;
@@ -104,6 +136,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(idle_buffers_are_kept_while_used_and_freed_after, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(the_limit_holds_and_everybody_is_served, setup, teardown),
+        cmocka_unit_test_setup_teardown(small_requests_do_not_starve_a_large_one, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
