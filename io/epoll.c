@@ -116,7 +116,7 @@ static void submit_file(struct reactor *r, struct io_op *op)
     };
     if (!offload_submit(r, &j->job)) {
         mem_free(j);
-        io_complete(r, op, -EAGAIN);
+        io_complete(r, op, -ENOMEM); /* not EAGAIN: the caller would try again at once */
     }
 }
 

@@ -251,6 +251,8 @@ static bool run_pass(struct reactor *r)
         if (!r->ready_head)
             return false;
     }
+    /* A coroutine that only lets others run must not hold up what they have deferred. */
+    run_deferred(r);
     return true;
 }
 

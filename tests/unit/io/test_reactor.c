@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -332,6 +333,72 @@ static void files_are_read_written_and_synced(void **state)
     close(fd);
 }
 
+/* --- Coroutines that keep each other busy. --- */
+
+static bool hook_ran;
+
+static void hook(void *arg)
+{
+    hook_ran = true;
+}
+
+static void busy_body(void *arg)
+{
+    struct deferred d = {.fn = hook};
+    hook_ran = false;
+    reactor_defer(&d);
+    for (int i = 0; i < 100; i++)
+        co_reschedule();
+    assert_true(hook_ran);
+}
+
+static void a_busy_coroutine_does_not_hold_up_what_was_deferred(void **state)
+{
+    assert_true(reactor_run_co(reactor, busy_body, NULL));
+}
+
+/* --- A process that may have no more threads. --- */
+
+static void read_body(void *arg)
+{
+    char c;
+    *(ssize_t *)arg = io_pread(*(int *)arg, &c, 1, 0);
+}
+
+enum { SAID_NO = 40, CANNOT_TRY, DID_IT, GOT_NO_REACTOR };
+
+static int read_without_threads(int fd)
+{
+    struct rlimit none = {0};
+    struct reactor *r = NULL;
+    union {
+        int fd;
+        ssize_t res;
+    } arg = {.fd = fd};
+    alarm(10); /* instead of trying for ever */
+    if (setrlimit(RLIMIT_NPROC, &none) != 0 || (geteuid() == 0 && setuid(65534) != 0))
+        return CANNOT_TRY;
+    if (!reactor_new(REACTOR_THREADS, &r, NULL))
+        return GOT_NO_REACTOR;
+    if (!reactor_run_co(r, read_body, &arg))
+        return CANNOT_TRY;
+    return arg.res < 0 ? SAID_NO : DID_IT;
+}
+
+static void file_calls_fail_where_no_thread_can_be_started(void **state)
+{
+    int fd = open("/proc/self/exe", O_RDONLY), status;
+    pid_t pid = fork();
+    if (pid == 0)
+        _exit(read_without_threads(fd));
+    close(fd);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    if (WIFEXITED(status) && WEXITSTATUS(status) == CANNOT_TRY)
+        skip();
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), SAID_NO);
+}
+
 /* --- A kernel, or a container, that refuses io_uring. --- */
 
 static bool refuse_io_uring(void)
@@ -384,6 +451,7 @@ static int run_kind(enum reactor_kind k, bool sockets)
         cmocka_unit_test(many_coroutines_keep_their_stacks_apart),
         cmocka_unit_test(a_sleep_lasts_at_least_as_long_as_asked),
         cmocka_unit_test(timers_fire_by_deadline_and_can_be_moved_and_cancelled),
+        cmocka_unit_test(a_busy_coroutine_does_not_hold_up_what_was_deferred),
         cmocka_unit_test(offloaded_work_returns_its_result),
         cmocka_unit_test(two_hundred_jobs_run_on_a_bounded_number_of_workers),
     };
@@ -407,6 +475,7 @@ int main(void)
     reactor_free(probe);
     const struct CMUnitTest fallback[] = {
         cmocka_unit_test(where_io_uring_is_refused_threads_take_over),
+        cmocka_unit_test(file_calls_fail_where_no_thread_can_be_started),
     };
     int failed = cmocka_run_group_tests(fallback, NULL, NULL);
     failed += run_kind(REACTOR_SIM, false) + run_kind(REACTOR_THREADS, true);
