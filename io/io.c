@@ -122,12 +122,21 @@ int io_fallocate(int fd, int mode, uint64_t file_off, uint64_t len)
     return (int)op_run_retrying(&op);
 }
 
+/* socket_run: EAGAIN comes from an io_uring (before Linux 5.19) that takes a non-blocking listener
+ * at its word. Trying again at once would spin; wait for readiness instead. */
 static int64_t socket_run(struct io_op op, int64_t deadline_ns)
 {
+    short events = op.kind == IO_SENDMSG ? POLLOUT : POLLIN;
     int64_t res;
     do {
         struct io_op fresh = op;
         res = op_run_until(&fresh, deadline_ns);
+        if (res == -EAGAIN && op.kind != IO_POLL) {
+            fresh = (struct io_op){.kind = IO_POLL, .fd = op.fd, .mode = events};
+            res = op_run_until(&fresh, deadline_ns);
+            if (res >= 0)
+                res = -EAGAIN;
+        }
     } while (res == -EINTR || res == -EAGAIN);
     return res;
 }
