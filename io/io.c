@@ -147,6 +147,13 @@ ssize_t io_recv(int fd, void *buf, size_t len, int64_t deadline_ns)
                       deadline_ns);
 }
 
+ssize_t io_recv_whole(int fd, void *buf, size_t len, int64_t deadline_ns)
+{
+    return socket_run(
+        (struct io_op){.kind = IO_RECV, .fd = fd, .buf = buf, .len = len, .mode = MSG_WAITALL},
+        deadline_ns);
+}
+
 int io_accept(int fd, int64_t deadline_ns)
 {
     return (int)socket_run((struct io_op){.kind = IO_ACCEPT, .fd = fd}, deadline_ns);

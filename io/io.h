@@ -26,6 +26,9 @@ int io_fallocate(int fd, int mode, uint64_t file_off, uint64_t len);
 /* Sockets (non-blocking or not). io_recv returns 0 at the end of the stream. io_sendv sends all of
  * the vector (which it may modify) or fails. Neither raises SIGPIPE. */
 ssize_t io_recv(int fd, void *buf, size_t len, int64_t deadline_ns);
+/* io_recv_whole: as io_recv, but with fewer wake-ups where much is on its way: it tries to return
+ * only once len bytes are there. It may still return less. */
+ssize_t io_recv_whole(int fd, void *buf, size_t len, int64_t deadline_ns);
 int io_sendv(int fd, struct iovec *iov, int iov_len, int64_t deadline_ns);
 /* io_accept: a new close-on-exec descriptor, or -errno. */
 int io_accept(int fd, int64_t deadline_ns);

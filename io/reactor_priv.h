@@ -28,7 +28,7 @@ enum io_kind {
 struct io_op {
     enum io_kind kind;
     int fd;
-    int mode; /* FALLOCATE: mode. POLL: events */
+    int mode; /* FALLOCATE: mode. POLL: events. RECV: MSG_WAITALL or 0, a hint */
     void *buf;
     size_t len;
     uint64_t off;

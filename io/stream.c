@@ -22,14 +22,19 @@
 
 ssize_t stream_recv(struct stream *s, void *buf, size_t len, int64_t deadline_ns)
 {
-    return s->ops->recv(s, buf, len, deadline_ns);
+    return s->ops->recv(s, buf, len, false, deadline_ns);
+}
+
+ssize_t stream_recv_whole(struct stream *s, void *buf, size_t len, int64_t deadline_ns)
+{
+    return s->ops->recv(s, buf, len, true, deadline_ns);
 }
 
 int stream_recv_all(struct stream *s, void *buf, size_t len, int64_t deadline_ns)
 {
     char *p = buf;
     while (len > 0) {
-        ssize_t n = s->ops->recv(s, p, len, deadline_ns);
+        ssize_t n = s->ops->recv(s, p, len, true, deadline_ns);
         if (n < 0)
             return (int)n;
         if (n == 0)
@@ -69,9 +74,10 @@ struct socket_stream {
     bool is_unix;
 };
 
-static ssize_t socket_recv(struct stream *s, void *buf, size_t len, int64_t deadline_ns)
+static ssize_t socket_recv(struct stream *s, void *buf, size_t len, bool whole, int64_t deadline_ns)
 {
-    return io_recv(((struct socket_stream *)s)->fd, buf, len, deadline_ns);
+    int fd = ((struct socket_stream *)s)->fd;
+    return whole ? io_recv_whole(fd, buf, len, deadline_ns) : io_recv(fd, buf, len, deadline_ns);
 }
 
 static int socket_sendv(struct stream *s, struct iovec *iov, int iov_len, int64_t deadline_ns)
@@ -189,7 +195,7 @@ static int ring_wait(struct co_queue *q, int64_t deadline_ns)
     return 0;
 }
 
-static ssize_t pipe_recv(struct stream *s, void *buf, size_t len, int64_t deadline_ns)
+static ssize_t pipe_recv(struct stream *s, void *buf, size_t len, bool whole, int64_t deadline_ns)
 {
     struct ring *in = ((struct pipe_stream *)s)->in;
     while (in->used == 0) {

@@ -17,7 +17,7 @@ struct iovec;
 struct stream;
 
 struct stream_ops {
-    ssize_t (*recv)(struct stream *s, void *buf, size_t len, int64_t deadline_ns);
+    ssize_t (*recv)(struct stream *s, void *buf, size_t len, bool whole, int64_t deadline_ns);
     int (*sendv)(struct stream *s, struct iovec *iov, int iov_len, int64_t deadline_ns);
     size_t (*unread)(struct stream *s); /* NULL: not known */
     void (*shutdown)(struct stream *s);
@@ -29,6 +29,9 @@ struct stream {
 
 /* stream_recv: 1..len bytes, 0 at the end, or -errno. Yields. */
 ssize_t stream_recv(struct stream *s, void *buf, size_t len, int64_t deadline_ns);
+/* stream_recv_whole: the same for a known rest of a message: tries to return only once len bytes
+ * are there, which saves wake-ups; may still return less. Yields. */
+ssize_t stream_recv_whole(struct stream *s, void *buf, size_t len, int64_t deadline_ns);
 /* stream_recv_all: exactly len bytes; 0, -ECONNRESET at a premature end, or -errno. Yields. */
 int stream_recv_all(struct stream *s, void *buf, size_t len, int64_t deadline_ns);
 /* stream_sendv: all of iov (which it may modify), 0 or -errno. Yields. */

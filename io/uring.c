@@ -105,7 +105,7 @@ static void uring_submit(struct reactor *r, struct io_op *op)
         sqe->addr = op->len;
         break;
     case IO_RECV:
-        io_uring_prep_recv(sqe, op->fd, op->buf, len, 0);
+        io_uring_prep_recv(sqe, op->fd, op->buf, len, op->mode);
         break;
     case IO_SENDMSG:
         io_uring_prep_sendmsg(sqe, op->fd, op->msg, MSG_NOSIGNAL);

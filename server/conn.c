@@ -22,6 +22,7 @@
 /* After a large WRITE only so much is taken in with the next header: more of that kind follow, and
  * what does not enter the buffer needs not be copied out of it. */
 #define SMALL_WINDOW 64
+#define PAYLOAD_PIECE ((size_t)(1 * MiB))
 /* For conn_moderate: how long for each reply of the last send, and the bounds of it. */
 #define MODERATE_NS 5000
 #define MODERATE_MIN_NS 15000
@@ -80,13 +81,23 @@ static void conn_moderate(struct conn *c)
         co_sleep_until(clock_ns() + ns);
 }
 
-static ssize_t conn_recv(struct conn *c, void *buf, size_t len, bool midway, int64_t deadline_ns)
+enum recv_how {
+    RECV_START,  /* between messages: the end is no error, waiting is no stall */
+    RECV_MIDWAY, /* inside one */
+    RECV_WHOLE,  /* the same, and all len bytes are known to come */
+};
+
+static ssize_t conn_recv(struct conn *c, void *buf, size_t len, enum recv_how how,
+                         int64_t deadline_ns)
 {
+    bool midway = how != RECV_START;
+
     if (midway && deadline_ns == IO_NO_DEADLINE) {
         c->recv_since_ns = clock_ns() | 1;
         conn_watch(c);
     }
-    ssize_t n = stream_recv(c->stream, buf, len, deadline_ns);
+    ssize_t n = how == RECV_WHOLE ? stream_recv_whole(c->stream, buf, len, deadline_ns)
+                                  : stream_recv(c->stream, buf, len, deadline_ns);
     c->recv_since_ns = 0;
     if (n == 0)
         return midway ? -ECONNRESET : -ENODATA;
@@ -112,7 +123,8 @@ int conn_fill(struct conn *c, size_t need, int64_t deadline_ns)
 
         if (want < c->window)
             want = c->window < room ? c->window : room;
-        ssize_t n = conn_recv(c, c->rbuf + c->tail, want, c->tail > 0, deadline_ns);
+        enum recv_how how = c->tail > 0 ? RECV_MIDWAY : RECV_START;
+        ssize_t n = conn_recv(c, c->rbuf + c->tail, want, how, deadline_ns);
         if (n < 0)
             return (int)n;
         c->tail += (size_t)n;
@@ -133,7 +145,7 @@ int conn_skip(struct conn *c, uint64_t n, int64_t deadline_ns)
         }
         c->head = c->tail = 0;
         size_t want = n < RECV_BUF_SIZE ? (size_t)n : RECV_BUF_SIZE;
-        ssize_t got = conn_recv(c, c->rbuf, want, true, deadline_ns);
+        ssize_t got = conn_recv(c, c->rbuf, want, RECV_MIDWAY, deadline_ns);
         if (got < 0)
             return (int)got;
         c->tail = (size_t)got;
@@ -159,7 +171,9 @@ static int conn_take(struct conn *c, uint8_t *p, size_t len)
     c->head += n;
     c->window = n < len ? SMALL_WINDOW : RECV_BUF_SIZE;
     while (n < len) {
-        ssize_t got = conn_recv(c, p + n, len - n, true, IO_NO_DEADLINE);
+        /* In pieces, so that the stall timer sees them come. */
+        size_t want = len - n < PAYLOAD_PIECE ? len - n : PAYLOAD_PIECE;
+        ssize_t got = conn_recv(c, p + n, want, RECV_WHOLE, IO_NO_DEADLINE);
         if (got < 0)
             return (int)got;
         n += (size_t)got;
