@@ -7,6 +7,7 @@
 #include <liburing.h>
 #include <poll.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/log.h"
 #include "base/mem.h"
@@ -24,6 +25,13 @@
  * would pay them for every request. */
 #define NEAR_NS (2 * NS_PER_MS)
 
+/* A client with one request at a time sends the next some microseconds after our reply. Going to
+ * sleep and being woken takes longer than that, on both sides. So if waits have been short of late,
+ * look for completions for a moment before sleeping. A look in vain is not repeated for a growing
+ * number of waits: an idle server, or one that shares its CPU with the client, does not spin. */
+#define SPIN_NS 30000
+#define SPIN_SKIP_MAX 256
+
 /* user_data of entries that belong to no io_op. */
 #define TAG_WAKEUP ((void *)1)
 #define TAG_IGNORE ((void *)2)
@@ -35,6 +43,10 @@ struct uring {
     bool alarm_set;
     int64_t alarm_ns; /* when it goes off, on the monotonic clock */
     struct __kernel_timespec alarm_ts;
+    bool can_spin;      /* the kernel tells through shared memory when there is work */
+    bool waits_short;   /* the last wait was */
+    unsigned spin_skip; /* waits without a look that follow the next look in vain */
+    unsigned spin_wait; /* waits to go until the next look */
 };
 
 static struct io_uring *ring_of(struct reactor *r)
@@ -48,11 +60,12 @@ static bool uring_init(struct reactor *r, struct err **errp)
     if (!u)
         return err_set(errp, ENOMEM, "io_uring: out of memory");
     struct io_uring_params p = {
-        .flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_CQSIZE |
-                 IORING_SETUP_SUBMIT_ALL,
+        .flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
+                 IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_CQSIZE | IORING_SETUP_SUBMIT_ALL,
         .cq_entries = RING_ENTRIES * 8,
     };
     int res = io_uring_queue_init_params(RING_ENTRIES, &u->ring, &p);
+    u->can_spin = res == 0;
     if (res == -EINVAL) { /* before Linux 6.1 */
         p = (struct io_uring_params){.flags = IORING_SETUP_CQSIZE, .cq_entries = RING_ENTRIES * 8};
         res = io_uring_queue_init_params(RING_ENTRIES, &u->ring, &p);
@@ -185,6 +198,63 @@ static void take_completions(struct reactor *r)
         reactor_take_mail(r);
 }
 
+static bool has_work(const struct io_uring *ring)
+{
+    return io_uring_cq_ready(ring) > 0 ||
+           (__atomic_load_n(ring->sq.kflags, __ATOMIC_ACQUIRE) & IORING_SQ_TASKRUN);
+}
+
+static int64_t monotonic_ns(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return ts.tv_sec * NS_PER_S + ts.tv_nsec;
+}
+
+static inline void cpu_relax(void)
+{
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+/* spin: submit, then look for work until end_ns. True if there is some. */
+static bool spin(struct io_uring *ring, int64_t end_ns)
+{
+    if (io_uring_submit(ring) < 0)
+        return false; /* the wait that follows says why */
+    do {
+        for (int i = 0; i < 16; i++) {
+            if (has_work(ring))
+                return true;
+            cpu_relax();
+        }
+    } while (monotonic_ns() < end_ns);
+    return false;
+}
+
+/* wait_long: wait for a completion for as long as it takes. */
+static int wait_long(struct uring *u)
+{
+    int64_t start_ns = monotonic_ns();
+    int res;
+    if (u->spin_wait > 0)
+        u->spin_wait--;
+    if (u->can_spin && u->waits_short && u->spin_wait == 0) {
+        if (spin(&u->ring, start_ns + SPIN_NS)) {
+            u->spin_skip = 0;
+            return io_uring_get_events(&u->ring);
+        }
+        u->spin_skip = u->spin_skip < SPIN_SKIP_MAX ? 2 * u->spin_skip + 1 : SPIN_SKIP_MAX;
+        u->spin_wait = u->spin_skip;
+    }
+    res = io_uring_submit_and_wait(&u->ring, 1);
+    u->waits_short = monotonic_ns() - start_ns < 2 * SPIN_NS;
+    return res;
+}
+
 static void uring_wait(struct reactor *r, int64_t timeout_ns)
 {
     struct io_uring *ring = ring_of(r);
@@ -197,7 +267,7 @@ static void uring_wait(struct reactor *r, int64_t timeout_ns)
     if (timeout_ns == 0) {
         res = io_uring_submit_and_get_events(ring);
     } else if (timeout_ns < 0) {
-        res = io_uring_submit_and_wait(ring, 1);
+        res = wait_long(r->backend_state);
     } else {
         struct io_uring_cqe *cqe;
         struct __kernel_timespec ts = {
