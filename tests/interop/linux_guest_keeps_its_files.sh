@@ -17,7 +17,7 @@ modules=$root/lib/modules/${kernel##*/vmlinuz-}/kernel/drivers
 file "$(command -v busybox)" 2>/dev/null | grep -q 'dynamically' && skip "busybox is not static"
 
 say "an initial ram disk whose init is the test"
-mkdir -p ram/{bin,mod,mnt,proc,sys,dev} seed
+mkdir -p ram/{bin,mod,disk,proc,sys,dev} seed
 cp "$(command -v busybox)" ram/bin/busybox
 cp "$modules"/virtio/virtio{,_ring,_pci_modern_dev,_pci_legacy_dev,_pci}.ko \
     "$modules/block/virtio_blk.ko" ram/mod/
@@ -33,17 +33,17 @@ for m in virtio virtio_ring virtio_pci_modern_dev virtio_pci_legacy_dev virtio \
     insmod /mod/$m.ko 2>/dev/null
 done
 sleep 1
-mount -t ext4 -o discard /dev/vda /mnt && cat /mnt/hello
-for i in 1 2 3 4 5 6 7 8; do dd if=/dev/urandom of=/mnt/f$i bs=64k count=40 2>/dev/null; done
+mount -t ext4 -o discard /dev/vda /disk && cat /disk/hello
+for i in 1 2 3 4 5 6 7 8; do dd if=/dev/urandom of=/disk/f$i bs=64k count=40 2>/dev/null; done
 sync
-rm /mnt/f3 /mnt/f5
-fstrim -v /mnt
-dd if=/dev/urandom of=/mnt/g bs=4k count=300 conv=fsync 2>/dev/null
-(cd /mnt && sha256sum f* g >SUMS)
+rm /disk/f3 /disk/f5
+fstrim -v /disk
+dd if=/dev/urandom of=/disk/g bs=4k count=300 conv=fsync 2>/dev/null
+(cd /disk && sha256sum f* g >SUMS)
 sync
-umount /mnt
-mount -t ext4 /dev/vda /mnt && (cd /mnt && sha256sum -c SUMS) && echo GUEST-OK
-umount /mnt
+umount /disk
+mount -t ext4 /dev/vda /disk && (cd /disk && sha256sum -c SUMS) && echo GUEST-OK
+umount /disk
 poweroff -f
 END
 chmod +x ram/init
