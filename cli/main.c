@@ -2,10 +2,12 @@
  *
  * The program: one table of subcommands, one table of drivers.
  */
+#include <fcntl.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/bytes.h"
 #include "block/file.h"
@@ -57,8 +59,24 @@ static int help(void)
     return CLI_OK;
 }
 
+/* Descriptors 0, 1 and 2 exist from here on: else the next file that is opened, maybe a disk image,
+ * would get such a number, and messages would be written to it. */
+static bool fill_standard_streams(void)
+{
+    int fd;
+
+    do {
+        fd = open("/dev/null", O_RDWR);
+    } while (fd >= 0 && fd <= STDERR_FILENO);
+    if (fd >= 0)
+        close(fd);
+    return fd >= 0;
+}
+
 int main(int argc, char **argv)
 {
+    if (!fill_standard_streams())
+        return CLI_FAILED;
     signal(SIGXFSZ, SIG_IGN); /* past a file size limit: an error, as of a full disk */
     for (size_t i = 0; i < ARRAY_LEN(drivers); i++)
         driver_register(drivers[i]);
