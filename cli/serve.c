@@ -32,6 +32,7 @@ struct serve {
     struct server *server;
     int signal_fd;
     bool listening; /* the socket file is ours */
+    bool pid_written;
     bool stopped;
     int stop_result;
     struct err *error;
@@ -69,6 +70,20 @@ static bool listen_tcp(struct serve *sv, char **uri, struct err **errp)
     return ok;
 }
 
+/* Said at the start, not when the first view is opened in the night. */
+static bool check_scratch_dir(const struct serve_opts *o, struct err **errp)
+{
+    const char *dir = o->server.scratch_dir;
+    AUTO_FREE char *inside = dir ? mem_printf("%s/.", dir) : NULL;
+
+    if (!o->checkpoints || !dir)
+        return true;
+    if (!inside)
+        return err_set(errp, ENOMEM, "out of memory");
+    return access(inside, W_OK | X_OK) == 0 ||
+           err_set_errno(errp, errno, "--scratch-dir '%s'", dir);
+}
+
 static bool start(struct serve *sv, struct err **errp)
 {
     const struct serve_opts *o = &sv->opts;
@@ -82,7 +97,7 @@ static bool start(struct serve *sv, struct err **errp)
         .max_connections = o->max_connections,
     };
 
-    if (!serve_graph_open(o, &sv->graph, errp))
+    if (!check_scratch_dir(o, errp) || !serve_graph_open(o, &sv->graph, errp))
         return false;
     eo.top = sv->graph.top;
     eo.cbw = sv->graph.cbw;
@@ -98,6 +113,7 @@ static bool start(struct serve *sv, struct err **errp)
         return err_set(errp, ENOMEM, "out of memory for the URI");
     if (o->pid_file && !pid_file_write(o->pid_file, errp))
         return false;
+    sv->pid_written = o->pid_file;
     printf("%s\n", uri);
     fflush(stdout);
     daemon_ready();
@@ -158,7 +174,6 @@ static void serve_main(void *arg)
 
     if (start(sv, &sv->error)) {
         serve_until_signal(sv);
-        pid_file_remove(sv->opts.pid_file);
         if (sv->stop_result < 0)
             err_set_errno(&sv->error, -sv->stop_result, "'%s': the last flush failed",
                           sv->opts.image);
@@ -168,17 +183,24 @@ static void serve_main(void *arg)
     remove_files(sv);
     server_free(sv->server);
     serve_graph_close(&sv->graph);
+    /* Last: who waits for the file to go wants to use the image. */
+    if (sv->pid_written)
+        pid_file_remove(sv->opts.pid_file);
     sv->exit_code = sv->error ? CLI_FAILED : CLI_OK;
 }
 
 static int open_signals(void)
 {
+    struct sigaction hangup;
     sigset_t set;
 
     signal(SIGPIPE, SIG_IGN);
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
+    /* A terminal that is closed must not cost what was not flushed; nohup keeps its meaning. */
+    if (sigaction(SIGHUP, NULL, &hangup) == 0 && hangup.sa_handler != SIG_IGN)
+        sigaddset(&set, SIGHUP);
     if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
         return -1;
     return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);

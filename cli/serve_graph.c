@@ -5,7 +5,9 @@
 #include "cli/serve_graph.h"
 
 #include <errno.h>
+#include <string.h>
 
+#include "base/log.h"
 #include "block/file.h"
 #include "faults/rules.h"
 #include "filters/filters.h"
@@ -45,6 +47,19 @@ static bool add_qcow2(const struct serve_opts *o, struct node **top, struct err 
         return false;
     *top = n;
     return true;
+}
+
+/* Not to guess the format, but because a guest would see, and overwrite, the container. */
+static void warn_of_raw_qcow2(const struct serve_opts *o, struct node *top)
+{
+    uint8_t magic[4];
+
+    if (top->size >= sizeof(magic) && node_read(top, 0, magic, sizeof(magic)) == 0 &&
+        memcmp(magic, "QFI\xfb", sizeof(magic)) == 0)
+        log_warn(
+            "'%s' is served as a raw disk, as asked, but it begins like a qcow2 image; for the "
+            "disk inside of it say -f qcow2",
+            o->image);
 }
 
 static bool add_offset(const struct serve_opts *o, struct node **top, struct err **errp)
@@ -101,6 +116,8 @@ bool serve_graph_open(const struct serve_opts *o, struct serve_graph *g, struct 
     g->top = file_open(&fo, errp);
     if (!g->top)
         return false;
+    if (o->format == FORMAT_RAW)
+        warn_of_raw_qcow2(o, g->top);
     if ((o->faults && !add_faults(o, &g->top, errp)) ||
         (o->format == FORMAT_QCOW2 && !add_qcow2(o, &g->top, errp)) ||
         (o->offset > 0 && !add_offset(o, &g->top, errp)) || (o->checkpoints && !add_cbw(g, errp)) ||

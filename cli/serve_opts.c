@@ -17,6 +17,7 @@
 #include "bitmap/bitmap.h"
 
 #define MAX_BITMAPS 64
+#define LONGEST_MS (UINT64_C(100) * 365 * 24 * 3600 * 1000)
 #define DEFAULT_PORT 10809 /* IANA */
 
 enum {
@@ -248,7 +249,10 @@ static bool take_limit(int opt, const char *arg, struct server_opts *s, struct e
         s->scratch_dir = arg;
         return true;
     case OPT_SCRATCH_LIMIT:
-        return parse_size(arg, "--scratch-limit", &s->scratch_limit, errp);
+        if (!parse_size(arg, "--scratch-limit", &s->scratch_limit, errp))
+            return false;
+        return s->scratch_limit >= MiB ||
+               err_set(errp, EINVAL, "--scratch-limit: '%s' is below 1M", arg);
     case OPT_HANDSHAKE_LIMIT:
         if (!parse_duration_ms(arg, "--handshake-limit", &s->handshake_timeout_ms, errp))
             return false;
@@ -264,7 +268,11 @@ static bool take_limit(int opt, const char *arg, struct server_opts *s, struct e
     case OPT_MAX_CHECKPOINTS:
         return parse_uint(arg, "--max-checkpoints", 2, 65536, &s->max_checkpoints, errp);
     case OPT_VIEW_GRACE:
-        return parse_duration_ms(arg, "--view-grace", &s->view_grace_ms, errp);
+        if (!parse_duration_ms(arg, "--view-grace", &s->view_grace_ms, errp))
+            return false;
+        /* 0 would be the server's default; a millisecond is as good as none. */
+        s->view_grace_ms = max_u64(1, min_u64(s->view_grace_ms, LONGEST_MS));
+        return true;
     }
     return false;
 }
