@@ -32,7 +32,8 @@ static int change_entry(const struct qc *q, enum change how, uint64_t old, uint6
             return -ENOTSUP;
         *new = 0;
     } else {
-        *new = how == CHANGE_ZERO &&type != QC_COMPRESSED_TYPE ? old | QC_ZERO : QC_ZERO;
+        bool keep = how == CHANGE_ZERO && (type == QC_NORMAL || type == QC_ZERO_ALLOCATED);
+        *new = keep ? old | QC_ZERO : QC_ZERO;
     }
     return 0;
 }

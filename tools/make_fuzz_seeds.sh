@@ -28,6 +28,14 @@ qemu-img rebase -q -u -b none.raw -F raw backed
 make large_clusters cluster_size=2048 128k 'write -P 7 8k 3k'
 make preallocated cluster_size=512,preallocation=metadata 8k 'write -P 1 1k 1k'
 
+# Compressed clusters that share host clusters, one of them overwritten; and one that is a hole.
+python3 -c 'import sys; sys.stdout.buffer.write(bytes((i % 50 + i // 4096) & 255 for i in range(16384)))' >packed.raw
+for type in zlib zstd; do
+    qemu-img convert -c -f raw -O qcow2 -o cluster_size=1024,compression_type=$type packed.raw $type
+    qemu-io -f qcow2 -c 'write -P 9 2k 1k' -c 'write -z 5k 1k' $type >/dev/null
+done
+rm packed.raw
+
 # A leak: the refcount of a data cluster is 2, and so its COPIED flag is clear.
 cp v3 leak
 /usr/bin/python3 - leak <<'END'

@@ -138,6 +138,13 @@ static void undo_body(void *arg)
     must(put(n, 0, CLUSTER, 1) == 0, "it can now");
     sim_fail_nth(d, &f); /* the data */
     must(put(n, CLUSTER, CLUSTER, 1) == -EIO && sim_fired(d), "the data cannot be written");
+    for (unsigned i = 0; i < 2; i++) { /* in a cluster of its own, and behind other data */
+        sim_fail_nth(d, &f);
+        must(put_as(n, 0, CLUSTER, 5, REQ_COMPRESSED) == -EIO && sim_fired(d),
+             "the packed data cannot be written");
+        must(holds(n, 0, CLUSTER, 1), "the old content is there");
+        must(put_as(n, 2 * CLUSTER, CLUSTER, 2, REQ_COMPRESSED) == 0, "another one can");
+    }
     node_unref(n);
     image_judge(d, false, "failed writes");
     sim_disk_free(d);
