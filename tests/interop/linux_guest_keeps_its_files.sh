@@ -33,14 +33,15 @@ for m in virtio virtio_ring virtio_pci_modern_dev virtio_pci_legacy_dev virtio \
     insmod /mod/$m.ko 2>/dev/null
 done
 sleep 1
-mount -t ext4 -o discard /dev/vda /disk && cat /disk/hello
-for i in 1 2 3 4 5 6 7 8; do dd if=/dev/urandom of=/disk/f$i bs=64k count=40 2>/dev/null; done
+mount -t ext4 -o discard /dev/vda /disk
+cd /disk && cat hello
+for i in 1 2 3 4 5 6 7 8; do dd if=/dev/urandom of=f$i bs=64k count=40 2>/dev/null; done
 sync
-rm /disk/f3 /disk/f5
+rm f3 f5
 fstrim -v /disk
-dd if=/dev/urandom of=/disk/g bs=4k count=300 conv=fsync 2>/dev/null
-(cd /disk && sha256sum f* g >SUMS)
-sync
+dd if=/dev/urandom of=g bs=4k count=300 conv=fsync 2>/dev/null
+sha256sum f* g >SUMS
+cd / && sync
 umount /disk
 mount -t ext4 /dev/vda /disk && (cd /disk && sha256sum -c SUMS) && echo GUEST-OK
 umount /disk
