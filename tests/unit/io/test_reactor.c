@@ -23,6 +23,7 @@
 
 #include <cmocka.h>
 
+#include "base/rng.h"
 #include "io/file_io.h"
 #include "io/io.h"
 #include "io/lock.h"
@@ -297,6 +298,93 @@ static void waiting_calls_are_cancelled_by_descriptor(void **state)
     assert_true(reactor_run_co(reactor, cancel_body, NULL));
 }
 
+#define DRIBBLE 20000
+
+static void dribble(void *arg)
+{
+    struct rng rng;
+    uint8_t buf[64], next = 0;
+
+    rng_seed(&rng, 2);
+    for (unsigned sent = 0, n; sent < DRIBBLE; sent += n) {
+        n = 1 + (unsigned)rng_below(&rng, sizeof(buf));
+        n = n < DRIBBLE - sent ? n : DRIBBLE - sent;
+        for (unsigned i = 0; i < n; i++)
+            buf[i] = next++;
+        assert_int_equal(send(pair[1], buf, n, 0), n);
+        co_sleep_until(clock_ns() + (int64_t)rng_below(&rng, 100000));
+    }
+}
+
+/* Deadlines that fall on the arrival of data: what a call has taken it reports. */
+static void hasty_reader_body(void *arg)
+{
+    struct rng rng;
+    uint8_t buf[64], next = 0;
+    unsigned got = 0, timeouts = 0;
+
+    rng_seed(&rng, 1);
+    assert_true(co_start(dribble, arg));
+    while (got < DRIBBLE) {
+        int64_t deadline = clock_ns() + (int64_t)rng_below(&rng, 60000);
+        ssize_t n = io_recv(pair[0], buf, 1 + rng_below(&rng, sizeof(buf)), deadline);
+        if (n == -ETIMEDOUT) {
+            timeouts++;
+            continue;
+        }
+        assert_true(n > 0);
+        for (ssize_t i = 0; i < n; i++)
+            assert_int_equal(buf[i], next++);
+        got += (unsigned)n;
+    }
+    assert_true(timeouts > 0);
+    close(pair[0]);
+    close(pair[1]);
+}
+
+static void a_receive_that_times_out_has_taken_nothing(void **state)
+{
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+    assert_true(reactor_run_co(reactor, hasty_reader_body, NULL));
+}
+
+/* More completions at once than the ring has room for. */
+#ifdef __SANITIZE_THREAD__
+#define CROWD 100 /* it cannot watch thousands of stacks */
+#else
+#define CROWD 6000
+#endif
+
+static unsigned crowd_left;
+
+static void crowd_member(void *arg)
+{
+    assert_true(io_poll(pair[0], POLLIN, IO_NO_DEADLINE) & POLLIN);
+    crowd_left--;
+}
+
+static void crowd_body(void *arg)
+{
+    for (int i = 0; i < CROWD; i++)
+        assert_true(co_start(crowd_member, NULL));
+    crowd_left = CROWD;
+    co_sleep_until(clock_ns() + NS_PER_MS);
+    assert_int_equal(send(pair[1], "x", 1, 0), 1);
+    for (int i = 0; i < 10000 && crowd_left > 0; i++)
+        co_sleep_until(clock_ns() + NS_PER_MS);
+    assert_int_equal(crowd_left, 0);
+    close(pair[0]);
+    close(pair[1]);
+}
+
+static void no_completion_is_lost_when_the_ring_overflows(void **state)
+{
+    if (kind != REACTOR_URING)
+        skip(); /* epoll watches for one reader only */
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+    assert_true(reactor_run_co(reactor, crowd_body, NULL));
+}
+
 static void file_body(void *arg)
 {
     int fd = *(int *)arg;
@@ -459,6 +547,8 @@ static int run_kind(enum reactor_kind k, bool sockets)
         cmocka_unit_test(sockets_send_receive_time_out_and_end),
         cmocka_unit_test(a_send_larger_than_the_socket_buffer_completes),
         cmocka_unit_test(waiting_calls_are_cancelled_by_descriptor),
+        cmocka_unit_test(a_receive_that_times_out_has_taken_nothing),
+        cmocka_unit_test(no_completion_is_lost_when_the_ring_overflows),
         cmocka_unit_test(files_are_read_written_and_synced),
     };
     kind = k;
