@@ -5,8 +5,10 @@
  *
  * A state is judged as it lies there, before anything could repair it: no corruption (leaks are
  * legal), every sector with a legal value, the same content through our driver; one in eight is
- * written to afterwards and judged again. With --qemu, one in 500 also goes to `qemu-img check`.
- * The creation of an image is cut, too: what it leaves is refused or is a valid image.
+ * written to afterwards and judged again. One in 61 is used further by the same workload, and the
+ * power is cut a second time: what a first cut leaves behind must not do harm later. With --qemu,
+ * one in 500 also goes to `qemu-img check`. The creation of an image is cut, too: what it leaves is
+ * refused or is a valid image.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -27,9 +29,11 @@
 
 #define WRITE_AFTER_EVERY 8
 #define QEMU_EVERY 500
+#define AGAIN_EVERY 61
+#define AGAIN_STATES 60
 #define CREATE "create"
 
-static uint64_t n_states, n_leaky, n_qemu, n_refused;
+static uint64_t n_states, n_again, n_leaky, n_qemu, n_refused;
 static bool qemu;
 
 struct exploration {
@@ -39,6 +43,7 @@ struct exploration {
     uint64_t index; /* of this state, from 1 */
     uint64_t only;  /* judge only this one; 0: all */
     bool creating;
+    bool again; /* after a first power cut */
 };
 
 static void ask_qemu(struct sim_disk *d)
@@ -87,14 +92,48 @@ static bool refused(struct sim_disk *d)
     return !a.opened;
 }
 
+static sim_state_fn judge_state;
+
+/* The power is back: go on with the image as it is, and cut it again. */
+static void go_on(const struct exploration *x, struct sim_disk *state)
+{
+    struct qck_source src = qck_sim(state);
+    struct qck_report r;
+    qck_check(&src, &r);
+    uint8_t *content = malloc(r.guest_size + 1);
+    if (!content || !sim_log_mark(state) || !qck_read(&src, 0, content, r.guest_size, &r))
+        sweep_fail("no memory or no content");
+    struct oracle *o = oracle_new(r.guest_size, max_u64(r.guest_size, x->w->max_size));
+    oracle_end(o, oracle_begin(o, ORACLE_WRITE, 0, r.guest_size, content, 0), true, true, 1);
+    free(content);
+    struct load_run run = {.w = x->w,
+                           .seed = rng_hash(x->seed + x->index),
+                           .short_run = true,
+                           .disk = state,
+                           .oracle = o};
+    load_run(&run);
+    if (run.problem[0])
+        sweep_fail("after a power cut: %s", run.problem);
+    struct exploration next = {
+        .w = x->w, .oracle = o, .seed = run.seed, .per_run = AGAIN_STATES, .again = true};
+    const struct sim_explore bounds = {.seed = run.seed,
+                                       .max_full_bits = 10,
+                                       .samples = 20,
+                                       .max_states = AGAIN_STATES,
+                                       .unit = SECTOR};
+    sim_explore(state, &bounds, judge_state, &next);
+    oracle_free(o);
+}
+
 static bool judge_state(struct sim_disk *state, const struct sim_crash *how, void *arg)
 {
     struct exploration *x = arg;
     x->index++;
     if (x->only && x->index != x->only)
         return x->index < x->only;
-    sweep_step("--workload %s --seed %" PRIu64 " --per-run %" PRIu64 " --index %" PRIu64,
-               x->creating ? CREATE : x->w->name, x->seed, x->per_run, x->index);
+    if (!x->again)
+        sweep_step("--workload %s --seed %" PRIu64 " --per-run %" PRIu64 " --index %" PRIu64,
+                   x->creating ? CREATE : x->w->name, x->seed, x->per_run, x->index);
     struct judge j = {.oracle = x->oracle,
                       .view = {.at = how->at},
                       .seed = rng_hash(x->seed + x->index),
@@ -108,8 +147,12 @@ static bool judge_state(struct sim_disk *state, const struct sim_crash *how, voi
         return true;
     }
     if (!judge_image(&j, state))
-        sweep_fail("power cut at moment %" PRIu64 ": %s", how->at, j.text);
+        sweep_fail("%spower cut at moment %" PRIu64 ": %s", x->again ? "second " : "", how->at,
+                   j.text);
     n_leaky += j.leaks != 0;
+    n_again += x->again;
+    if (!x->again && !x->creating && x->index % AGAIN_EVERY == 0)
+        go_on(x, state);
     return true;
 }
 
@@ -228,7 +271,8 @@ int main(int argc, char **argv)
         explore_seed(workload, seed++, per_run, only);
     } while (n_states < states && !only);
     reactor_free(r);
-    return sweep_end("%" PRIu64 " states, %" PRIu64 " with leaks, %" PRIu64
-                     " unfinished images refused, %" PRIu64 " judged by qemu-img, 0 illegal",
-                     n_states, n_leaky, n_refused, n_qemu);
+    return sweep_end("%" PRIu64 " states, %" PRIu64 " of them after a second cut, %" PRIu64
+                     " with leaks, %" PRIu64 " unfinished images refused, %" PRIu64
+                     " judged by qemu-img, 0 illegal",
+                     n_states, n_again, n_leaky, n_refused, n_qemu);
 }
