@@ -29,6 +29,10 @@ static struct source_opts source_options(const struct session *s)
 /* The export itself, for lack of a frozen view of it. */
 static enum backup_status open_plain(struct session *s, struct err **errp)
 {
+    if (s->o->ctl->interrupted) {
+        err_set(errp, ECANCELED, "interrupted");
+        return BACKUP_FAILED;
+    }
     struct source_opts so = source_options(s);
     enum source_result r =
         source_open(&s->source, &so, s->uri.export_name, s->base.n ? s->o->bitmap : NULL, errp);
@@ -65,9 +69,12 @@ static bool takes_any_name(struct session *s)
     so.connections = 1;
     if (!name)
         return true;
-    bool taken = source_open(&probe, &so, name, NULL, NULL) == SOURCE_OK;
+    session_wake(s, &probe);
+    enum source_result r = source_open(&probe, &so, name, NULL, NULL);
+    session_wake(s, &s->source);
     source_close(&probe);
-    return taken;
+    /* A server that keeps checkpoints refuses; one that cannot be asked has not. */
+    return r == SOURCE_OK || r == SOURCE_UNREACHABLE;
 }
 
 enum backup_status session_open_source(struct session *s, struct err **errp)
@@ -75,6 +82,7 @@ enum backup_status session_open_source(struct session *s, struct err **errp)
     char name[CHECKPOINT_NAME_LEN + 1], base[CHECKPOINT_NAME_LEN + 1];
     AUTO_ERR struct err *why = NULL;
 
+    session_wake(s, &s->source);
     s->frozen_at = (int64_t)time(NULL);
     if (s->o->bitmap)
         return open_plain(s, errp);

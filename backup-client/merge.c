@@ -12,6 +12,7 @@
 #include "base/mem.h"
 
 struct merge {
+    const struct disk_repo *disk;
     uint64_t blocks;
     size_t n;
     struct hash_reader *reader[];
@@ -37,6 +38,7 @@ struct merge *merge_new(const struct disk_repo *d, const struct chain *c, size_t
         err_set(errp, ENOMEM, "out of memory");
         return NULL;
     }
+    m->disk = d;
     m->blocks = div_round_up(disk_size, BACKUP_BLOCK);
     bool ok = true;
     for (size_t i = 0; ok && i < n; i++)
@@ -84,13 +86,13 @@ bool merge_at(struct merge *m, uint64_t block, const struct digest **digests, ui
 /* Empty parts of huge disks are long: feed many zero digests at a time. */
 #define ZERO_RUN 1024
 
-static bool add_zeros(struct digest_stream *s, uint64_t n)
+static bool add_zeros(const struct merge *m, struct digest_stream *s, uint64_t n)
 {
     struct digest many[ZERO_RUN];
     uint64_t fill = min_u64(n, ZERO_RUN);
     for (uint64_t i = 0; i < fill; i++)
         many[i] = *digest_zero();
-    for (uint64_t step; n > 0; n -= step) {
+    for (uint64_t step; n > 0 && !disk_stopped(m->disk); n -= step) {
         step = min_u64(n, fill);
         if (!digest_stream_add(s, many, step * sizeof(many[0])))
             return false;
@@ -105,8 +107,10 @@ bool merge_root(struct merge *m, struct digest *root, struct err **errp)
     for (uint64_t block = 0, run = 0; ok && block < m->blocks; block += run) {
         const struct digest *d;
         ok = merge_at(m, block, &d, &run, NULL, errp);
-        if (ok && !(d ? digest_stream_add(s, d, run * sizeof(*d)) : add_zeros(s, run)))
+        if (ok && !(d ? digest_stream_add(s, d, run * sizeof(*d)) : add_zeros(m, s, run)))
             ok = err_set(errp, ENOMEM, "SHA-256 failed");
+        if (ok && disk_stopped(m->disk))
+            ok = err_set(errp, ECANCELED, "interrupted");
     }
     if (ok && !digest_stream_end(s, root))
         ok = err_set(errp, ENOMEM, "SHA-256 failed");

@@ -14,8 +14,8 @@
 
 struct merge;
 
-/* merge_new: over the first n layers of c (borrowed). tip: a hash file that is not published yet,
- * to be laid over them all under this uuid and temporary name; NULL: none. */
+/* merge_new: over the first n layers of c (d and c are borrowed). tip: a hash file that is not
+ * published yet, to be laid over them all under this uuid and temporary name; NULL: none. */
 struct merge *merge_new(const struct disk_repo *d, const struct chain *c, size_t n,
                         const struct uuid *tip, uint64_t disk_size, struct err **errp);
 void merge_free(struct merge *m);
@@ -27,7 +27,8 @@ void merge_free(struct merge *m);
 bool merge_at(struct merge *m, uint64_t block, const struct digest **digests, uint64_t *run,
               int *layer, struct err **errp);
 
-/* merge_root: the root over the whole disk; m must not have been read before. Reads to the end. */
+/* merge_root: the root over the whole disk; m must not have been read before. Reads to the
+ * end: long for a large disk, see background.h. ECANCELED: the disk_repo's stop was set. */
 bool merge_root(struct merge *m, struct digest *root, struct err **errp);
 
 #endif

@@ -35,7 +35,13 @@ struct disk_repo {
     int lock_fd;      /* -1: not locked */
     struct backup *v; /* by sequence, unusable ones first */
     size_t n;
+    const volatile bool *stop; /* NULL, or set by another thread to end long computations */
 };
+
+static inline bool disk_stopped(const struct disk_repo *d)
+{
+    return d->stop && __atomic_load_n(d->stop, __ATOMIC_RELAXED);
+}
 
 /* Name parts of a backup's files. */
 #define LAYER_EXT "qcow2"
@@ -82,7 +88,7 @@ struct chain {
 bool chain_resolve(const struct disk_repo *d, struct backup *b, struct chain *out,
                    struct err **errp);
 /* chain_check_hashes: reads each hash file whole: well-formed, and with the root its manifest
- * says. */
+ * says. Long for a large disk: see background.h. ECANCELED: d->stop was set. */
 bool chain_check_hashes(const struct disk_repo *d, const struct chain *c, struct err **errp);
 void chain_free(struct chain *c);
 

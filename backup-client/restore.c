@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "backup-client/background.h"
 #include "backup-client/backup.h"
 #include "backup-client/files.h"
 #include "backup-client/layer.h"
@@ -77,6 +78,7 @@ static bool find_backup(struct restore *r, struct err **errp)
     struct digest root;
     if (!disk_open(r->o->repo, r->o->disk, false, &r->disk, errp))
         return false;
+    r->disk.stop = &r->o->ctl->interrupted;
     r->b = disk_find(&r->disk, r->o->which ? r->o->which : "latest", errp);
     if (!r->b) {
         r->status = disk_damaged(&r->disk) ? BACKUP_BROKEN : BACKUP_FAILED;
@@ -84,11 +86,9 @@ static bool find_backup(struct restore *r, struct err **errp)
     }
     r->status = BACKUP_BROKEN;
     if (!chain_resolve(&r->disk, r->b, &r->chain, errp) ||
-        !chain_check_hashes(&r->disk, &r->chain, errp))
+        !background_check_hashes(&r->disk, &r->chain, errp))
         return false;
-    struct merge *m = merge_new(&r->disk, &r->chain, r->chain.n, NULL, r->b->m.size, errp);
-    bool ok = m && merge_root(m, &root, errp);
-    merge_free(m);
+    bool ok = background_root(&r->disk, &r->chain, NULL, r->b->m.size, &root, errp);
     if (ok && !digest_equal(&root, &r->b->m.disk_root))
         ok = err_set(errp, EBADMSG,
                      "%s: backup %" PRIu64 ": \"disk_root\" of the manifest is not "
@@ -232,5 +232,7 @@ enum backup_status restore_run(const struct restore_opts *o, struct restore_repo
             .elapsed_ns = elapsed_ns(start),
         };
     restore_close(&r);
+    if (!ok && o->ctl->interrupted)
+        r.status = BACKUP_FAILED;
     return ok ? BACKUP_OK : r.status;
 }

@@ -13,10 +13,10 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "backup-client/background.h"
 #include "backup-client/backup.h"
 #include "backup-client/copy.h"
 #include "backup-client/layer.h"
-#include "backup-client/merge.h"
 #include "backup-client/publish.h"
 #include "backup-client/session_priv.h"
 #include "base/bytes.h"
@@ -27,7 +27,7 @@
 
 void backup_interrupt(struct backup_control *ctl)
 {
-    ctl->interrupted = true;
+    __atomic_store_n(&ctl->interrupted, true, __ATOMIC_RELAXED);
     if (ctl->wake)
         ctl->wake(ctl->wake_arg);
 }
@@ -76,10 +76,12 @@ static void choose_base(struct session *s)
         if (!s->o->bitmap && !b->m.has_checkpoint)
             err_set(&e, ENOENT, "it was not taken from a checkpoint");
         else if (chain_resolve(&s->disk, b, &s->base, &e)) {
-            if (check_layers(s, &e) && chain_check_hashes(&s->disk, &s->base, &e))
+            if (check_layers(s, &e) && background_check_hashes(&s->disk, &s->base, &e))
                 return;
             chain_free(&s->base);
         }
+        if (s->o->ctl->interrupted)
+            return;
         log_warn("cannot build on backup %" PRIu64 ": %s", b->m.sequence, err_msg(e));
         if (!why)
             why = steal(e);
@@ -99,6 +101,7 @@ static bool prepare(struct session *s, struct err **errp, enum backup_status *st
     if (!disk_open(s->o->repo, *name || s->o->name ? name : "disk", true, &s->disk, errp))
         return s->o->name ? false
                           : err_prefix(errp, "no --name was given, so the export's counts: ");
+    s->disk.stop = &s->o->ctl->interrupted;
     if (!disk_lock(&s->disk, errp)) {
         /* A folder that cannot be written to is not better later. */
         if (!errp || err_code(*errp) == EBUSY)
@@ -156,6 +159,12 @@ static void wake_source(void *arg)
     source_abort(arg);
 }
 
+void session_wake(struct session *s, struct source *source)
+{
+    s->o->ctl->wake = source ? wake_source : NULL;
+    s->o->ctl->wake_arg = source;
+}
+
 static bool copy(struct session *s, struct err **errp)
 {
     struct span dirty, alloc;
@@ -185,19 +194,12 @@ static bool copy(struct session *s, struct err **errp)
         .request = (uint32_t)request,
         .stop = &s->o->ctl->interrupted,
     };
-    s->o->ctl->wake = wake_source;
-    s->o->ctl->wake_arg = &s->source;
+    session_wake(s, &s->source);
     bool ok = copy_run(&co, &s->copied, errp);
-    s->o->ctl->wake = NULL;
+    session_wake(s, NULL);
     progress_end(&progress);
     span_free(&dirty);
     span_free(&alloc);
-    if (!ok && s->o->ctl->interrupted) {
-        err_free(errp ? *errp : NULL);
-        if (errp)
-            *errp = NULL;
-        err_set(errp, ECANCELED, "interrupted");
-    }
     return ok;
 }
 
@@ -235,10 +237,9 @@ static bool finish(struct session *s, struct err **errp)
         return false;
     if (!hash_writer_end(s->hashes, &s->manifest.layer_root, errp))
         return false;
-    struct merge *m = merge_new(&s->disk, &s->base, s->base.n, &s->uuid, s->source.size, errp);
-    bool ok = m && merge_root(m, &s->manifest.disk_root, errp);
-    merge_free(m);
-    if (!ok || !fill_manifest(s, errp))
+    if (!background_root(&s->disk, &s->base, &s->uuid, s->source.size, &s->manifest.disk_root,
+                         errp) ||
+        !fill_manifest(s, errp))
         return false;
     if (s->o->ctl->interrupted)
         return err_set(errp, ECANCELED, "interrupted");
@@ -305,7 +306,8 @@ enum backup_status backup_run(const struct backup_opts *o, struct backup_report 
     if (nbd_uri_parse(o->uri, &s.uri, errp) && prepare(&s, errp, &status)) {
         if (s.base.n)
             uuid_format(base_uuid(&s), s.base_text);
-        status = session_open_source(&s, errp);
+        status = o->ctl->interrupted ? BACKUP_FAILED : session_open_source(&s, errp);
+        session_wake(&s, NULL);
         if (status == BACKUP_OK) {
             settle_level(&s);
             ok = transfer(&s, errp);
@@ -317,6 +319,14 @@ enum backup_status backup_run(const struct backup_opts *o, struct backup_report 
         out->elapsed_ns = elapsed_ns(start);
     }
     session_close(&s, ok);
+    if (!ok && o->ctl->interrupted) {
+        /* Whatever failed, failed for this. */
+        err_free(errp ? *errp : NULL);
+        if (errp)
+            *errp = NULL;
+        err_set(errp, ECANCELED, "interrupted");
+        status = BACKUP_FAILED;
+    }
     return status;
 }
 

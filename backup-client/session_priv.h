@@ -35,4 +35,7 @@ struct session {
  * _RETRY. Yields. */
 enum backup_status session_open_source(struct session *s, struct err **errp);
 
+/* session_wake: an interrupt ends what goes on with this source; NULL: with none. */
+void session_wake(struct session *s, struct source *source);
+
 #endif

@@ -91,7 +91,7 @@ static enum source_result conn_go(struct conn *c, const char *name, struct err *
 static void conn_leave(struct conn *c)
 {
     c->timeout_ms = 1000;
-    if (!nbd_aio_is_negotiating(c->nbd) || nbd_aio_opt_abort(c->nbd) < 0)
+    if (c->dead || !nbd_aio_is_negotiating(c->nbd) || nbd_aio_opt_abort(c->nbd) < 0)
         return;
     while (nbd_aio_is_connecting(c->nbd) && conn_step(c) == 0)
         ;
@@ -104,6 +104,7 @@ static enum source_result conn_open(struct source *s, const char *name, bool all
     struct conn *c = conn_new(s->opts.timeout_ms, errp);
     if (!c)
         return SOURCE_ERROR;
+    s->opening = c;
     enum source_result r = conn_dial(c, &s->opts, errp);
     if (r == SOURCE_OK && allocation && nbd_add_meta_context(c->nbd, CONTEXT_ALLOCATION) < 0)
         r = nbd_failed(c, SOURCE_ERROR, "libnbd", errp);
@@ -114,6 +115,11 @@ static enum source_result conn_open(struct source *s, const char *name, bool all
     }
     if (r == SOURCE_OK)
         r = conn_go(c, name, errp);
+    s->opening = NULL;
+    if (s->aborted && r == SOURCE_OK) {
+        err_set(errp, ECANCELED, "given up");
+        r = SOURCE_ERROR;
+    }
     if (r == SOURCE_OK && !conn_pump(c, &s->pumps)) {
         err_set(errp, ENOMEM, "out of memory");
         r = SOURCE_ERROR;
@@ -176,6 +182,9 @@ enum source_result source_open(struct source *s, const struct source_opts *opts,
 
 void source_abort(struct source *s)
 {
+    s->aborted = true;
+    if (s->opening)
+        conn_stop(s->opening, "given up");
     for (unsigned i = 0; i < s->n; i++)
         conn_stop(s->conn[i], "given up");
 }

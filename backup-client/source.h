@@ -34,6 +34,8 @@ struct source {
     struct source_opts opts;
     struct conn *conn[SOURCE_CONNECTIONS_MAX];
     unsigned n;
+    struct conn *opening; /* while source_open waits for it */
+    bool aborted;
     uint64_t size;
     bool read_only;
     bool has_allocation;  /* the server granted base:allocation, */
@@ -54,7 +56,8 @@ enum source_result {
  * Close with source_close, also after failure. */
 enum source_result source_open(struct source *s, const struct source_opts *opts, const char *name,
                                const char *dirty, struct err **errp);
-/* source_abort: fail everything that is under way, and all that comes. Does not yield. */
+/* source_abort: fail everything that is under way, and all that comes; also source_open. Does not
+ * yield. */
 void source_abort(struct source *s);
 /* source_close: say goodbye and free. Requests must have ended. Yields. */
 void source_close(struct source *s);

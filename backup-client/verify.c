@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "backup-client/background.h"
 #include "backup-client/backup.h"
 #include "backup-client/layer.h"
 #include "backup-client/span.h"
@@ -148,9 +149,7 @@ static bool verify_unreadable(void *arg, uint64_t off, uint64_t len, int error, 
 static bool check_disk_root(struct verify *v, const struct chain *c, struct err **errp)
 {
     struct digest root;
-    struct merge *m = merge_new(&v->disk, c, c->n, NULL, v->b->m.size, errp);
-    bool ok = m && merge_root(m, &root, errp);
-    merge_free(m);
+    bool ok = background_root(&v->disk, c, NULL, v->b->m.size, &root, errp);
     if (ok && !digest_equal(&root, &v->b->m.disk_root))
         found(v, BACKUP_BROKEN,
               "%s: backup %" PRIu64 ": \"disk_root\" of the manifest is not that "
@@ -212,7 +211,7 @@ static bool hashes_sound(struct verify *v, const struct chain *c, struct err **e
         struct chain one = {.v = &c->v[i], .n = 1};
         if (!v->checked[at]) {
             v->checked[at] = true;
-            v->sound[at] = chain_check_hashes(&v->disk, &one, errp);
+            v->sound[at] = background_check_hashes(&v->disk, &one, errp);
             if (!v->sound[at])
                 return false;
         }
@@ -290,6 +289,7 @@ enum backup_status verify_disk(const char *repo, const char *disk, const char *w
     struct verify v = {.ctl = ctl, .fault = fault, .fault_arg = fault_arg, .out = out};
     int64_t start = elapsed_ns(0);
     bool ok = disk_open(repo, disk, false, &v.disk, errp);
+    v.disk.stop = &ctl->interrupted;
     if (ok) {
         v.checked = mem_array(v.disk.n + 1, sizeof(bool));
         v.sound = mem_array(v.disk.n + 1, sizeof(bool));

@@ -5,7 +5,7 @@
 # ends with the right exit code, a message that says why, and a repository that is as it was.
 # shellcheck source-path=SCRIPTDIR source=../lib/functions.sh
 . "${0%/*}/../lib/functions.sh"
-requires qemu-img qemu-io qemu-nbd python3
+requires qemu-img qemu-io qemu-nbd nbdkit python3
 
 # backup EXPECTED-CODE ARG...
 backup() {
@@ -106,3 +106,46 @@ said 'cannot build on backup 3'
 same_content out.qcow2 qcow2 "$(uri s disk)" raw
 rm -r out.qcow2 repo
 stop_serve s
+
+# interrupted_after SECONDS ARG...: a backup that gets SIGTERM then; it must end soon and cleanly.
+interrupted_after() {
+    local after=$1 status=0
+    shift
+    SECONDS=0
+    timeout --foreground -k 60 -s TERM "$after" "$BREAKWATER" backup "$@" >backup.out 2>&1 || status=$?
+    [ $status -eq 124 ] || { cat backup.out >&2 && fail "timeout says $status"; }
+    [ $SECONDS -lt $((after + 10)) ] || fail "SIGTERM was heard after $((SECONDS - after)) s"
+    said '^breakwater: interrupted$'
+    no_sanitizer_report backup.out
+    [ -z "$(find repo -name 'G*')" ] || fail "files are left"
+}
+
+# peer NAME COMMAND...: start a server of another project on NAME.sock.
+peer() {
+    local name=$1
+    shift
+    "$@" >"$name.log" 2>&1 </dev/null &
+    server_pid[$name]=$!
+    wait_for 20 listening "$tmp/$name.sock" || fail "$name did not start: $*"
+}
+
+drop() {
+    kill -KILL "${server_pid[$1]}" 2>/dev/null || true
+    wait "${server_pid[$1]}" 2>/dev/null || true
+    unset "server_pid[$1]"
+}
+
+say "SIGTERM while a server says nothing"
+peer silent python3 -c 'import socket, sys, time
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(sys.argv[1])
+listener.listen(8)
+time.sleep(600)' "$tmp/silent.sock"
+interrupted_after 1 "$(uri silent disk)" repo
+drop silent
+
+say "SIGTERM while the digests of a huge disk are summed up"
+peer huge nbdkit -f -r -U "$tmp/huge.sock" null 64T
+interrupted_after 5 --name disk "$(uri huge)" repo
+drop huge
+rm -r repo
