@@ -58,19 +58,26 @@ static bool split_file(const char *name, struct uuid *u, char *ext, size_t ext_l
 
 static bool make_folder(const char *path, struct err **errp)
 {
-    if (mkdir(path, 0777) == 0)
-        return true;
-    if (errno != EEXIST)
-        return err_set_errno(errp, errno, "%s: cannot create", path);
-    return true;
+    return mkdir(path, 0777) == 0 || errno == EEXIST ||
+           err_set_errno(errp, errno, "%s: cannot create", path);
 }
 
-static bool sync_folder(const char *path, struct err **errp)
+/* Make the name of a folder durable that we may have made just now, or in a run that was killed. */
+static bool sync_parent(const char *path, struct err **errp)
 {
-    AUTO_CLOSE int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    size_t len = strlen(path);
+    while (len > 1 && path[len - 1] == '/')
+        len--;
+    AUTO_FREE char *up = mem_printf("%.*s/..", (int)len, path);
+    if (!up)
+        return err_set(errp, ENOMEM, "out of memory");
+    AUTO_CLOSE int fd = open(up, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    /* Somebody else's folder, in which we can have made nothing. */
+    if (fd < 0 && errno == EACCES)
+        return true;
     if (fd < 0)
-        return err_set_errno(errp, errno, "%s", path);
-    return dir_sync(fd, path, errp);
+        return err_set_errno(errp, errno, "%s", up);
+    return dir_sync(fd, up, errp);
 }
 
 bool disk_open(const char *repo, const char *name, bool create, struct disk_repo *d,
@@ -83,8 +90,8 @@ bool disk_open(const char *repo, const char *name, bool create, struct disk_repo
     d->name = mem_strdup(name);
     if (!d->path || !d->name)
         return err_set(errp, ENOMEM, "out of memory");
-    if (create &&
-        (!make_folder(repo, errp) || !make_folder(d->path, errp) || !sync_folder(repo, errp)))
+    if (create && (!make_folder(repo, errp) || !sync_parent(repo, errp) ||
+                   !make_folder(d->path, errp) || !sync_parent(d->path, errp)))
         return false;
     d->dir_fd = open(d->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (d->dir_fd < 0)
