@@ -17,7 +17,12 @@
 #include "backup-client/conn_priv.h"
 #include "backup-client/cover.h"
 #include "base/bytes.h"
+#include "base/log.h"
 #include "base/mem.h"
+
+/* For each connection but the first. A server may have room for fewer than we would like, and let
+ * the rest wait (qemu-nbd). */
+#define EXTRA_TIMEOUT_MS 5000
 
 #define MAX_REQUEST_UNKNOWN (32u << 20) /* proto.md: what every server should take */
 
@@ -101,7 +106,8 @@ static enum source_result conn_open(struct source *s, const char *name, bool all
                                     const char *dirty, struct conn **out, struct err **errp)
 {
     char context[CONTEXT_NAME_MAX];
-    struct conn *c = conn_new(s->opts.timeout_ms, errp);
+    uint64_t timeout_ms = s->opts.timeout_ms;
+    struct conn *c = conn_new(s->n ? min_u64(timeout_ms, EXTRA_TIMEOUT_MS) : timeout_ms, errp);
     if (!c)
         return SOURCE_ERROR;
     s->opening = c;
@@ -120,6 +126,7 @@ static enum source_result conn_open(struct source *s, const char *name, bool all
         err_set(errp, ECANCELED, "given up");
         r = SOURCE_ERROR;
     }
+    c->timeout_ms = timeout_ms;
     if (r == SOURCE_OK && !conn_pump(c, &s->pumps)) {
         err_set(errp, ENOMEM, "out of memory");
         r = SOURCE_ERROR;
@@ -167,10 +174,17 @@ enum source_result source_open(struct source *s, const struct source_opts *opts,
 
     unsigned want = nbd_can_multi_conn(s->conn[0]->nbd) > 0 ? opts->connections : 1;
     while (s->n < want && s->n < SOURCE_CONNECTIONS_MAX) {
-        r = conn_open(s, name, false, s->n == 1 && s->has_dirty ? dirty : NULL, &s->conn[s->n],
-                      errp);
-        if (r != SOURCE_OK)
+        struct err *e = NULL;
+        r = conn_open(s, name, false, s->n == 1 && s->has_dirty ? dirty : NULL, &s->conn[s->n], &e);
+        if (r == SOURCE_UNREACHABLE && !s->aborted && !s->conn[0]->dead) {
+            log_info("the server takes %u connections and no more: %s", s->n, err_msg(e));
+            err_free(e);
+            break;
+        }
+        if (r != SOURCE_OK) {
+            err_move(errp, e);
             return r;
+        }
         s->n++;
         if (nbd_get_size(s->conn[s->n - 1]->nbd) != (int64_t)s->size) {
             err_set(errp, EPROTO, "the connections see exports of different size");

@@ -135,6 +135,16 @@ drop() {
     unset "server_pid[$1]"
 }
 
+say "a server that takes fewer connections than it is asked for"
+for room in 1 2; do
+    peer few qemu-nbd -r -t -e $room -f qcow2 -x disk -k "$tmp/few.sock" disk.qcow2
+    backup 0 --json --full "$(uri few disk)" repo
+    python3 -c 'import json, sys
+assert json.load(open("backup.out"))["connections"] == int(sys.argv[1])' $room
+    drop few
+done
+rm -r repo
+
 say "SIGTERM while a server says nothing"
 peer silent python3 -c 'import socket, sys, time
 listener = socket.socket(socket.AF_UNIX)
