@@ -278,6 +278,25 @@ bool oracle_judge_size(const struct oracle *o, const struct oracle_view *view, u
     return false;
 }
 
+/* Each byte from a legal version: what a read may see while the sector changes under it. */
+static bool judge_bytes(const struct sector *s, const struct oracle_view *view,
+                        const uint8_t *content)
+{
+    uint8_t seen[SECTOR] = {0};
+    unsigned n_seen = 0;
+    for (unsigned k = 0; k < s->n; k++) {
+        if (!version_legal(s, &s->v[k], view))
+            continue;
+        for (unsigned b = 0; b < SECTOR; b++) {
+            if (!seen[b] && s->v[k].content[b] == content[b]) {
+                seen[b] = 1;
+                n_seen++;
+            }
+        }
+    }
+    return n_seen == SECTOR;
+}
+
 static bool judge_sector(const struct sector *s, const struct oracle_view *view,
                          const uint8_t *content)
 {
@@ -286,7 +305,7 @@ static bool judge_sector(const struct sector *s, const struct oracle_view *view,
         if (!memcmp(v->content, content, SECTOR) && version_legal(s, v, view))
             return true;
     }
-    return false;
+    return view->since && judge_bytes(s, view, content);
 }
 
 static int describe_op(const struct oracle_op *op, char *text, size_t room)

@@ -54,7 +54,8 @@ void oracle_resize_end(struct oracle *o, bool ok, uint64_t now);
 /* How to judge. */
 struct oracle_view {
     uint64_t at;    /* 0: live; else the moment of the power cut */
-    uint64_t since; /* live: only writes acknowledged before this tick replace; 0: all */
+    uint64_t since; /* live: a read issued at this tick: only what was acknowledged before replaces,
+                       and it may see parts of several values; 0: nothing is in flight any more */
 };
 
 #define ORACLE_TEXT_LEN 512
