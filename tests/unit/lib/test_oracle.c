@@ -111,6 +111,7 @@ static void two_at_once_may_end_in_either_order(void **state)
     oracle_end(o, a, true, true, ++now);
     oracle_end(o, b, true, true, ++now);
     assert_true(live('a') && live('b') && !live(0) && cut('a') && cut('b') && !cut(0));
+    assert_false(mixed(0, 'a', 100, 'b') || mixed(now, 'a', 100, 'b'));
 }
 
 static void a_part_of_a_sector_goes_over_what_may_be_there(void **state)
