@@ -55,6 +55,14 @@ void load_fill(uint8_t *buf, uint64_t len, uint64_t key, uint64_t off)
     }
 }
 
+void load_fill_soft(uint8_t *buf, uint64_t len, uint64_t key, uint64_t off)
+{
+    for (uint64_t i = 0; i < len; i++) {
+        uint64_t word = rng_hash(key * UINT64_C(0x9e3779b97f4a7c15) + (off + i) / 64);
+        buf[i] = (uint8_t)(word >> ((off + i) % 8 * 8));
+    }
+}
+
 static void *must(void *p)
 {
     if (!p) {
@@ -141,6 +149,8 @@ static struct extent_pick pick(struct fiber *f, enum load_op op)
         return (struct extent_pick){.off = l->cursor - len, .len = len};
     }
     uint64_t len = (1 + rng_below(&f->rng, max / w->unit)) * w->unit;
+    if (op == LOAD_WRITE_PACKED)
+        len = round_up(len, w->cluster_size);
     /* Half of all: whole clusters, which are what zeroing and discarding can free. */
     if ((op >= LOAD_ZERO && op <= LOAD_DISCARD) && rng_below(&f->rng, 2)) {
         uint64_t clusters = 1 + rng_below(&f->rng, 3);
@@ -157,7 +167,7 @@ static void do_write(struct fiber *f, const struct extent_pick *x, uint32_t flag
     struct load *l = f->l;
     struct busy busy;
     uint8_t *data = must(malloc(x->len));
-    load_fill(data, x->len, ++l->key, x->off);
+    (flags & REQ_COMPRESSED ? load_fill_soft : load_fill)(data, x->len, ++l->key, x->off);
     busy_begin(l, &busy, x);
     struct oracle_op *op =
         oracle_begin(l->run->oracle, ORACLE_WRITE, x->off, x->len, data, sim_seq(l->run->disk));
@@ -260,6 +270,9 @@ static void fiber_step(struct fiber *f)
     case LOAD_WRITE:
     case LOAD_WRITE_FUA:
         do_write(f, &x, op == LOAD_WRITE_FUA ? REQ_FUA : 0);
+        break;
+    case LOAD_WRITE_PACKED:
+        do_write(f, &x, REQ_COMPRESSED);
         break;
     case LOAD_ZERO:
         do_zero(f, &x, 0);
@@ -378,8 +391,9 @@ static bool prefill(struct node *file, const struct workload *w, struct err **er
         return false;
     }
     uint8_t *data = must(malloc(w->prefill));
-    load_fill(data, w->prefill, 0, 0);
-    bool ok = node_write(guest, 0, data, w->prefill, 0) == 0 && node_flush(guest) == 0;
+    (w->packed ? load_fill_soft : load_fill)(data, w->prefill, 0, 0);
+    bool ok = node_write(guest, 0, data, w->prefill, w->packed ? REQ_COMPRESSED : 0) == 0 &&
+              node_flush(guest) == 0;
     free(data);
     node_unref(guest);
     return ok;
@@ -417,7 +431,7 @@ struct oracle *load_oracle(const struct workload *w)
     struct oracle *o = oracle_new(w->size, w->max_size ? w->max_size : w->size);
     if (w->prefill) {
         uint8_t *data = must(malloc(w->prefill));
-        load_fill(data, w->prefill, 0, 0);
+        (w->packed ? load_fill_soft : load_fill)(data, w->prefill, 0, 0);
         /* Moment 1 is before everything in a log. */
         oracle_end(o, oracle_begin(o, ORACLE_WRITE, 0, w->prefill, data, 0), true, true, 1);
         free(data);

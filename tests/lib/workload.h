@@ -25,6 +25,7 @@ enum load_op {
     LOAD_FLUSH,
     LOAD_READ,
     LOAD_RESIZE,
+    LOAD_WRITE_PACKED, /* whole clusters, compressed */
     LOAD_OP_COUNT
 };
 
@@ -41,6 +42,7 @@ struct workload {
     unsigned short_ops;            /* the same when every crash state is rebuilt */
     uint64_t prefill;              /* begin with so many bytes of data */
     bool shared;                   /* whose clusters look shared (16-bit refcounts) */
+    bool packed;                   /* what it begins with is compressed */
     bool overlap;                  /* changes of the same sectors may be in flight together */
     bool sequential;               /* writes go one behind the other */
     int64_t latency_ns;            /* of the slowest I/O; 0: all is instantaneous */
@@ -85,5 +87,7 @@ struct oracle *load_oracle(const struct workload *w);
 void load_run(struct load_run *run);
 /* load_fill: content that no other (key, offset) has. */
 void load_fill(uint8_t *buf, uint64_t len, uint64_t key, uint64_t off);
+/* load_fill_soft: the same, but it can be compressed: words are repeated within 64 bytes. */
+void load_fill_soft(uint8_t *buf, uint64_t len, uint64_t key, uint64_t off);
 
 #endif
