@@ -13,6 +13,7 @@
  */
 #include <errno.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "base/log.h"
 #include "base/mem.h"
@@ -39,6 +40,15 @@ static int64_t stall_limit_ns(const struct conn *c)
     return (int64_t)ms * NS_PER_MS;
 }
 
+/* Nothing has been owed for a while, by either side: keep no memory for what may never come. */
+static void conn_rest(struct conn *c)
+{
+    if (c->slots_used > 0 || c->head != c->tail)
+        return;
+    slots_free(c);
+    madvise(c->rbuf, RECV_BUF_SIZE, MADV_DONTNEED);
+}
+
 /* One lazy timer serves both directions: it is set at most once per limit, not per message. */
 static void stall_fired(void *arg)
 {
@@ -47,8 +57,10 @@ static void stall_fired(void *arg)
 
     if (c->send_since_ns && (!since || c->send_since_ns < since))
         since = c->send_since_ns;
-    if (!since)
+    if (!since) {
+        conn_rest(c);
         return;
+    }
     int64_t due = since + stall_limit_ns(c);
     if (clock_ns() < due) {
         timer_set(&c->stall, due, stall_fired, c);

@@ -186,7 +186,7 @@ struct conn {
     uint16_t flags;
     unsigned probe_skip, probe_wait; /* how often large reads look for holes: see cmd.c */
     struct slot *free_slots;
-    unsigned n_slots, slots_used;
+    unsigned slots_used;
     uint64_t bytes;        /* of buffers held by slots */
     struct co_queue room;  /* the receive loop waits here for a slot or bytes */
     struct co_queue quiet; /* ... and here for the end of everything */

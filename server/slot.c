@@ -25,7 +25,6 @@ struct slot *slot_get(struct conn *c)
         if (!s)
             return NULL;
         s->conn = c;
-        c->n_slots++;
     }
     c->slots_used++;
     s->next = NULL;

@@ -5,6 +5,8 @@
  */
 #include "tests/proto/proto.h"
 
+#include <stdio.h>
+
 enum { READ, WRITE, DISC, FLUSH };
 
 #define POLICY 0x80000002u
@@ -374,6 +376,47 @@ PROTO_TEST(unread_replies_keep_nobody_else_from_block_status)
     peer_close(&good);
 }
 
+static size_t resident_bytes(void)
+{
+    long pages = 0;
+    FILE *f = fopen("/proc/self/statm", "r");
+
+    assert_non_null(f);
+    assert_int_equal(fscanf(f, "%*d %ld", &pages), 1);
+    fclose(f);
+    return (size_t)pages * 4096;
+}
+
+PROTO_TEST(connections_that_were_busy_rest_with_little_memory)
+{
+    enum { CLIENTS = 64, WRITES = 60 };
+    struct peer c[CLIENTS];
+    struct stream *ends[2];
+
+    for (int i = 0; i < CLIENTS; i++) {
+        assert_true(stream_pipe(512 * KiB, ends)); /* holds more than the server takes at a time */
+        assert_true(server_serve(p->server, ends[0], NULL));
+        c[i].s = ends[1];
+        peer_hello(&c[i], 3);
+        assert_int_equal(peer_go(&c[i], 7, "disk", NULL, NULL), 1);
+        for (int k = 0; k < WRITES; k++) {
+            peer_request(&c[i], 0, WRITE, k, 0, 4096);
+            peer_send(&c[i], data, 4096);
+        }
+        for (int k = 0; k < WRITES; k++)
+            assert_int_equal(peer_simple(&c[i], k), 0);
+    }
+    size_t busy = resident_bytes();
+    co_sleep_until(clock_ns() + 61 * NS_PER_S);
+    assert_true(resident_bytes() + CLIENTS * 150 * KiB < busy);
+    for (int i = 0; i < CLIENTS; i++) {
+        peer_request(&c[i], 0, READ, 1, 0, 512);
+        assert_int_equal(peer_simple(&c[i], 1), 0);
+        peer_recv(&c[i], data, 512);
+        peer_close(&c[i]);
+    }
+}
+
 static void one_client(struct proto *p)
 {
     p->export_opts.max_connections = 1;
@@ -401,6 +444,7 @@ int main(void)
         cmocka_unit_test(a_client_that_reads_no_replies_is_dropped_and_others_go_on),
         cmocka_unit_test(clients_that_hold_all_buffers_are_dropped_sooner),
         cmocka_unit_test(unread_replies_keep_nobody_else_from_block_status),
+        cmocka_unit_test(connections_that_were_busy_rest_with_little_memory),
         cmocka_unit_test(an_export_for_one_client_does_not_offer_several_connections),
         cmocka_unit_test(a_client_that_reads_slowly_is_not_dropped),
         cmocka_unit_test(a_client_that_stops_inside_a_message_is_dropped),
