@@ -66,6 +66,18 @@ static bool reads_zero(const struct qc *q, uint64_t entry, uint64_t guest_off, u
     }
 }
 
+/* Before compressed clusters are given up. */
+static int check_compressed(struct qc *q, const struct job *j)
+{
+    for (uint64_t i = 0; i < j->n; i++) {
+        uint64_t e = entry_at(j, i);
+        int r = e & QC_COMPRESSED ? qc_l2_check_unlink(q, (j->first + i) << q->cluster_bits, e) : 0;
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
 /* The longest run that can be done in one go, from the first cluster on. 0 clusters: the first one
  * can be overwritten in place by now. */
 static int job_plan(struct qc *q, struct job *j, uint64_t len)
@@ -79,21 +91,15 @@ static int job_plan(struct qc *q, struct job *j, uint64_t len)
         return 0;
     j->reuse = reusable(e);
     j->host_off = j->reuse ? e & QC_OFFSET_MASK : 0;
-    uint64_t n = 1;
+    uint64_t n = 1, seen = e;
     for (; n < max; n++) {
         uint64_t x = entry_at(j, n);
         if (j->reuse ? x != e + (n << q->cluster_bits) : (overwritable(x) || reusable(x)))
             break;
-    }
-    for (uint64_t i = 0; i < n; i++) {
-        if (!(entry_at(j, i) & QC_COMPRESSED))
-            continue;
-        int r = qc_l2_check_unlink(q, (j->first + i) << q->cluster_bits, entry_at(j, i));
-        if (r < 0)
-            return r;
+        seen |= x;
     }
     j->n = n;
-    return 0;
+    return seen & QC_COMPRESSED ? check_compressed(q, j) : 0;
 }
 
 /* Head, tail and length for j->n clusters. */
