@@ -11,6 +11,9 @@
 #include "base/cleanup.h"
 #include "server/server_priv.h"
 
+/* Each query is held against each context, while everybody else waits. */
+#define MAX_QUERIES 1024u
+
 static bool str_is(struct wire_str s, const char *text)
 {
     return s.len == strlen(text) && memcmp(s.p, text, s.len) == 0;
@@ -115,6 +118,11 @@ void opt_meta(struct conn *c, uint32_t option, const uint8_t *data, size_t len)
         hs_error(c, option, NBD_REP_ERR_INVALID,
                  "malformed: lengths that do not add up, or a string over %u bytes or with a NUL",
                  NBD_NAME_MAX);
+        return;
+    }
+    if (m.n_queries > MAX_QUERIES) {
+        hs_error(c, option, NBD_REP_ERR_TOO_BIG, "%u queries; at most %u are answered", m.n_queries,
+                 MAX_QUERIES);
         return;
     }
     if (!target_find(c->srv, m.name, set ? TARGET_OPEN : TARGET_PEEK, &t, &e)) {

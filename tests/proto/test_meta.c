@@ -132,6 +132,22 @@ PROTO_TEST(a_query_of_4096_bytes_is_passed_over_a_longer_one_is_invalid)
     peer_close(&c);
 }
 
+PROTO_TEST(more_than_1024_queries_are_too_many)
+{
+    static const char *query[1025];
+    struct peer c = haggling(p, true);
+
+    for (unsigned i = 0; i < 1025; i++)
+        query[i] = i == 1023 ? "base:allocation" : "x:";
+    for (uint32_t option = LIST; option <= SET; option++) {
+        assert_int_equal(peer_meta(&c, option, "disk", query, 1025, names, sizeof(names), NULL),
+                         0x80000009);
+        assert_int_equal(peer_meta(&c, option, "disk", query, 1024, names, sizeof(names), NULL), 1);
+        assert_string_equal(names, "base:allocation\n");
+    }
+    peer_close(&c);
+}
+
 /* Select, go, and be ready for BLOCK_STATUS. */
 static struct peer with_contexts(struct proto *p, const char *const *q, unsigned n)
 {
@@ -288,6 +304,7 @@ int main(void)
         cmocka_unit_test(set_needs_structured_replies_and_a_known_export),
         cmocka_unit_test(malformed_data_is_invalid),
         cmocka_unit_test(a_query_of_4096_bytes_is_passed_over_a_longer_one_is_invalid),
+        cmocka_unit_test(more_than_1024_queries_are_too_many),
         cmocka_unit_test(allocation_shows_data_and_holes),
         cmocka_unit_test(dirty_bitmaps_are_live_and_each_context_gets_a_chunk),
         cmocka_unit_test(long_answers_are_cut_and_can_be_gone_on_from),
