@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-3-Clause
 # Images made by qemu-img and changed by qemu-io are read right through breakwater: both versions,
-# several cluster sizes and refcount widths, zero clusters, discarded clusters, backing chains.
+# several cluster sizes and refcount widths, zero, discarded and compressed clusters, backing chains.
 # shellcheck source-path=SCRIPTDIR source=../lib/functions.sh
 . "${0%/*}/../lib/functions.sh"
 requires qemu-img qemu-io nbdcopy
@@ -42,6 +42,22 @@ say "zero clusters and discarded clusters"
 qemu-img create -q -f qcow2 a.qcow2 16M
 scribble a.qcow2 'write -z 1M 128k' 'write -z -u 5M 256k' 'discard 5632k 256k'
 served_right a.qcow2
+
+for type in zlib zstd; do
+    say "clusters compressed with $type, some of them changed through the server"
+    seq 1000000 | dd of=text bs=1M seek=8 iflag=fullblock status=none
+    qemu-img convert -c -f raw -O qcow2 -o compression_type=$type text c.qcow2
+    served_right c.qcow2
+    qemu-img convert -f qcow2 -O raw c.qcow2 changed.raw
+    start_serve writer -f qcow2 c.qcow2
+    for image in "$(uri writer)" changed.raw; do
+        qemu-io -f raw -c 'write -P 7 8500k 3k' -c 'write -P 8 9M 200k' -c 'write -z 10M 65k' \
+            "$image" >/dev/null
+    done
+    stop_serve writer
+    same_content c.qcow2 qcow2 changed.raw raw
+    qemu-img check -q c.qcow2 || fail "qemu-img check finds fault with the changed image"
+done
 
 say "preallocated metadata"
 qemu-img create -q -f qcow2 -o preallocation=metadata a.qcow2 16M

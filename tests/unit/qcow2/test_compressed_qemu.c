@@ -76,7 +76,6 @@ static void one_image(struct world *w, const char *options, uint64_t seed)
     read_at_once(w, options);
     node_unref(w->node);
     churn(w, "c.qcow2", seed + 1, 60);
-    churn(w, "c.qcow2", seed + 2, 60);
     sh(0, "qemu-io -c 'write -P 51 3k 200k' c.qcow2");
     memset(w->shadow + 3 * KiB, 51, 200 * KiB);
     churn(w, "c.qcow2", seed + 3, 40);
