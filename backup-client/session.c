@@ -98,9 +98,12 @@ static bool prepare(struct session *s, struct err **errp, enum backup_status *st
 {
     const char *name = s->o->name ? s->o->name : s->uri.export_name;
     *status = BACKUP_FAILED;
-    if (!disk_open(s->o->repo, *name || s->o->name ? name : "disk", true, &s->disk, errp))
-        return s->o->name ? false
-                          : err_prefix(errp, "no --name was given, so the export's counts: ");
+    if (!*name && !s->o->name)
+        name = "disk";
+    if (!s->o->name && !disk_name_check(name, errp))
+        return err_prefix(errp, "no --name was given, so the export's counts: ");
+    if (!disk_open(s->o->repo, name, true, &s->disk, errp))
+        return false;
     s->disk.stop = &s->o->ctl->interrupted;
     if (!disk_lock(&s->disk, errp)) {
         /* A folder that cannot be written to is not better later. */
