@@ -150,8 +150,12 @@ static int file_submit(struct node *n, struct req *r)
 
 static void file_close(struct node *n)
 {
-    if (file_fd(n) >= 0)
-        close(file_fd(n));
+    if (file_fd(n) < 0)
+        return;
+    /* The kernel may hold on to the file a little longer, for a request that has just ended. Who
+     * hears that we are through must find it free. */
+    file_unlock(file_fd(n));
+    close(file_fd(n));
 }
 
 const struct driver file_driver = {

@@ -77,3 +77,11 @@ bool file_lock(int fd, const char *name, bool writer, struct err **errp)
     }
     return true;
 }
+
+void file_unlock(int fd)
+{
+    struct flock l = byte_lock(F_UNLCK, PERM_BASE);
+
+    l.l_len = UNSHARED_BASE + PERM_COUNT - PERM_BASE;
+    fcntl(fd, F_OFD_SETLK, &l);
+}

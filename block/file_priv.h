@@ -31,7 +31,9 @@ int file_status(struct node *n, const struct req *r);
 /* file_probe_align: what direct I/O on fd asks of offsets and of memory, in bytes. */
 void file_probe_align(int fd, uint32_t *off_align, uint32_t *mem_align);
 
-/* file_lock: take QEMU's image lock on fd. name is for the message. Released with fd. */
+/* file_lock: take QEMU's image lock on fd. name is for the message. Released with fd at the latest.
+ * file_unlock: release it now. */
 bool file_lock(int fd, const char *name, bool writer, struct err **errp);
+void file_unlock(int fd);
 
 #endif

@@ -5,6 +5,8 @@
  */
 #include <signal.h>
 
+#include "block/file_priv.h"
+
 #include "tests/unit/block/host.h"
 
 /* Run a shell command; its exit status, and all it printed in *out (4096 bytes). */
@@ -54,6 +56,18 @@ static int image_setup(void **state)
     if (host_setup(state) != 0)
         return -1;
     return run(out, "qemu-img create -q -f qcow2 '%s' 1M 2>&1", host_path("disk"));
+}
+
+HOST_TEST(a_closed_file_is_free_even_if_the_kernel_holds_on_to_it)
+{
+    struct node *n = try_open(false, NULL);
+    assert_non_null(n);
+    int held = dup(file_fd(n));
+
+    must_refuse(false);
+    node_unref(n);
+    must_open(false);
+    close(held);
 }
 
 HOST_TEST(qemu_keeps_out_while_we_write)
@@ -148,6 +162,7 @@ int main(void)
     cmocka_unit_test_setup_teardown(name##_on_uring, image_setup, lock_teardown),                  \
         cmocka_unit_test_setup_teardown(name##_on_threads, image_setup, lock_teardown)
     const struct CMUnitTest tests[] = {
+        LOCK_CASES(a_closed_file_is_free_even_if_the_kernel_holds_on_to_it),
         LOCK_CASES(qemu_keeps_out_while_we_write),
         LOCK_CASES(qemu_reads_beside_us_while_we_read),
         LOCK_CASES(we_keep_out_while_qemu_writes),
