@@ -6,6 +6,7 @@
 #include "backup-client/publish.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -73,11 +74,17 @@ bool publish(struct disk_repo *d, const struct manifest *m, struct err **errp)
 
 void publish_abandon(struct disk_repo *d, const struct uuid *u)
 {
-    /* The manifest goes first: without it the others are nobody's. */
-    static const char *const exts[] = {MANIFEST_EXT, HASH_EXT, LAYER_EXT};
-    char file[REPO_NAME_MAX];
+    static const char *const exts[] = {HASH_EXT, LAYER_EXT};
+    char file[REPO_NAME_MAX], tmp[REPO_NAME_MAX];
+    /* First of all it is a manifest no more, and last that goes which tells whose the others are.
+     */
+    repo_file(file, u, MANIFEST_EXT, false);
+    repo_file(tmp, u, MANIFEST_EXT, true);
+    if (renameat(d->dir_fd, file, d->dir_fd, tmp) < 0)
+        unlinkat(d->dir_fd, file, 0);
     for (size_t i = 0; i < sizeof(exts) / sizeof(exts[0]); i++) {
         unlinkat(d->dir_fd, repo_file(file, u, exts[i], false), 0);
         unlinkat(d->dir_fd, repo_file(file, u, exts[i], true), 0);
     }
+    unlinkat(d->dir_fd, tmp, 0);
 }

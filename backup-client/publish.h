@@ -14,9 +14,10 @@
 /* The steps, in order. A crash before PUBLISH_COMMIT leaves the repository as it was (but for files
  * that the next run removes); after it, the backup is there. */
 enum publish_step {
+    PUBLISH_MANIFEST, /* the manifest is written under a temporary name and synced; while that is
+                         there, the other files are not published, whatever their names */
     PUBLISH_LAYER,    /* the layer's file takes its name */
     PUBLISH_HASHES,   /* the hash file takes its name */
-    PUBLISH_MANIFEST, /* the manifest is written under a temporary name and synced */
     PUBLISH_NAMES,    /* the directory is synced: all names above are durable */
     PUBLISH_COMMIT,   /* the manifest takes its name */
     PUBLISH_DURABLE,  /* the directory is synced again */

@@ -255,16 +255,35 @@ static bool is_wanted(const struct disk_repo *d, const struct uuid *u)
     return false;
 }
 
-static bool clean_file(struct disk_repo *d, const char *name, const struct uuid *u, const char *ext,
-                       bool tmp, void *arg, struct err **errp)
+static void clean_remove(struct disk_repo *d, const char *name, unsigned *gone)
 {
-    unsigned *gone = arg;
-    if (!tmp && is_wanted(d, u))
-        return true;
     if (unlinkat(d->dir_fd, name, 0) == 0) {
         log_info("%s/%s: removed, left by a run that was interrupted", d->path, name);
         (*gone)++;
     }
+}
+
+static bool clean_file(struct disk_repo *d, const char *name, const struct uuid *u, const char *ext,
+                       bool tmp, void *arg, struct err **errp)
+{
+    char manifest[REPO_NAME_MAX];
+    repo_file(manifest, u, MANIFEST_EXT, true);
+    if (tmp ? strcmp(name, manifest) == 0 : is_wanted(d, u))
+        return true;
+    if (tmp || faccessat(d->dir_fd, manifest, F_OK, 0) == 0)
+        clean_remove(d, name, arg);
+    else if (strcmp(ext, LAYER_EXT) == 0)
+        log_warn("%s/%s: has no manifest; if that was lost, the layer may still hold a backup, and "
+                 "stays until you remove it",
+                 d->path, name);
+    return true;
+}
+
+static bool clean_manifest(struct disk_repo *d, const char *name, const struct uuid *u,
+                           const char *ext, bool tmp, void *arg, struct err **errp)
+{
+    if (tmp && strcmp(ext, MANIFEST_EXT) == 0)
+        clean_remove(d, name, arg);
     return true;
 }
 
@@ -272,7 +291,8 @@ unsigned disk_clean(struct disk_repo *d)
 {
     unsigned gone = 0;
     AUTO_ERR struct err *e = NULL;
-    if (!each_file(d, clean_file, &gone, &e))
+    /* The manifests last: by them the other files are known. */
+    if (!each_file(d, clean_file, &gone, &e) || !each_file(d, clean_manifest, &gone, &e))
         log_warn("%s", err_msg(e));
     return gone;
 }

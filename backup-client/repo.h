@@ -62,8 +62,10 @@ void disk_close(struct disk_repo *d);
 bool disk_lock(struct disk_repo *d, struct err **errp);
 /* disk_scan: read all manifests anew. One that is damaged becomes an entry with a problem. */
 bool disk_scan(struct disk_repo *d, struct err **errp);
-/* disk_clean: remove what killed runs left: temporary files, and layers and hash files that have
- * no manifest and are nobody's parent. Only with the lock. Returns how many files went. */
+/* disk_clean: remove what killed runs left: temporary files, and layers and hash files whose
+ * manifest still has its temporary name and that are nobody's parent. Without any manifest a layer
+ * may be all that is left of a backup: it stays, with a warning. Only with the lock. Returns how
+ * many files went. */
 unsigned disk_clean(struct disk_repo *d);
 
 /* disk_latest: the published backup with the highest sequence number, or NULL. Damaged manifests do

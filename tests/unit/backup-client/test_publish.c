@@ -120,6 +120,35 @@ static void cleaning_spares_what_is_not_ours_or_still_needed(void **state)
     assert_int_equal(fake_files(&d, &tmp), 7);
 }
 
+/* Such a backup was published, and its layer may be all that is left of it. */
+static void a_layer_whose_manifest_was_lost_is_not_swept_away(void **state)
+{
+    char file[REPO_NAME_MAX];
+    unsigned tmp;
+    struct uuid u = fake_backup(&d, 1, 0, 1, 2);
+    unlinkat(d.dir_fd, repo_file(file, &u, MANIFEST_EXT, false), 0);
+    assert_true(disk_scan(&d, NULL));
+    assert_int_equal(disk_clean(&d), 0);
+    assert_int_equal(fake_files(&d, &tmp), 5);
+}
+
+static void giving_up_may_be_interrupted_too(void **state)
+{
+    struct manifest m;
+    char file[REPO_NAME_MAX], to[REPO_NAME_MAX];
+    unsigned tmp;
+    fake_prepare(&d, NULL, 0, 1, 7, &m);
+    assert_true(publish(&d, &m, NULL));
+    /* What publish_abandon does first, after a commit that could not be made durable. */
+    repo_file(file, &m.uuid, MANIFEST_EXT, false);
+    repo_file(to, &m.uuid, MANIFEST_EXT, true);
+    assert_int_equal(renameat(d.dir_fd, file, d.dir_fd, to), 0);
+    assert_true(disk_scan(&d, NULL));
+    assert_int_equal(disk_clean(&d), 3);
+    assert_int_equal(fake_files(&d, &tmp), 3);
+    manifest_free(&m);
+}
+
 static void one_run_at_a_time_and_the_dead_hold_nothing(void **state)
 {
     struct disk_repo other;
@@ -167,6 +196,8 @@ int main(void)
         TEST(a_publication_that_fails_leaves_nothing),
         TEST(a_manifest_that_cannot_be_read_back_is_not_published),
         TEST(cleaning_spares_what_is_not_ours_or_still_needed),
+        TEST(a_layer_whose_manifest_was_lost_is_not_swept_away),
+        TEST(giving_up_may_be_interrupted_too),
         TEST(one_run_at_a_time_and_the_dead_hold_nothing),
         TEST(a_repository_that_cannot_be_made_is_an_error),
     };
