@@ -296,3 +296,32 @@ unsigned disk_clean(struct disk_repo *d)
         log_warn("%s", err_msg(e));
     return gone;
 }
+
+struct lost {
+    void (*fn)(void *arg, const char *name);
+    void *arg;
+};
+
+static bool lost_file(struct disk_repo *d, const char *name, const struct uuid *u, const char *ext,
+                      bool tmp, void *arg, struct err **errp)
+{
+    const struct lost *l = arg;
+    char waiting[REPO_NAME_MAX], published[REPO_NAME_MAX];
+    if (tmp || strcmp(ext, LAYER_EXT) != 0)
+        return true;
+    /* In the order in which a run at work makes and takes these names. */
+    repo_file(waiting, u, MANIFEST_EXT, true);
+    repo_file(published, u, MANIFEST_EXT, false);
+    if (faccessat(d->dir_fd, waiting, F_OK, 0) < 0 && errno == ENOENT &&
+        faccessat(d->dir_fd, published, F_OK, 0) < 0 && errno == ENOENT &&
+        faccessat(d->dir_fd, name, F_OK, 0) == 0)
+        l->fn(l->arg, name);
+    return true;
+}
+
+bool disk_each_lost(struct disk_repo *d, void (*fn)(void *arg, const char *name), void *arg,
+                    struct err **errp)
+{
+    struct lost l = {.fn = fn, .arg = arg};
+    return each_file(d, lost_file, &l, errp);
+}

@@ -68,6 +68,11 @@ bool disk_scan(struct disk_repo *d, struct err **errp);
  * many files went. */
 unsigned disk_clean(struct disk_repo *d);
 
+/* disk_each_lost: call fn with the name of each layer that has no manifest, not even one that waits
+ * to be published: that got lost. Needs no lock. */
+bool disk_each_lost(struct disk_repo *d, void (*fn)(void *arg, const char *name), void *arg,
+                    struct err **errp);
+
 /* disk_latest: the published backup with the highest sequence number, or NULL. Damaged manifests do
  * not count: see disk_damaged. */
 struct backup *disk_latest(const struct disk_repo *d);

@@ -269,9 +269,17 @@ static bool verify_one(struct verify *v, const char *which, struct err **errp)
     return ok;
 }
 
+static void found_lost(void *arg, const char *name)
+{
+    struct verify *v = arg;
+    found(v, BACKUP_BROKEN, "%s/%s: its manifest is missing", v->disk.path, name);
+}
+
 static bool verify_all(struct verify *v, struct err **errp)
 {
-    bool ok = true;
+    bool ok = disk_each_lost(&v->disk, found_lost, v, errp);
+    if (ok && v->disk.n == 0 && v->status == BACKUP_OK)
+        return err_set(errp, ENOENT, "%s: no backups", v->disk.path);
     for (size_t i = 0; ok && i < v->disk.n; i++) {
         v->faults = 0;
         if (v->disk.v[i].problem)
@@ -295,8 +303,6 @@ enum backup_status verify_disk(const char *repo, const char *disk, const char *w
         v.sound = mem_array(v.disk.n + 1, sizeof(bool));
         if (!v.checked || !v.sound)
             ok = err_set(errp, ENOMEM, "out of memory");
-        else if (v.disk.n == 0)
-            ok = err_set(errp, ENOENT, "%s: no backups", v.disk.path);
         else
             ok = which ? verify_one(&v, which, errp) : verify_all(&v, errp);
     }

@@ -69,10 +69,11 @@ static void verify_named(struct job *j, const char *repo, const char *disk, cons
         j->status = s;
 }
 
-static int has_manifest(const struct dirent *e)
+/* A manifest, or a layer (whose manifest may be lost). */
+static int is_of_backup(const struct dirent *e)
 {
     const char *dot = strrchr(e->d_name, '.');
-    return e->d_name[0] == 'G' && dot && strcmp(dot, ".json") == 0;
+    return e->d_name[0] == 'G' && dot && (strcmp(dot, ".json") == 0 || strcmp(dot, ".qcow2") == 0);
 }
 
 static int is_visible(const struct dirent *e)
@@ -80,10 +81,10 @@ static int is_visible(const struct dirent *e)
     return e->d_name[0] != '.';
 }
 
-static int count_manifests(const char *path)
+static int count_backup_files(const char *path)
 {
     struct dirent **list;
-    int n = scandir(path, &list, has_manifest, NULL);
+    int n = scandir(path, &list, is_of_backup, NULL);
     for (int i = 0; i < n; i++)
         free(list[i]);
     if (n >= 0)
@@ -91,14 +92,14 @@ static int count_manifests(const char *path)
     return n;
 }
 
-/* All disks of a repository: the folders in it that hold manifests. */
+/* All disks of a repository: the folders in it that hold files of backups. */
 static void verify_repository(struct job *j)
 {
     struct dirent **list;
     int n = scandir(j->target, &list, is_visible, alphasort);
     for (int i = 0; i < n; i++) {
         AUTO_FREE char *path = mem_printf("%s/%s", j->target, list[i]->d_name);
-        if (path && !j->err && count_manifests(path) > 0)
+        if (path && !j->err && count_backup_files(path) > 0)
             verify_named(j, j->target, list[i]->d_name, NULL);
         free(list[i]);
     }
@@ -119,13 +120,13 @@ static void run(void *arg)
     AUTO_ERR struct err *e = NULL;
     struct dirent **list;
 
-    /* A folder with folders and no manifest of its own is a repository. */
+    /* A folder with folders and no files of backups is a repository. */
     int n = scandir(j->target, &list, is_visible, NULL);
     for (int i = 0; i < n; i++)
         free(list[i]);
     if (n >= 0)
         free(list);
-    if (n > 0 && count_manifests(j->target) == 0) {
+    if (n > 0 && count_backup_files(j->target) == 0) {
         verify_repository(j);
         return;
     }

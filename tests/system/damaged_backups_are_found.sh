@@ -79,6 +79,20 @@ fresh
 rm "$(file_of 1 json)"
 both_refuse 5 .
 
+say "the newest manifest is gone: its layer tells"
+fresh
+rm "$(file_of 2 json)"
+expect_fail 5 "$(basename "$(file_of 2 qcow2)").*manifest is missing" "$BREAKWATER" verify repo/disk
+
+say "all manifests are gone"
+rm repo/disk/*.json
+mkdir repo/second
+cp good/disk/* repo/second
+expect_fail 5 'manifest is missing' "$BREAKWATER" verify repo/disk
+expect_fail 5 'manifest is missing' "$BREAKWATER" verify repo
+rm -r repo/disk
+"$BREAKWATER" verify repo >/dev/null
+
 say "what is not there"
 fresh
 expect_fail 2 'nosuch' "$BREAKWATER" verify repo/nosuch
