@@ -73,8 +73,8 @@ class Storm:
         self.log = open("s.log", "ab")
         self.server = subprocess.Popen(
             [BREAKWATER, "serve", "-k", os.path.abspath("s.sock"), "-t", "-x", "disk", "-f", "qcow2",
-             "-B", "daily", "--scratch-limit", scratch, "--view-grace", "60s", "--max-checkpoints",
-             "200", "disk.qcow2"], stdout=self.log, stderr=self.log)
+             "-B", "daily", "--scratch-limit", scratch, "--view-grace", "10s", "--max-checkpoints",
+             "400", "disk.qcow2"], stdout=self.log, stderr=self.log)
         deadline = time.monotonic() + 20
         while True:
             try:
