@@ -26,7 +26,8 @@ struct subcommand {
     int (*run)(int argc, char **argv); /* argv[0] is the subcommand's name; returns enum cli_exit */
 };
 
-extern const struct subcommand serve_command, backup_command, restore_command, verify_command;
+extern const struct subcommand serve_command, backup_command, restore_command, verify_command,
+    image_command;
 
 /* cli_fail: print "breakwater: MESSAGE" on standard error, free e, return code. */
 int cli_fail(enum cli_exit code, struct err *e);

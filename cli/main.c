@@ -22,6 +22,7 @@ static const struct subcommand *const subcommands[] = {
     &backup_command,
     &restore_command,
     &verify_command,
+    &image_command,
 };
 
 static const struct driver *const drivers[] = {

@@ -120,17 +120,6 @@ static const char help_text[] =
     "  -t, --persistent  --print-uri  stay without clients, print the URI: done anyway\n"
     "  -h, --help  -V, --version\n";
 
-static bool parse_format(const char *text, enum image_format *out, struct err **errp)
-{
-    if (strcmp(text, "qcow2") == 0)
-        *out = FORMAT_QCOW2;
-    else if (strcmp(text, "raw") == 0)
-        *out = FORMAT_RAW;
-    else
-        return err_set(errp, EINVAL, "--format: '%s' is not known; it is qcow2 or raw", text);
-    return true;
-}
-
 static bool parse_cache(const char *text, enum cache_mode *out, struct err **errp)
 {
     if (strcmp(text, "writeback") == 0)
@@ -281,7 +270,7 @@ static bool take_image_option(int opt, const char *arg, struct serve_opts *o, st
 {
     switch (opt) {
     case 'f':
-        return parse_format(arg, &o->format, errp);
+        return format_parse(arg, "--format", &o->format, errp);
     case 'r':
         o->read_only = true;
         return true;
@@ -358,15 +347,8 @@ static bool take_option(int opt, const char *arg, struct serve_opts *o, struct c
 
 static bool finish(struct serve_opts *o, const struct choices *ch, struct err **errp)
 {
-    size_t n = strlen(o->image);
-
-    if (o->format == FORMAT_UNSAID) {
-        if (n < 6 || strcmp(o->image + n - 6, ".qcow2") != 0)
-            return err_set(errp, EINVAL,
-                           "what is the format of '%s'? Say -f qcow2 or -f raw: it is not guessed",
-                           o->image);
-        o->format = FORMAT_QCOW2;
-    }
+    if (!format_settle(o->image, "-f", &o->format, errp))
+        return false;
     if (o->socket_path && ch->tcp)
         return err_set(errp, EINVAL, "--socket and --port or --bind exclude each other");
     if (ch->checkpoints && ch->no_checkpoints)

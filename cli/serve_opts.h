@@ -10,6 +10,7 @@
 
 #include "base/err.h"
 #include "base/log.h"
+#include "cli/format.h"
 #include "server/server.h"
 
 struct bitmap_arg {
@@ -17,7 +18,6 @@ struct bitmap_arg {
     uint32_t granularity; /* 0: from the image's clusters */
 };
 
-enum image_format { FORMAT_UNSAID, FORMAT_QCOW2, FORMAT_RAW };
 enum cache_mode { CACHE_WRITEBACK, CACHE_NONE, CACHE_UNSAFE };
 
 struct serve_opts { /* strings belong to argv, except the bitmaps' names */

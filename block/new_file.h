@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * Making a file so that whoever finds its name finds all of it, also after a crash.
+ */
+#ifndef BLOCK_NEW_FILE_H
+#define BLOCK_NEW_FILE_H
+
+#include <stdbool.h>
+
+#include "base/err.h"
+
+struct node;
+
+/* Writes the content into an empty, growable node, and flushes it. Yields. */
+typedef bool new_file_fn(struct node *file, void *arg, struct err **errp);
+
+/* new_file_make: a file at path with what fill writes: made under a temporary name beside it,
+ * renamed, folder synced. EEXIST if path exists, unless overwrite; then it must be a regular file
+ * that nobody uses (EBUSY), and it stays as it was if anything fails. Yields. */
+bool new_file_make(const char *path, bool overwrite, new_file_fn *fill, void *arg,
+                   struct err **errp);
+
+#endif

@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * `breakwater image`: what its commands share.
+ */
+#ifndef CLI_IMAGE_H
+#define CLI_IMAGE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "block/node.h"
+#include "cli/format.h"
+
+/* Exit codes are qemu-img's, not those of the other commands. */
+enum image_exit {
+    IMAGE_OK = 0,
+    IMAGE_FAILED = 1, /* also: the command line is wrong */
+    IMAGE_CORRUPT = 2,
+    IMAGE_LEAKS = 3,
+    IMAGE_NO_CHECK = 63, /* the format has nothing that could be checked */
+    COMPARE_DIFFERENT = 1,
+    COMPARE_FAILED = 2,
+};
+
+struct image_opts { /* strings belong to argv, but for `owned` */
+    const char *file[2];
+    int n_files;
+    enum image_format format[2]; /* of file[0]; of file[1] or the backing file */
+    bool json, force_share, backing_chain, force, unchecked, quiet, progress, strict;
+    const char *backing_dir;
+    /* create */
+    const char *backing, *size;
+    uint32_t cluster_size, refcount_bits, version; /* 0: not said */
+    char *owned[2]; /* what backing and size point at if -o said them */
+};
+
+/* One command. */
+struct image_job {
+    const struct image_command *cmd;
+    struct image_opts o;
+    int exit_code; /* set by run, with err or without */
+    struct err *err;
+};
+
+struct image_command {
+    const char *name;
+    const char *options; /* the letters and enum image_option it takes */
+    int min_files, max_files;
+    int fail_code;                      /* of a wrong command line and of work that failed */
+    void (*run)(struct image_job *job); /* in a coroutine */
+};
+
+enum image_option { /* long options without a letter: letters that are not used */
+                    IMAGE_OPT_JSON = 'J',
+                    IMAGE_OPT_OUTPUT = 'O',
+                    IMAGE_OPT_CHAIN = 'C',
+                    IMAGE_OPT_DIR = 'D',
+                    IMAGE_OPT_FORCE = 'X',
+};
+
+extern const struct image_command image_info_command, image_create_command, image_check_command,
+    image_map_command, image_compare_command;
+
+/* image_parse: the options of job->cmd. 1: run it; 0: --help was answered; -1: *errp. */
+int image_parse(int argc, char **argv, struct image_job *job, struct err **errp);
+int image_help(void);
+
+/* image_open_file: file[i] as bytes, read-only, with the reader's lock unless -U. Yields. */
+struct node *image_open_file(const struct image_opts *o, int i, struct err **errp);
+/* image_open: file[i] in its format, with its backing chain. Yields. */
+struct node *image_open(const struct image_opts *o, int i, struct err **errp);
+
+/* --- image_text.c --- */
+
+struct json_t;
+/* image_json_text: a JSON string; bytes that are not UTF-8 become '?'. */
+struct json_t *image_json_text(const char *text);
+/* image_print_json: on standard output; takes over the reference. False: it failed. */
+bool image_print_json(struct json_t *v);
+/* image_plain: text for a terminal, in new memory: control characters become '?'. NULL: none. */
+char *image_plain(const char *text);
+/* image_size_text: as qemu-img prints sizes: "1.25 MiB". buf: at least 32 bytes; returns buf. */
+char *image_size_text(uint64_t bytes, char *buf, size_t len);
+/* image_backing_path: the path of a backing file whose name stands in the image `path`. New. */
+char *image_backing_path(const char *path, const char *backing);
+/* image_progress: on standard error, "(12.34/100%)". */
+void image_progress(uint64_t done, uint64_t all);
+
+#endif

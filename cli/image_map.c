@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * breakwater image map FILE
+ */
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "base/cleanup.h"
+#include "cli/image.h"
+#include "qcow2/map.h"
+#include "qcow2/qcow2.h"
+
+struct map {
+    bool json, any;
+    const char *path;
+    struct node *top;
+};
+
+static const char *yes(bool v)
+{
+    return v ? "true" : "false";
+}
+
+static void print_json(struct map *m, const struct qc_extent *x)
+{
+    printf("%s{ \"start\": %" PRIu64 ", \"length\": %" PRIu64 ", \"depth\": %u, \"present\": %s, "
+           "\"zero\": %s, \"data\": %s, \"compressed\": %s",
+           m->any ? ",\n" : "", x->start, x->length, x->depth, yes(x->present), yes(x->zero),
+           yes(x->data), yes(x->compressed));
+    if (x->has_offset)
+        printf(", \"offset\": %" PRIu64, x->offset);
+    printf("}");
+}
+
+/* The path of the layer at that depth, from the names in the headers above it. New. */
+static char *layer_path(const struct map *m, unsigned depth)
+{
+    char *path = mem_strdup(m->path);
+    struct node *n = m->top;
+    for (; path && depth > 0 && n->n_child > 1; depth--, n = n->child[1]) {
+        struct qc_info info;
+        qc_get_info(n, &info);
+        char *next = image_backing_path(path, info.backing_name ? info.backing_name : "");
+        mem_free(path);
+        path = next;
+    }
+    return path;
+}
+
+static void print_text(const struct map *m, const struct qc_extent *x)
+{
+    AUTO_FREE char *path = layer_path(m, x->depth);
+    AUTO_FREE char *plain = path ? image_plain(path) : NULL;
+    if (!x->data)
+        return;
+    printf("%#-16" PRIx64 "%#-16" PRIx64, x->start, x->length);
+    if (x->has_offset)
+        printf("%#-16" PRIx64, x->offset);
+    else
+        printf("%-16s", "compressed");
+    printf("%s\n", plain ? plain : "?");
+}
+
+static void put(struct map *m, const struct qc_extent *x)
+{
+    if (x->length == 0)
+        return;
+    if (m->json)
+        print_json(m, x);
+    else
+        print_text(m, x);
+    m->any = true;
+}
+
+static bool walk(struct map *m, struct err **errp)
+{
+    struct qc_extent last = {0}, x;
+    uint64_t size = m->top->size;
+    for (uint64_t off = 0; off < size; off += x.length) {
+        int r = qc_map(m->top, off, size - off, &x);
+        if (r < 0)
+            return err_set_errno(errp, -r, "%s: cannot map offset %" PRIu64, m->path, off);
+        if (last.length && qc_extent_joins(&last, &x)) {
+            last.length += x.length;
+            continue;
+        }
+        put(m, &last);
+        last = x;
+    }
+    put(m, &last);
+    return true;
+}
+
+static void map_run(struct image_job *job)
+{
+    struct map m = {.json = job->o.json, .path = job->o.file[0]};
+    m.top = image_open(&job->o, 0, &job->err);
+    if (!m.top)
+        return;
+    if (m.json)
+        printf("[");
+    else
+        printf("%-16s%-16s%-16s%s\n", "Offset", "Length", "Mapped to", "File");
+    if (walk(&m, &job->err) && m.json)
+        printf("]\n");
+    node_unref(m.top);
+}
+
+const struct image_command image_map_command = {
+    .name = "map",
+    .options = "fUqJOD",
+    .min_files = 1,
+    .max_files = 1,
+    .fail_code = IMAGE_FAILED,
+    .run = map_run,
+};

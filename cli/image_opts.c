@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * The options of `breakwater image`, with the letters of qemu-img. There is one table of them for
+ * all commands; each command says which it takes.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/bytes.h"
+#include "base/mem.h"
+#include "base/parse.h"
+#include "cli/image.h"
+
+static const struct option long_options[] = {
+    {"format", required_argument, NULL, 'f'},
+    {"json", no_argument, NULL, IMAGE_OPT_JSON},
+    {"output", required_argument, NULL, IMAGE_OPT_OUTPUT},
+    {"force-share", no_argument, NULL, 'U'},
+    {"backing-chain", no_argument, NULL, IMAGE_OPT_CHAIN},
+    {"backing-dir", required_argument, NULL, IMAGE_OPT_DIR},
+    {"force", no_argument, NULL, IMAGE_OPT_FORCE},
+    {"quiet", no_argument, NULL, 'q'},
+    {"progress", no_argument, NULL, 'p'},
+    {"strict", no_argument, NULL, 's'},
+    {"help", no_argument, NULL, 'h'},
+    {0},
+};
+
+static const char help_text[] =
+    "Usage: breakwater image info [OPTION]... FILE\n"
+    "       breakwater image create [OPTION]... FILE [SIZE]\n"
+    "       breakwater image check [OPTION]... FILE\n"
+    "       breakwater image map [OPTION]... FILE\n"
+    "       breakwater image compare [OPTION]... A B\n"
+    "Show, make, check, map and compare disk images; options and exit codes are qemu-img's.\n"
+    "There is no repair, and no convert, resize, rebase, commit, snapshot, bitmap or measure yet.\n"
+    "\n"
+    "All:\n"
+    "  -f, --format FORMAT     qcow2 or raw; never probed [qcow2 if the name ends in .qcow2]\n"
+    "      --json              print JSON (alias --output=json)\n"
+    "      --output FORMAT     human or json\n"
+    "  -q, --quiet             print errors only\n"
+    "  -h, --help\n"
+    "info, check, map, compare:\n"
+    "  -U, --force-share       take no lock: what another program changes meanwhile is seen\n"
+    "info, map, compare:\n"
+    "      --backing-dir DIR   where backing files may lie [the folder of the image]\n"
+    "info:\n"
+    "      --backing-chain     tell of the backing files, too\n"
+    "create:\n"
+    "  -b FILE                 the backing file; SIZE may be left out then\n"
+    "  -F FORMAT               ... and its format; required with -b\n"
+    "  -u                      do not look at the backing file\n"
+    "  -o KEY=VALUE[,...]      cluster_size, refcount_bits, compat (0.10 or 1.1), size,\n"
+    "                          backing_file, backing_fmt\n"
+    "      --force             replace FILE if it exists\n"
+    "check, compare:\n"
+    "  -p, --progress          show progress on standard error\n"
+    "compare:\n"
+    "  -F FORMAT               the format of B\n"
+    "  -s, --strict            different if sizes or allocation differ, too\n"
+    "\n"
+    "Exit code: 0 done, or nothing wrong, or identical; 1 failed. check: 1 could not check,\n"
+    "2 corruption, 3 leaks only, 63 the format has no checks. compare: 1 different, 2 failed.\n";
+
+int image_help(void)
+{
+    return fputs(help_text, stdout) < 0 ? IMAGE_FAILED : IMAGE_OK;
+}
+
+static bool set_compat(struct image_opts *o, const char *v, struct err **errp)
+{
+    if (strcmp(v, "0.10") == 0 || strcmp(v, "v2") == 0)
+        o->version = 2;
+    else if (strcmp(v, "1.1") == 0 || strcmp(v, "v3") == 0)
+        o->version = 3;
+    else
+        return err_set(errp, EINVAL, "-o compat: '%s' is not known; it is 0.10 or 1.1", v);
+    return true;
+}
+
+static bool take_pair(struct image_opts *o, const char *key, char **value, struct err **errp)
+{
+    uint64_t v;
+    if (strcmp(key, "cluster_size") == 0) {
+        if (!parse_size(*value, "-o cluster_size", &v, errp))
+            return false;
+        o->cluster_size = v > 2 * MiB ? UINT32_MAX : (uint32_t)v; /* create says what is allowed */
+        return v > 0 || err_set(errp, EINVAL, "-o cluster_size is 0");
+    }
+    if (strcmp(key, "refcount_bits") == 0) {
+        if (!parse_u64(*value, "-o refcount_bits", 1, 64, &v, errp))
+            return false;
+        o->refcount_bits = (uint32_t)v;
+        return true;
+    }
+    if (strcmp(key, "compat") == 0)
+        return set_compat(o, *value, errp);
+    if (strcmp(key, "backing_fmt") == 0)
+        return format_parse(*value, "-o backing_fmt", &o->format[1], errp);
+    bool is_size = strcmp(key, "size") == 0;
+    if (!is_size && strcmp(key, "backing_file") != 0)
+        return err_set(errp, EINVAL,
+                       "-o: '%s' is not known; there are cluster_size, refcount_bits, compat, "
+                       "size, backing_file and backing_fmt",
+                       *key ? key : *value);
+    char **own = &o->owned[is_size];
+    mem_free(*own);
+    *own = *value;
+    *value = NULL;
+    if (is_size)
+        o->size = *own;
+    else
+        o->backing = *own;
+    return true;
+}
+
+static bool take_list(struct image_opts *o, const char *text, struct err **errp)
+{
+    struct kv_list l;
+    bool ok = true;
+    if (!kv_parse(text, "-o", &l, errp))
+        return false;
+    for (size_t i = 0; ok && i < l.n; i++)
+        ok = take_pair(o, l.v[i].key, &l.v[i].value, errp);
+    kv_free(&l);
+    return ok;
+}
+
+static bool take_output(struct image_opts *o, const char *text, struct err **errp)
+{
+    o->json = strcmp(text, "json") == 0;
+    return o->json || strcmp(text, "human") == 0 ||
+           err_set(errp, EINVAL, "--output: '%s' is not known; it is human or json", text);
+}
+
+static bool take_option(int c, const char *arg, struct image_opts *o, struct err **errp)
+{
+    switch (c) {
+    case 'f':
+        return format_parse(arg, "-f", &o->format[0], errp);
+    case 'F':
+        return format_parse(arg, "-F", &o->format[1], errp);
+    case 'o':
+        return take_list(o, arg, errp);
+    case IMAGE_OPT_OUTPUT:
+        return take_output(o, arg, errp);
+    case 'b':
+        o->backing = arg;
+        return true;
+    case IMAGE_OPT_DIR:
+        o->backing_dir = arg;
+        return true;
+    }
+    bool *flag = c == IMAGE_OPT_JSON    ? &o->json
+                 : c == IMAGE_OPT_CHAIN ? &o->backing_chain
+                 : c == IMAGE_OPT_FORCE ? &o->force
+                 : c == 'U'             ? &o->force_share
+                 : c == 'q'             ? &o->quiet
+                 : c == 'p'             ? &o->progress
+                 : c == 's'             ? &o->strict
+                                        : &o->unchecked; /* 'u' */
+    *flag = true;
+    return true;
+}
+
+/* The files, and what all options say together. */
+static bool finish(int argc, char **argv, struct image_job *job, struct err **errp)
+{
+    const struct image_command *cmd = job->cmd;
+    struct image_opts *o = &job->o;
+    o->n_files = argc - optind;
+    if (o->n_files < cmd->min_files)
+        return err_set(errp, EINVAL,
+                       cmd->min_files == 2 ? "two images are needed" : "the image is missing");
+    if (o->n_files > cmd->max_files)
+        return err_set(errp, EINVAL, "'%s' is one too many", argv[optind + cmd->max_files]);
+    for (int i = 0; i < o->n_files; i++)
+        o->file[i] = argv[optind + i];
+    if (cmd == &image_create_command && o->n_files == 2) {
+        if (o->size)
+            return err_set(errp, EINVAL, "SIZE is given twice, as an argument and by -o");
+        o->size = o->file[1];
+    }
+    return true;
+}
+
+int image_parse(int argc, char **argv, struct image_job *job, struct err **errp)
+{
+    int c, at = 1;
+    optind = 1;
+    opterr = 0;
+    while ((c = getopt_long(argc, argv, ":f:F:b:o:Uuqpsh", long_options, NULL)) != -1) {
+        const char *word = argv[optind > at ? optind - 1 : at];
+        at = optind;
+        if (c == 'h') {
+            image_help();
+            return 0;
+        }
+        if (c == ':')
+            err_set(errp, EINVAL, "option '%s' needs a value", word);
+        else if (c == '?')
+            err_set(errp, EINVAL, "option '%s' is not known", word);
+        else if (!strchr(job->cmd->options, c))
+            err_set(errp, EINVAL, "option '%s' does not belong to %s", word, job->cmd->name);
+        else if (take_option(c, optarg, &job->o, errp))
+            continue;
+        return -1;
+    }
+    return finish(argc, argv, job, errp) ? 1 : -1;
+}
