@@ -187,6 +187,16 @@ static bool finish(int argc, char **argv, struct image_job *job, struct err **er
     return true;
 }
 
+static void does_not_belong(int c, const char *command, struct err **errp)
+{
+    for (const struct option *o = long_options; o->name; o++)
+        if (o->val == c) {
+            err_set(errp, EINVAL, "option '--%s' does not belong to %s", o->name, command);
+            return;
+        }
+    err_set(errp, EINVAL, "option '-%c' does not belong to %s", c, command);
+}
+
 int image_parse(int argc, char **argv, struct image_job *job, struct err **errp)
 {
     int c, at = 1;
@@ -204,7 +214,7 @@ int image_parse(int argc, char **argv, struct image_job *job, struct err **errp)
         else if (c == '?')
             err_set(errp, EINVAL, "option '%s' is not known", word);
         else if (!strchr(job->cmd->options, c))
-            err_set(errp, EINVAL, "option '%s' does not belong to %s", word, job->cmd->name);
+            does_not_belong(c, job->cmd->name, errp);
         else if (take_option(c, optarg, &job->o, errp))
             continue;
         return -1;
