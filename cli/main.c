@@ -18,11 +18,7 @@
 #include "qcow2/qcow2.h"
 
 static const struct subcommand *const subcommands[] = {
-    &serve_command,
-    &backup_command,
-    &restore_command,
-    &verify_command,
-    &image_command,
+    &serve_command, &backup_command, &restore_command, &verify_command, &image_command,
 };
 
 static const struct driver *const drivers[] = {

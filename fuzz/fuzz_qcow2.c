@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * qcow2 images. What opens is read, mapped, written, zeroed, discarded and grown.
+ * qcow2 images. All are checked; what opens is read, mapped, written, zeroed, discarded and grown.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +10,9 @@
 #include "block/sim.h"
 #include "fuzz/fuzz.h"
 #include "io/reactor.h"
+#include "qcow2/check.h"
+#include "qcow2/inspect.h"
+#include "qcow2/map.h"
 #include "qcow2/qcow2.h"
 
 #define STEP (UINT64_C(13) << 9)
@@ -69,8 +72,35 @@ static void try_open(const struct input *in, bool write)
     sim_disk_free(d);
 }
 
+/* What needs no open image; and the map of one that can be opened. */
+static void inspect(const struct input *in)
+{
+    struct sim_disk *d = sim_disk_new(0);
+    const struct qc_check_opts co = {.found = NULL};
+    struct qc_check_report report;
+    struct qc_image_info info;
+    if (!d || !sim_disk_load(d, in->data, in->size))
+        abort();
+    struct node *file = sim_open(d, true, NULL);
+    qc_check(file, &co, &report, NULL);
+    qc_inspect(file, &info, NULL);
+    qc_image_info_free(&info);
+    struct qc_open_opts o = {.read_only = true, .no_backing = true};
+    struct node *n = qc_open(file, &o, NULL);
+    uint64_t off = 0;
+    struct qc_extent x;
+    for (unsigned i = 0; n && i < 1000 && off < n->size; i++, off += x.length)
+        if (qc_map(n, off, n->size - off, &x) < 0)
+            break;
+        else if (x.length == 0 || x.length > n->size - off)
+            abort();
+    node_unref(n ? n : file);
+    sim_disk_free(d);
+}
+
 static void body(void *arg)
 {
+    inspect(arg);
     try_open(arg, false);
     try_open(arg, true);
 }
