@@ -32,8 +32,8 @@ struct qc_check_report {
 
 /* qc_check: judge the image in file, without opening it, its backing or its data file, and without
  * writing. Counts as `qemu-img check` does. False and *errp: it could not be checked (an I/O error,
- * no memory, a header that cannot be read or names what is not supported). Holds two bytes for each
- * cluster of the file that is in use, and the refcount table. Yields. */
+ * no memory, a header that cannot be read or names what is not supported). Holds a byte or two
+ * for each cluster of the file that is in use, and the refcount table. Yields. */
 bool qc_check(struct node *file, const struct qc_check_opts *opts, struct qc_check_report *r,
               struct err **errp);
 

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * Counters for host clusters: 15 bits each, in pages that exist where something is in use, so that
- * a sparse file costs what its content does. The few counters that overflow (compressed clusters,
- * or a hostile image) go on in a hash table.
+ * Counters for host clusters, in pages that exist where something is in use, so that a sparse file
+ * costs what its content does. A page has 7 bits for each cluster, and 15 once that is not enough
+ * for one of them (many snapshots, many compressed clusters in one). The few counters that overflow
+ * even that (a hostile image) go on in a hash table.
  */
 #include <errno.h>
 
@@ -17,8 +18,10 @@ bool qcc_counts_init(struct qcc_counts *c, uint64_t clusters)
 
 void qcc_counts_free(struct qcc_counts *c)
 {
-    for (size_t i = 0; c->page && i < c->n_pages; i++)
-        mem_free(c->page[i]);
+    for (size_t i = 0; c->page && i < c->n_pages; i++) {
+        mem_free(c->page[i].narrow);
+        mem_free(c->page[i].wide);
+    }
     mem_free(c->page);
     mem_free(c->over);
 }
@@ -57,19 +60,43 @@ uint64_t qcc_counts_over(const struct qcc_counts *c, uint64_t cluster)
     return c->over ? over_slot(c->over, c->over_cap, cluster)->more : 0;
 }
 
-static uint16_t *counter(struct qcc_counts *c, uint64_t cluster)
+static int page_widen(struct qcc_page *p)
 {
-    uint16_t **page = &c->page[cluster / QCC_PAGE];
-    if (!*page)
-        *page = mem_array(QCC_PAGE, sizeof(**page));
-    return *page ? &(*page)[cluster % QCC_PAGE] : NULL;
+    uint16_t *wide = mem_alloc(QCC_PAGE * sizeof(*wide));
+    if (!wide)
+        return -ENOMEM;
+    for (size_t i = 0; i < QCC_PAGE; i++)
+        wide[i] =
+            (uint16_t)((p->narrow[i] & QCC_NARROW_ONE) << 8 | (p->narrow[i] & QCC_NARROW_MAX));
+    mem_free(p->narrow);
+    p->narrow = NULL;
+    p->wide = wide;
+    return 0;
+}
+
+static struct qcc_page *page_of(struct qcc_counts *c, uint64_t cluster)
+{
+    struct qcc_page *p = &c->page[cluster / QCC_PAGE];
+    if (!p->narrow && !p->wide)
+        p->narrow = mem_zalloc(QCC_PAGE);
+    return p->narrow || p->wide ? p : NULL;
 }
 
 int qcc_counts_add(struct qcc_counts *c, uint64_t cluster, uint64_t n)
 {
-    uint16_t *v = counter(c, cluster);
-    if (!v)
+    struct qcc_page *p = page_of(c, cluster);
+    if (!p)
         return -ENOMEM;
+    if (p->narrow) {
+        uint8_t *v = &p->narrow[cluster % QCC_PAGE];
+        if (n <= (uint64_t)(QCC_NARROW_MAX - (*v & QCC_NARROW_MAX))) {
+            *v = (uint8_t)(*v + n);
+            return 0;
+        }
+        if (page_widen(p) < 0)
+            return -ENOMEM;
+    }
+    uint16_t *v = &p->wide[cluster % QCC_PAGE];
     uint64_t room = QCC_MANY - (*v & QCC_MANY);
     uint64_t more = n > room ? n - room : 0;
     *v = (uint16_t)(*v + (n - more));
@@ -78,9 +105,12 @@ int qcc_counts_add(struct qcc_counts *c, uint64_t cluster, uint64_t n)
 
 int qcc_counts_set_one(struct qcc_counts *c, uint64_t cluster)
 {
-    uint16_t *v = counter(c, cluster);
-    if (!v)
+    struct qcc_page *p = page_of(c, cluster);
+    if (!p)
         return -ENOMEM;
-    *v |= QCC_ONE;
+    if (p->narrow)
+        p->narrow[cluster % QCC_PAGE] |= QCC_NARROW_ONE;
+    else
+        p->wide[cluster % QCC_PAGE] |= QCC_ONE;
     return 0;
 }

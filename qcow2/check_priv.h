@@ -10,8 +10,16 @@
 
 /* --- check_counts.c: references found, for each host cluster --- */
 
-#define QCC_PAGE 32768  /* clusters of a page, which exists once one of them is in use */
-#define QCC_ONE 0x8000  /* flag of a counter: the refcount on disk is one */
+/* Counters of QCC_PAGE clusters, which exist once one of them is in use: a byte each, until one of
+ * them needs more. The top bit says that the refcount on disk is one. */
+#define QCC_PAGE 32768
+struct qcc_page {
+    uint8_t *narrow;
+    uint16_t *wide; /* if not NULL, instead of narrow */
+};
+#define QCC_NARROW_ONE 0x80
+#define QCC_NARROW_MAX 0x7f
+#define QCC_ONE 0x8000
 #define QCC_MANY 0x7fff /* the counter is full: the rest is in `over` */
 
 struct qcc_over {
@@ -19,7 +27,7 @@ struct qcc_over {
 };
 
 struct qcc_counts {
-    uint16_t **page;
+    struct qcc_page *page;
     size_t n_pages;
     struct qcc_over *over; /* open addressing */
     size_t over_cap, over_n;
@@ -32,16 +40,27 @@ int qcc_counts_add(struct qcc_counts *c, uint64_t cluster, uint64_t n);
 int qcc_counts_set_one(struct qcc_counts *c, uint64_t cluster);
 uint64_t qcc_counts_over(const struct qcc_counts *c, uint64_t cluster);
 
+/* qcc_counts_raw: the counter, as a wide one. */
 static inline uint16_t qcc_counts_raw(const struct qcc_counts *c, uint64_t cluster)
 {
-    const uint16_t *page = c->page[cluster / QCC_PAGE];
-    return page ? page[cluster % QCC_PAGE] : 0;
+    const struct qcc_page *p = &c->page[cluster / QCC_PAGE];
+    if (p->narrow) {
+        uint8_t v = p->narrow[cluster % QCC_PAGE];
+        return (uint16_t)((v & QCC_NARROW_ONE) << 8 | (v & QCC_NARROW_MAX));
+    }
+    return p->wide ? p->wide[cluster % QCC_PAGE] : 0;
 }
 
 static inline uint64_t qcc_counts_get(const struct qcc_counts *c, uint64_t cluster)
 {
     uint16_t v = qcc_counts_raw(c, cluster) & QCC_MANY;
     return v < QCC_MANY ? v : QCC_MANY + qcc_counts_over(c, cluster);
+}
+
+/* qcc_counts_any: is there a counter in this page that is not 0? False: certainly not. */
+static inline bool qcc_counts_any(const struct qcc_counts *c, uint64_t page)
+{
+    return c->page[page].narrow || c->page[page].wide;
 }
 
 /* --- check.c --- */

@@ -196,7 +196,7 @@ int qcc_compare(struct qcc *c)
         if (region < c->reftable_size)
             end = min_u64(end, (region + 1) * per_block);
         end = min_u64(end, n);
-        if (have || c->counts.page[k / QCC_PAGE])
+        if (have || qcc_counts_any(&c->counts, k / QCC_PAGE))
             compare_part(c, k, end, have, &run);
         k = end;
     }

@@ -113,6 +113,15 @@ def exact_beyond_15_bits(path):
            (l2_at * 512, struct.pack(">Q", data_at * 512)))(path)
 
 
+def many_compressed_in_one(path):
+    """300 compressed clusters share a host cluster, whose refcount says so: nothing is wrong."""
+    sparse(0x60000,
+           (0, header(size=32 << 20)), (0x10000, struct.pack(">Q", 0x20000)),
+           (0x20000, struct.pack(">6H", 1, 1, 1, 1, 1, 300)),
+           (0x30000, struct.pack(">Q", 1 << 63 | 0x40000)),
+           (0x40000, struct.pack(">Q", 1 << 62 | 0x50000) * 300))(path)
+
+
 def same_block_for_all(path):
     """A refcount table of 8 MiB whose entries all name the same block."""
     sparse(0x2000000, (0, header(reftable=(0x1000000, 128), l1=(1, 0x30000))),
@@ -163,6 +172,7 @@ IMAGES = {
     "tables in holes": (tables_in_holes, 2, "refcount 0, but"),
     "one L1 table for all snapshots": (same_l1_for_all, 2, "L1 tables overlap"),
     "one refcount block for all": (same_block_for_all, 2, "same refcount block"),
+    "a refcount of 300": (many_compressed_in_one, 0, "No errors"),
     "a refcount of 70000": (exact_beyond_15_bits, 0, "No errors"),
 }
 
