@@ -4,6 +4,7 @@
 the exit code of the table, soon, without a crash, and stay as it was.
 
 usage: image_hostile.py BREAKWATER PATCH_IMAGE   in an empty directory; needs qemu-img and qemu-io
+       SEED and MUTATIONS in the environment: which random damage, and how much of it
 """
 
 import hashlib
@@ -17,7 +18,7 @@ import sys
 
 BREAKWATER, PATCH = sys.argv[1:3]
 SECONDS = 20  # with sanitizers, on a busy machine; each takes well below one otherwise
-MUTATIONS = 60
+MUTATIONS = int(os.environ.get("MUTATIONS", "60"))
 SEED = int(os.environ.get("SEED", "7"))
 
 
