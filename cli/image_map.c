@@ -49,10 +49,10 @@ static char *layer_path(const struct map *m, unsigned depth)
 
 static void print_text(const struct map *m, const struct qc_extent *x)
 {
-    AUTO_FREE char *path = layer_path(m, x->depth);
-    AUTO_FREE char *plain = path ? image_plain(path) : NULL;
     if (!x->data)
         return;
+    AUTO_FREE char *path = layer_path(m, x->depth);
+    AUTO_FREE char *plain = path ? image_plain(path) : NULL;
     printf("%#-16" PRIx64 "%#-16" PRIx64, x->start, x->length);
     if (x->has_offset)
         printf("%#-16" PRIx64, x->offset);
