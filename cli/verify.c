@@ -99,7 +99,9 @@ static void verify_repository(struct job *j)
     int n = scandir(j->target, &list, is_visible, alphasort);
     for (int i = 0; i < n; i++) {
         AUTO_FREE char *path = mem_printf("%s/%s", j->target, list[i]->d_name);
-        if (path && !j->err && count_backup_files(path) > 0)
+        int files = path ? count_backup_files(path) : 0;
+        /* A folder that may not be looked into may hold backups: then not all is well. */
+        if (!j->err && (files > 0 || (files < 0 && errno == EACCES)))
             verify_named(j, j->target, list[i]->d_name, NULL);
         free(list[i]);
     }

@@ -93,6 +93,13 @@ expect_fail 5 'manifest is missing' "$BREAKWATER" verify repo
 rm -r repo/disk
 "$BREAKWATER" verify repo >/dev/null
 
+if [ "$(id -u)" -ne 0 ]; then
+    say "a disk that may not be looked into"
+    mkdir -m 0 repo/locked
+    expect_fail 2 'locked.*Permission denied' "$BREAKWATER" verify repo
+    rmdir repo/locked
+fi
+
 say "what is not there"
 fresh
 expect_fail 2 'nosuch' "$BREAKWATER" verify repo/nosuch
