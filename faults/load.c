@@ -9,6 +9,8 @@
  * Where QEMU takes a number that cannot work and goes on with it cut to 32 bits (an errno of
  * 4294967301), a sign that makes a failure look like success (an errno of -5) or a sector that no
  * disk has, the file is refused instead.
+ *
+ * Sections that blkdebug does not have are read by lang.c; its own stay strict to the letter.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -22,7 +24,7 @@
 #include "base/bytes.h"
 #include "base/cleanup.h"
 #include "base/mem.h"
-#include "faults/rules_priv.h"
+#include "faults/fault_priv.h"
 
 #define FILE_MAX (1 * MiB)
 #define ERRNO_MAX 4095
@@ -89,23 +91,9 @@ struct loader {
     struct rule_list injects, set_states;
     struct id *ids; /* of the sections that have one */
     size_t n_ids;
+
+    struct lang lang; /* reads the sections that are not blkdebug's */
 };
-
-static bool text_is(struct ini_text t, const char *word)
-{
-    return strlen(word) == t.len && memcmp(t.at, word, t.len) == 0;
-}
-
-/* For messages: text comes from a file that may hold anything. */
-static const char *printable(struct ini_text t, char buf[64])
-{
-    size_t n = min_u64(t.len, 63);
-
-    for (size_t i = 0; i < n; i++)
-        buf[i] = t.at[i] >= ' ' && t.at[i] < 127 ? t.at[i] : '?';
-    buf[n] = 0;
-    return buf;
-}
 
 static bool __attribute__((format(printf, 3, 4)))
 bad(struct loader *l, unsigned line, const char *fmt, ...)
@@ -145,7 +133,7 @@ static bool get_number(struct loader *l, enum key k, uint64_t def, uint64_t *out
     }
     return bad(l, l->set[k].line,
                "'%s' must be a number (decimal, 0x hexadecimal or 0 octal), not \"%s\"",
-               keys[k].name, printable(t, shown));
+               keys[k].name, text_printable(t, shown));
 }
 
 /* States are compared as 32-bit numbers; a small negative one is a state like any other. */
@@ -177,27 +165,14 @@ static bool get_bool(struct loader *l, enum key k, bool *out)
             return true;
     }
     return bad(l, l->set[k].line, "'%s' must be \"on\" or \"off\", not \"%s\"", keys[k].name,
-               printable(t, shown));
-}
-
-/* How far apart two words are, for "did you mean": bytes that differ at the same place, plus the
- * difference in length, from whichever end fits better. */
-static size_t distance(struct ini_text t, const char *word)
-{
-    size_t len = strlen(word), shorter = min_u64(t.len, len), front = 0, back = 0;
-
-    for (size_t i = 0; i < shorter; i++) {
-        front += t.at[i] != word[i];
-        back += t.at[t.len - 1 - i] != word[len - 1 - i];
-    }
-    return min_u64(front, back) + (t.len > len ? t.len - len : len - t.len);
+               text_printable(t, shown));
 }
 
 static bool get_name(struct loader *l, enum key k, const char *const *names, unsigned n,
                      unsigned *out)
 {
     struct ini_text t = l->set[k].value;
-    const char *best = names[0];
+    const char *meant;
     char shown[64];
 
     for (unsigned i = 0; i < n; i++) {
@@ -205,30 +180,16 @@ static bool get_name(struct loader *l, enum key k, const char *const *names, uns
             *out = i;
             return true;
         }
-        if (distance(t, names[i]) < distance(t, best))
-            best = names[i];
     }
-    if (distance(t, best) <= 3)
+    meant = text_nearest(t, names, n);
+    if (meant)
         return bad(l, l->set[k].line, "unknown %s \"%s\": did you mean \"%s\"?", keys[k].name,
-                   printable(t, shown), best);
+                   text_printable(t, shown), meant);
     return bad(l, l->set[k].line, "unknown %s \"%s\": docs/faults.md lists them", keys[k].name,
-               printable(t, shown));
+               text_printable(t, shown));
 }
 
 /* --- Sections --- */
-
-static bool id_is_well_formed(struct ini_text t)
-{
-    for (size_t i = 0; i < t.len; i++) {
-        char c = t.at[i];
-        bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
-        bool other = (c >= '0' && c <= '9') || c == '-' || c == '.' || c == '_';
-
-        if (!letter && !(other && i > 0))
-            return false;
-    }
-    return t.len > 0;
-}
 
 static bool check_id(struct loader *l)
 {
@@ -238,15 +199,15 @@ static bool check_id(struct loader *l)
 
     if (!s->given)
         return true;
-    if (!id_is_well_formed(s->value))
+    if (!text_id_is_well_formed(s->value))
         return bad(l, s->line,
                    "\"%s\" is no id: use letters, digits, '-', '.' and '_', a letter first",
-                   printable(s->value, shown));
+                   text_printable(s->value, shown));
     for (size_t i = 0; i < l->n_ids; i++)
         if (l->ids[i].section == l->section && l->ids[i].text.len == s->value.len &&
             memcmp(l->ids[i].text.at, s->value.at, s->value.len) == 0)
             return bad(l, s->line, "another [%s] has the id \"%s\" already",
-                       section_names[l->section], printable(s->value, shown));
+                       section_names[l->section], text_printable(s->value, shown));
     ids = mem_realloc(l->ids, (l->n_ids + 1) * sizeof(ids[0]));
     if (!ids)
         return no_memory(l);
@@ -302,6 +263,8 @@ static bool end_section(struct loader *l)
 {
     struct rule *rule;
 
+    if (l->lang.section != LANG_CLOSED)
+        return lang_end(&l->lang);
     if (!l->in_section)
         return true;
     l->in_section = false;
@@ -334,8 +297,10 @@ static bool begin_section(struct loader *l, const struct ini_line *line)
             l->set[KEY_ID] = (struct setting){line->value, l->line, true};
         return true;
     }
-    return bad(l, l->line, "unknown section [%s]: there are [inject-error] and [set-state]",
-               printable(line->name, shown));
+    return lang_begin(&l->lang, line->name, line->value, l->line) ||
+           bad(l, l->line,
+               "unknown section [%s]: there are [inject-error], [set-state], [fault] and [engine]",
+               text_printable(line->name, shown));
 }
 
 static bool add_setting(struct loader *l, const struct ini_line *line)
@@ -344,8 +309,8 @@ static bool add_setting(struct loader *l, const struct ini_line *line)
 
     if (!l->in_section)
         return bad(l, l->line,
-                   "a setting before the first section: start with [inject-error] or "
-                   "[set-state] in the first column");
+                   "a setting before the first section: start with [inject-error], "
+                   "[set-state] or [fault] in the first column");
     for (unsigned k = 0; k < KEY_COUNT; k++) {
         if (!text_is(line->name, keys[k].name))
             continue;
@@ -360,10 +325,11 @@ static bool add_setting(struct loader *l, const struct ini_line *line)
         return true;
     }
     if (memchr(line->name.at, '=', line->name.len))
-        return bad(l, l->line, "put a space before '=' in \"%s\"", printable(line->name, shown));
+        return bad(l, l->line, "put a space before '=' in \"%s\"",
+                   text_printable(line->name, shown));
     if (line->name.at[0] == '#')
         return bad(l, l->line, "a comment must start in the first column");
-    return bad(l, l->line, "unknown key '%s' in [%s]", printable(line->name, shown),
+    return bad(l, l->line, "unknown key '%s' in [%s]", text_printable(line->name, shown),
                section_names[l->section]);
 }
 
@@ -375,6 +341,8 @@ static bool load_line(struct loader *l, const char *text, size_t len)
         return bad(l, l->line, "the line holds a NUL byte: this is no text file");
     if (len - (text[len - 1] == '\n') > INI_LINE_MAX)
         return bad(l, l->line, "the line is longer than %d bytes", INI_LINE_MAX);
+    if (l->lang.section != LANG_CLOSED && text[0] != '[')
+        return lang_line(&l->lang, (struct ini_text){text, len}, l->line);
     ini_parse(text, len, &line);
     switch (line.kind) {
     case INI_BLANK:
@@ -414,9 +382,13 @@ bool rules_load(struct rules *r, const char *file, const char *text, size_t len,
 
     rule_list_init(&l.injects);
     rule_list_init(&l.set_states);
+    lang_init(&l.lang, r, file, &e);
     ok = load_lines(&l, text, len);
     if (ok && rules_add(r, &l.injects, &l.set_states) < 0)
         ok = no_memory(&l);
+    if (ok)
+        lang_commit(&l.lang);
+    lang_drop(&l.lang);
     rule_list_free(&l.injects);
     rule_list_free(&l.set_states);
     mem_free(l.ids);

@@ -16,7 +16,8 @@
 #include <stdio.h>
 
 #include "base/mem.h"
-#include "faults/rules_priv.h"
+#include "base/rng.h"
+#include "faults/fault_priv.h"
 
 #define STATE_INITIAL 1
 #define SECTOR_SIZE 512
@@ -28,6 +29,10 @@ struct rules {
     struct rule *armed;
     struct rule **all; /* in load order; owns them, spent or not */
     unsigned n_all;
+
+    struct fault_set faults; /* beyond blkdebug: see decide.c */
+    uint64_t seed;
+    enum seed_source seed_source;
 };
 
 const char *const fault_io_names[FAULT_IO_COUNT] = {
@@ -42,6 +47,7 @@ struct rules *rules_new(const struct rules_names *names)
         return NULL;
     r->names = names;
     r->state = STATE_INITIAL;
+    r->seed = rng_entropy();
     r->by_event = mem_array(names->n_events, sizeof(r->by_event[0]));
     if (!r->by_event) {
         mem_free(r);
@@ -64,6 +70,7 @@ void rules_free(struct rules *r)
         return;
     for (unsigned i = 0; i < r->n_all; i++)
         rule_free(r->all[i]);
+    fault_set_free(&r->faults);
     mem_free(r->all);
     mem_free(r->by_event);
     mem_free(r);
@@ -72,6 +79,39 @@ void rules_free(struct rules *r)
 const struct rules_names *rules_event_names(const struct rules *r)
 {
     return r->names;
+}
+
+const struct rule *rules_at(const struct rules *r, unsigned i)
+{
+    return i < r->n_all ? r->all[i] : NULL;
+}
+
+struct fault_set *rules_faults(struct rules *r)
+{
+    return &r->faults;
+}
+
+const struct fault_set *rules_faults_const(const struct rules *r)
+{
+    return &r->faults;
+}
+
+uint64_t rules_seed(const struct rules *r)
+{
+    return r->seed;
+}
+
+void rules_take_seed(struct rules *r, uint64_t seed, enum seed_source source)
+{
+    if (source < r->seed_source)
+        return;
+    r->seed = seed;
+    r->seed_source = source;
+}
+
+void rules_set_seed(struct rules *r, uint64_t seed)
+{
+    rules_take_seed(r, seed, SEED_USER);
 }
 
 void rule_list_init(struct rule_list *l)
@@ -202,6 +242,11 @@ unsigned rules_state(const struct rules *r)
     return r->state;
 }
 
+void rules_set_state(struct rules *r, uint32_t state)
+{
+    r->state = state;
+}
+
 bool rules_idle(const struct rules *r)
 {
     return !r->armed;
@@ -214,7 +259,7 @@ bool rules_listens(const struct rules *r, unsigned event)
 
 unsigned rules_count(const struct rules *r)
 {
-    return r->n_all;
+    return r->n_all + r->faults.n;
 }
 
 /* The iotype of a rule as it is written in a file; NULL for the default. */
@@ -226,48 +271,35 @@ static const char *io_mask_name(unsigned mask)
     return NULL;
 }
 
-/* A piece of text, appended as far as there is room. */
-struct out {
-    char *buf;
-    size_t len, used;
-};
-
-static void __attribute__((format(printf, 2, 3))) put(struct out *o, const char *fmt, ...)
-{
-    va_list ap;
-    int n;
-
-    va_start(ap, fmt);
-    n = vsnprintf(o->buf + o->used, o->len - o->used, fmt, ap);
-    va_end(ap);
-    if (n > 0)
-        o->used += (size_t)n < o->len - o->used ? (size_t)n : o->len - o->used - 1;
-}
-
 bool rules_describe(const struct rules *r, unsigned i, char *buf, size_t buf_len)
 {
     struct out o = {buf, buf_len, 0};
     const struct rule *rule;
 
-    if (i >= r->n_all || buf_len == 0)
+    if (i >= rules_count(r) || buf_len == 0)
         return false;
+    if (i >= r->n_all) {
+        fault_report(fault_set_at(&r->faults, i - r->n_all), r->names, &o);
+        return true;
+    }
     rule = r->all[i];
-    put(&o, "%s %s event=%s", rule->where,
-        rule->action == RULE_INJECT ? "inject-error" : "set-state", r->names->event[rule->event]);
+    out_put(&o, "%s %s event=%s", rule->where,
+            rule->action == RULE_INJECT ? "inject-error" : "set-state",
+            r->names->event[rule->event]);
     if (rule->state != 0)
-        put(&o, " state=%" PRIu32, rule->state);
+        out_put(&o, " state=%" PRIu32, rule->state);
     if (rule->action == RULE_SET_STATE) {
-        put(&o, " new_state=%" PRIu32 ": seen %" PRIu64 ", applied %" PRIu64, rule->new_state,
-            rule->seen, rule->fired);
+        out_put(&o, " new_state=%" PRIu32 ": seen %" PRIu64 ", applied %" PRIu64, rule->new_state,
+                rule->seen, rule->fired);
         return true;
     }
     if (io_mask_name(rule->io_mask))
-        put(&o, " iotype=%s", io_mask_name(rule->io_mask));
-    put(&o, " errno=%d", rule->error);
+        out_put(&o, " iotype=%s", io_mask_name(rule->io_mask));
+    out_put(&o, " errno=%d", rule->error);
     if (rule->off != SECTOR_ANY)
-        put(&o, " sector=%" PRId64, rule->off / SECTOR_SIZE);
-    put(&o, "%s%s: seen %" PRIu64 ", armed %" PRIu64 ", fired %" PRIu64 "%s",
-        rule->once ? " once" : "", rule->immediately ? " immediately" : "", rule->seen, rule->armed,
-        rule->fired, rule->spent ? " (spent)" : "");
+        out_put(&o, " sector=%" PRId64, rule->off / SECTOR_SIZE);
+    out_put(&o, "%s%s: seen %" PRIu64 ", armed %" PRIu64 ", fired %" PRIu64 "%s",
+            rule->once ? " once" : "", rule->immediately ? " immediately" : "", rule->seen,
+            rule->armed, rule->fired, rule->spent ? " (spent)" : "");
     return true;
 }

@@ -8,6 +8,7 @@
 #include <stddef.h>
 
 #include "faults/rules.h"
+#include "faults/text.h"
 
 enum rule_action { RULE_INJECT, RULE_SET_STATE };
 
@@ -41,6 +42,8 @@ struct rule_list {
 };
 
 const struct rules_names *rules_event_names(const struct rules *r);
+/* rules_at: blkdebug's rule i, in load order; NULL past the last. */
+const struct rule *rules_at(const struct rules *r, unsigned i);
 void rule_free(struct rule *rule);
 void rule_list_init(struct rule_list *l);
 void rule_list_push(struct rule_list *l, struct rule *rule);
@@ -52,11 +55,6 @@ int rules_add(struct rules *r, struct rule_list *first, struct rule_list *second
 extern const char *const fault_io_names[FAULT_IO_COUNT];
 
 /* --- ini.c: one line of a rule file --- */
-
-struct ini_text { /* a piece of the line; not terminated */
-    const char *at;
-    size_t len;
-};
 
 enum ini_kind { INI_BLANK, INI_SECTION, INI_SETTING, INI_BAD };
 

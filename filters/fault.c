@@ -34,7 +34,7 @@ const struct rules_names *fault_names(void)
         BLOCK_EVENTS(X)
 #undef X
     };
-    static const struct rules_names all = {names, EV_COUNT};
+    static const struct rules_names all = {.event = names, .n_events = EV_COUNT};
 
     return &all;
 }

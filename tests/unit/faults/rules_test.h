@@ -26,7 +26,8 @@ static const char *const test_event_names[] = {
     BLOCK_EVENTS(X)
 #undef X
 };
-static const struct rules_names test_names = {test_event_names, EV_COUNT};
+static const char *const test_kind_names[] = {"data", "header", "l1", "l2", "reftable", "refblock"};
+static const struct rules_names test_names = {test_event_names, EV_COUNT, test_kind_names, 6};
 
 static inline struct rules *rules_of(const char *text)
 {

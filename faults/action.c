@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * Actions: what is done to a request, as far as that is arithmetic on its bytes.
+ */
+#include <inttypes.h>
+#include <string.h>
+
+#include "base/bytes.h"
+#include "base/rng.h"
+#include "faults/fault_priv.h"
+
+#define NEED(key) (1u << FK_##key)
+#define CHANGES (OP(WRITE) | OP(WRITE_ZEROES))
+
+const struct fault_action_info fault_actions[ACTION_COUNT] = {
+    [ACTION_ERROR] = {"error", "fails; nothing is done", OPS_WITH_STATUS, OPS_ALL, 0, false},
+    [ACTION_DELAY] = {"delay", "waits first", OPS_WITH_STATUS, OPS_ALL, NEED(MS), true},
+    [ACTION_HANG] = {"hang", "gets no answer until the server stops, then ESHUTDOWN",
+                     OPS_WITH_STATUS, OPS_ALL, 0, false},
+    [ACTION_SHORT] = {"short", "fails after a prefix was transferred", OP(READ) | CHANGES,
+                      OP(READ) | OP(WRITE), 0, false},
+    [ACTION_TORN] = {"torn", "writes only some of its units and reports success", CHANGES,
+                     OP(WRITE), 0, false},
+    [ACTION_LOST] = {"lost", "does nothing and reports success", CHANGES | OP(DISCARD) | OP(FLUSH),
+                     OP(WRITE), 0, false},
+    [ACTION_MISDIRECT] = {"misdirect", "writes to a wrong place and reports success", CHANGES,
+                          OP(WRITE), NEED(DELTA), false},
+    [ACTION_CORRUPT] = {"corrupt", "returns wrong data (reads) or stores it (writes)",
+                        OP(READ) | OP(WRITE), OP(READ), 0, false},
+    [ACTION_NOSPACE] = {"nospace", "fails with ENOSPC once so many bytes were written", CHANGES,
+                        CHANGES, NEED(AFTER), false},
+    [ACTION_STATE] = {"state", "sets the state, and goes on", OPS_WITH_STATUS, OPS_ALL,
+                      NEED(NEW_STATE), true},
+    [ACTION_LOG] = {"log", "writes a line to the log, and goes on", OPS_WITH_STATUS, OPS_ALL, 0,
+                    true},
+};
+
+const char *const fault_keep_names[KEEP_COUNT] = {
+    "prefix", "suffix", "random", "prefix:random", "suffix:random",
+};
+
+bool act_draws(const struct fault_act *a)
+{
+    switch (a->action) {
+    case ACTION_DELAY:
+        return a->max_ms > a->min_ms;
+    case ACTION_TORN:
+        return a->keep >= KEEP_RANDOM;
+    case ACTION_CORRUPT:
+        return a->how == HOW_FLIP;
+    default:
+        return false;
+    }
+}
+
+static void put_delay(const struct fault_act *a, struct out *o)
+{
+    out_put(o, " ms=%" PRIu64, a->min_ms);
+    if (a->max_ms > a->min_ms)
+        out_put(o, "..%" PRIu64, a->max_ms);
+}
+
+void act_describe(const struct fault_act *a, struct out *o)
+{
+    char name[16];
+
+    out_put(o, "action=%s", fault_actions[a->action].name);
+    switch (a->action) {
+    case ACTION_SHORT:
+        if (a->bytes != HALF) {
+            out_put(o, " bytes=");
+            out_size(o, a->bytes);
+        }
+        /* fall through */
+    case ACTION_ERROR:
+        out_put(o, " errno=%s", errno_text(a->error, name));
+        break;
+    case ACTION_DELAY:
+        put_delay(a, o);
+        break;
+    case ACTION_TORN:
+        out_put(o, " unit=%" PRIu32 " keep=%s", a->unit, fault_keep_names[a->keep]);
+        break;
+    case ACTION_MISDIRECT:
+        out_put(o, " delta=%s", a->delta < 0 ? "-" : "");
+        out_size(o, a->delta < 0 ? -(uint64_t)a->delta : (uint64_t)a->delta);
+        break;
+    case ACTION_CORRUPT:
+        if (a->how == HOW_FLIP)
+            out_put(o, " bits=%u", a->bits);
+        else
+            out_put(o, " byte=0x%02x", a->byte);
+        break;
+    case ACTION_NOSPACE:
+        out_put(o, " after=");
+        out_size(o, a->quota);
+        break;
+    case ACTION_STATE:
+        out_put(o, " new_state=%" PRIu32, a->new_state);
+        break;
+    default:
+        break;
+    }
+}
+
+/* --- Torn --- */
+
+/* Units are those of the disk, not of the request: the first and last may be partial. */
+static bool is_kept(const struct fault_tear *t, uint64_t i, uint64_t count)
+{
+    switch ((enum fault_keep)t->keep) {
+    case KEEP_PREFIX:
+        return i < count / 2;
+    case KEEP_SUFFIX:
+        return i >= count - count / 2;
+    case KEEP_PREFIX_RANDOM:
+        return i < draw_below(t->draw, DRAW_KEEP, count);
+    case KEEP_SUFFIX_RANDOM:
+        return i >= count - draw_below(t->draw, DRAW_KEEP, count);
+    case KEEP_RANDOM:
+        /* One is lost for certain, or it would be no tear. */
+        return i != draw_below(t->draw, DRAW_LOSE, count) && (rng_hash(t->draw + rng_hash(i)) & 1);
+    case KEEP_COUNT:
+        break;
+    }
+    return false;
+}
+
+bool fault_torn_next(const struct fault_tear *t, uint64_t off, uint64_t len, uint64_t *at,
+                     uint64_t *n)
+{
+    uint64_t end = off + len, first = off / t->unit;
+    uint64_t count = len ? (end - 1) / t->unit - first + 1 : 0;
+    uint64_t i = *at / t->unit - first, stop;
+
+    while (i < count && !is_kept(t, i, count))
+        i++;
+    if (i >= count || *at >= end)
+        return false;
+    *at = max_u64(*at, (first + i) * t->unit);
+    for (stop = i + 1; stop < count && is_kept(t, stop, count);)
+        stop++;
+    *n = min_u64(end, (first + stop) * t->unit) - *at;
+    return true;
+}
+
+/* --- Corrupt --- */
+
+/* Distinct bits: flipping one twice would repair it. */
+static void flip(const struct fault_damage *d, uint8_t *p, uint64_t len)
+{
+    uint64_t place[BITS_MAX];
+    unsigned n = (unsigned)min_u64(min_u64(d->bits, BITS_MAX), len * 8);
+
+    for (unsigned i = 0; i < n; i++) {
+        place[i] = draw_below(d->draw, DRAW_BIT + i, len * 8);
+        for (unsigned k = 0; k < i; k++) {
+            if (place[k] == place[i]) {
+                place[i] = (place[i] + 1) % (len * 8);
+                k = UINT32_MAX; /* look at all of them again */
+            }
+        }
+        p[place[i] / 8] ^= (uint8_t)(1u << place[i] % 8);
+    }
+}
+
+void fault_damage(const struct fault_damage *d, void *buf, uint64_t off, uint64_t len)
+{
+    uint64_t start = off, end = off + len;
+
+    if (d->len) {
+        start = max_u64(start, d->off);
+        end = min_u64(end, d->off + d->len);
+    }
+    if (start >= end)
+        return;
+    if (d->how == HOW_FILL)
+        memset((uint8_t *)buf + (start - off), d->byte, end - start);
+    else
+        flip(d, (uint8_t *)buf + (start - off), end - start);
+}

@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * What the files of the language beyond blkdebug share: a fault is selectors, an action, counters.
+ */
+#ifndef FAULTS_FAULT_PRIV_H
+#define FAULTS_FAULT_PRIV_H
+
+#include "faults/fault.h"
+#include "faults/rules_priv.h"
+#include "faults/text.h"
+
+#define OP(io) (1u << FAULT_##io)
+#define OPS_ALL (OP(READ) | OP(WRITE) | OP(WRITE_ZEROES) | OP(DISCARD) | OP(FLUSH))
+#define OPS_WITH_STATUS (OPS_ALL | OP(BLOCK_STATUS))
+
+extern const char *const fault_op_names[FAULT_IO_COUNT];
+
+/* --- select.c --- */
+
+enum fault_fua { FUA_ANY, FUA_ON, FUA_OFF };
+
+struct fault_select {
+    enum fault_layer layer;
+    unsigned ops;      /* bits 1 << enum fault_io */
+    unsigned kinds;    /* bits; 0: any */
+    unsigned fua;      /* enum fault_fua */
+    uint64_t off, len; /* the request touches it; len 0: any request does */
+    uint64_t min_len;
+    uint32_t state; /* 0: any */
+    /* What counts, in the order in which it is asked. 0: not given. */
+    uint64_t nth, every, limit;
+    double prob; /* 1: always */
+};
+
+/* select_matches: all but the selectors that count. Its layer and op are known to fit. */
+bool select_matches(const struct fault_select *s, const struct fault_req *q, uint32_t state);
+/* select_counts: does request number `matched` (from 1) come up to nth and every? */
+bool select_counts(const struct fault_select *s, uint64_t matched);
+void select_describe(const struct fault_select *s, const struct rules_names *names, struct out *o);
+
+/* --- action.c --- */
+
+enum fault_action {
+    ACTION_ERROR,
+    ACTION_DELAY,
+    ACTION_HANG,
+    ACTION_SHORT,
+    ACTION_TORN,
+    ACTION_LOST,
+    ACTION_MISDIRECT,
+    ACTION_CORRUPT,
+    ACTION_NOSPACE,
+    ACTION_STATE,
+    ACTION_LOG,
+    ACTION_COUNT
+};
+
+enum fault_keep {
+    KEEP_PREFIX, /* the first half */
+    KEEP_SUFFIX,
+    KEEP_RANDOM, /* each or not */
+    KEEP_PREFIX_RANDOM,
+    KEEP_SUFFIX_RANDOM,
+    KEEP_COUNT
+};
+
+enum fault_how { HOW_FLIP, HOW_FILL };
+
+#define HALF UINT64_MAX
+#define BITS_MAX 64
+
+struct fault_act {
+    enum fault_action action;
+    int error;
+    uint64_t min_ms, max_ms; /* delay */
+    uint64_t bytes;          /* short: transferred, or HALF */
+    uint64_t quota;          /* nospace */
+    uint32_t unit;           /* torn */
+    unsigned keep;           /* enum fault_keep */
+    int64_t delta;
+    unsigned how, bits; /* enum fault_how */
+    uint8_t byte;
+    uint32_t new_state;
+};
+
+struct fault_action_info {
+    const char *name, *text;
+    unsigned ops;         /* what it can be done to */
+    unsigned default_ops; /* what it is done to if the rule has no op */
+    unsigned needs;       /* bit 1 << key that must be given */
+    bool modifier;        /* others may follow */
+};
+extern const struct fault_action_info fault_actions[ACTION_COUNT];
+extern const char *const fault_keep_names[KEEP_COUNT];
+
+/* act_draws: does it need a draw? */
+bool act_draws(const struct fault_act *a);
+void act_describe(const struct fault_act *a, struct out *o);
+
+/* --- draw.c --- */
+
+/* How often each request (op, offset, length) has been met, by its hash. Grows up to a bound; what
+ * finds no room, or no memory, counts as met for the first time: its draw then sticks. */
+struct draws {
+    struct draw_slot *slot;
+    size_t size, used; /* size: a power of two, or 0 */
+};
+
+/* draw_next: the draw of this fault for q, which is counted as met once more. */
+uint64_t draw_next(struct draws *t, uint64_t seed, uint64_t id, const struct fault_req *q);
+void draws_free(struct draws *t);
+/* draw_below: [0, n), n > 0. draw_hits: true with probability p. Both from a draw and a purpose, so
+ * that one draw answers several questions. */
+uint64_t draw_below(uint64_t draw, unsigned purpose, uint64_t n);
+bool draw_hits(uint64_t draw, unsigned purpose, double p);
+uint64_t draw_text(const char *text);
+
+enum draw_purpose { DRAW_PROB = 1, DRAW_DELAY, DRAW_KEEP, DRAW_LOSE, DRAW_BIT = 1000 };
+
+/* --- decide.c: the faults of an engine --- */
+
+struct fault {
+    char *where; /* "file:line" of its section, or "--fault N" */
+    char *id;    /* NULL: none */
+    struct fault_select sel;
+    struct fault_act act;
+
+    bool draws; /* it needs draws */
+    uint64_t draw_id;
+    struct draws met;
+
+    /* Counters: requests of its layer and op; those that all selectors matched that do not count;
+     * those it struck. */
+    uint64_t seen, matched, fired;
+    uint64_t written; /* nospace: let through */
+
+    struct fault *all_next;
+    struct fault *next[FAULT_IO_COUNT]; /* the next of its layer with this op */
+};
+
+struct fault_set {
+    struct fault *all, **all_tail;
+    struct fault *by[FAULT_LAYERS][FAULT_IO_COUNT];
+    unsigned n;
+};
+
+/* What rules.c keeps of it. */
+struct fault_set *rules_faults(struct rules *r);
+const struct fault_set *rules_faults_const(const struct rules *r);
+void rules_set_state(struct rules *r, uint32_t state);
+
+enum seed_source { SEED_RANDOM, SEED_FILE, SEED_USER };
+/* rules_take_seed: unless a stronger source has said one. */
+void rules_take_seed(struct rules *r, uint64_t seed, enum seed_source source);
+
+void fault_free(struct fault *f);
+void fault_list_free(struct fault *head); /* by all_next */
+/* fault_set_add: takes f over; cannot fail. */
+void fault_set_add(struct fault_set *s, struct fault *f);
+void fault_set_free(struct fault_set *s);
+const struct fault *fault_set_at(const struct fault_set *s, unsigned i);
+/* fault_describe: "op=read action=error errno=EIO". */
+void fault_describe(const struct fault *f, const struct rules_names *names, struct out *o);
+/* fault_report: the line for the log at exit. */
+void fault_report(const struct fault *f, const struct rules_names *names, struct out *o);
+
+/* --- lang.c: reading --- */
+
+enum fault_key {
+    FK_OP,
+    FK_LAYER,
+    FK_FUA,
+    FK_KIND,
+    FK_RANGE,
+    FK_MINLEN,
+    FK_STATE,
+    FK_NTH,
+    FK_EVERY,
+    FK_LIMIT,
+    FK_ONCE,
+    FK_PROB,
+    FK_ID,
+    FK_ACTION,
+    FK_ERROR,
+    FK_MS,
+    FK_BYTES,
+    FK_UNIT,
+    FK_KEEP,
+    FK_DELTA,
+    FK_BITS,
+    FK_BYTE,
+    FK_ZERO,
+    FK_AFTER,
+    FK_NEW_STATE,
+    FK_COUNT
+};
+
+/* keys.c: a key, and how its value gets into a fault. */
+struct fault_key_info {
+    const char *name, *value, *text;
+    unsigned actions; /* bits 1 << enum fault_action it belongs to; 0: all */
+    bool (*take)(struct ini_text t, const struct rules_names *names, struct fault *f,
+                 struct err **errp);
+};
+extern const struct fault_key_info fault_keys[FK_COUNT];
+
+struct fault_setting {
+    struct ini_text value;
+    unsigned line;
+    bool given;
+};
+
+struct lang {
+    struct rules *rules;
+    const char *file; /* NULL: an option of a command line, number `line` */
+    struct err **errp;
+
+    enum { LANG_CLOSED, LANG_FAULT, LANG_ENGINE } section;
+    unsigned section_line;
+    struct fault_setting set[FK_COUNT];
+
+    struct fault *head, **tail; /* what was read, in order */
+    bool engine_seen, seed_given;
+    uint64_t seed;
+};
+
+void lang_init(struct lang *l, struct rules *r, const char *file, struct err **errp);
+/* lang_begin: open the section [name "id"] if it is one of ours; else false, and no error. */
+bool lang_begin(struct lang *l, struct ini_text name, struct ini_text id, unsigned line);
+/* lang_line: a line inside our section. lang_end: the section is complete. */
+bool lang_line(struct lang *l, struct ini_text text, unsigned line);
+bool lang_end(struct lang *l);
+/* lang_commit: all that was read becomes the engine's; cannot fail. lang_drop: or it does not. */
+void lang_commit(struct lang *l);
+void lang_drop(struct lang *l);
+
+#endif

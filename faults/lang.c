@@ -1,0 +1,323 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * Reading [engine] and [fault] sections, and faults on a command line.
+ *
+ * These sections are not blkdebug's, so they are read as people write: quotes are optional, space
+ * is free, comments may be indented or follow a value, CRLF does no harm. A key that is given twice
+ * is a mistake. A section is judged when it ends.
+ */
+#include <errno.h>
+#include <stdarg.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "faults/fault_priv.h"
+
+#define FAULTS_MAX 4096 /* of one engine */
+#define CHANGES (OP(WRITE) | OP(WRITE_ZEROES))
+
+static bool at_line(struct lang *l, unsigned line)
+{
+    return l->file ? err_prefix(l->errp, "%s:%u: ", l->file, line)
+                   : err_prefix(l->errp, "--fault %u: ", l->section_line);
+}
+
+static bool __attribute__((format(printf, 3, 4)))
+bad(struct lang *l, unsigned line, const char *fmt, ...)
+{
+    va_list ap;
+
+    va_start(ap, fmt);
+    err_vset(l->errp, EINVAL, fmt, ap);
+    va_end(ap);
+    return at_line(l, line);
+}
+
+static bool no_memory(struct lang *l)
+{
+    return err_set(l->errp, ENOMEM, "%s: no memory for its rules", l->file ? l->file : "--fault");
+}
+
+void lang_init(struct lang *l, struct rules *r, const char *file, struct err **errp)
+{
+    *l = (struct lang){.rules = r, .file = file, .errp = errp};
+    l->tail = &l->head;
+}
+
+void lang_drop(struct lang *l)
+{
+    fault_list_free(l->head);
+    l->head = NULL;
+}
+
+void lang_commit(struct lang *l)
+{
+    struct fault *f;
+
+    while ((f = l->head)) {
+        l->head = f->all_next;
+        fault_set_add(rules_faults(l->rules), f);
+    }
+    if (l->seed_given)
+        rules_take_seed(l->rules, l->seed, SEED_FILE);
+}
+
+bool lang_begin(struct lang *l, struct ini_text name, struct ini_text id, unsigned line)
+{
+    if (!text_is(name, "fault") && !text_is(name, "engine"))
+        return false;
+    l->section = text_is(name, "fault") ? LANG_FAULT : LANG_ENGINE;
+    l->section_line = line;
+    memset(l->set, 0, sizeof(l->set));
+    if (id.len > 0)
+        l->set[FK_ID] = (struct fault_setting){id, line, true};
+    return true;
+}
+
+/* --- Settings --- */
+
+static bool add_key(struct lang *l, struct ini_text key, struct ini_text value, unsigned line)
+{
+    const char *names[FK_COUNT], *meant;
+    char shown[64];
+
+    for (unsigned k = 0; k < FK_COUNT; k++) {
+        names[k] = fault_keys[k].name;
+        if (!text_is(key, names[k]))
+            continue;
+        if (l->set[k].given)
+            return bad(l, line, "'%s' is given twice", names[k]);
+        l->set[k] = (struct fault_setting){value, line, true};
+        return true;
+    }
+    text_printable(key, shown);
+    if (text_is(key, "event") || text_is(key, "iotype") || text_is(key, "sector"))
+        return bad(l, line, "'%s' belongs in [inject-error]; a fault has op, range and others",
+                   shown);
+    meant = text_nearest(key, names, FK_COUNT);
+    if (meant)
+        return bad(l, line, "unknown key '%s': did you mean %s?", shown, meant);
+    return bad(l, line, "unknown key '%s': `breakwater faults actions` lists them", shown);
+}
+
+static bool add_seed(struct lang *l, struct ini_text key, struct ini_text value, unsigned line)
+{
+    char shown[64];
+
+    if (!text_is(key, "seed"))
+        return bad(l, line, "unknown key '%s' in [engine]: there is seed",
+                   text_printable(key, shown));
+    if (l->seed_given)
+        return bad(l, line, "the seed is given twice");
+    if (!value_number(value, "seed", 0, UINT64_MAX, &l->seed, l->errp))
+        return at_line(l, line);
+    l->seed_given = true;
+    return true;
+}
+
+/* What stands after '=': in quotes, or up to a comment. */
+static bool parse_value(struct lang *l, struct ini_text t, unsigned line, struct ini_text *out)
+{
+    struct ini_text rest = t;
+    char shown[64];
+
+    if (t.len > 0 && t.at[0] == '"') {
+        rest = (struct ini_text){t.at + 1, t.len - 1};
+        text_split(&rest, '"', out);
+        if (!rest.at)
+            return bad(l, line, "the value lacks its closing quote");
+        rest = text_trim(rest);
+        if (rest.len > 0 && rest.at[0] != '#')
+            return bad(l, line, "nothing but a comment may follow the value, not \"%s\"",
+                       text_printable(rest, shown));
+        return true;
+    }
+    for (size_t i = 0; i < t.len; i++)
+        if (t.at[i] == '#' && (i == 0 || t.at[i - 1] == ' ' || t.at[i - 1] == '\t'))
+            t.len = i;
+    *out = text_trim(t);
+    return true;
+}
+
+static bool add_setting(struct lang *l, struct ini_text text, unsigned line)
+{
+    struct ini_text key, value = text;
+    char shown[64];
+
+    text_split(&value, '=', &key);
+    key = text_trim(key);
+    if (!value.at || key.len == 0)
+        return bad(l, line, "\"%s\" is no setting: write KEY=VALUE", text_printable(text, shown));
+    if (!parse_value(l, text_trim(value), line, &value))
+        return false;
+    if (value.len == 0)
+        return bad(l, line, "'%s' has no value", text_printable(key, shown));
+    return l->section == LANG_ENGINE ? add_seed(l, key, value, line) : add_key(l, key, value, line);
+}
+
+bool lang_line(struct lang *l, struct ini_text text, unsigned line)
+{
+    text = text_trim(text);
+    return text.len == 0 || text.at[0] == '#' || add_setting(l, text, line);
+}
+
+/* --- A complete section --- */
+
+static unsigned line_of(const struct lang *l, enum fault_key k)
+{
+    return l->set[k].given ? l->set[k].line : l->section_line;
+}
+
+/* Keys that another action has, keys that this one lacks, keys that contradict each other. */
+static bool check_keys(struct lang *l, const struct fault *f)
+{
+    const struct fault_action_info *info = &fault_actions[f->act.action];
+
+    for (unsigned k = 0; k < FK_COUNT; k++) {
+        unsigned actions = fault_keys[k].actions;
+        char names[128] = "";
+        struct out o = {names, sizeof(names), 0};
+
+        if (!l->set[k].given && (info->needs & (1u << k)))
+            return bad(l, line_of(l, FK_ACTION), "action=%s lacks its %s: add %s=%s (%s)",
+                       info->name, fault_keys[k].name, fault_keys[k].name, fault_keys[k].value,
+                       fault_keys[k].text);
+        if (!l->set[k].given || actions == 0 || (actions & (1u << f->act.action)))
+            continue;
+        for (unsigned a = 0; a < ACTION_COUNT; a++)
+            if (actions & (1u << a))
+                out_put(&o, "%s%s", o.used ? " or " : "", fault_actions[a].name);
+        return bad(l, l->set[k].line, "'%s' does not go with action=%s; it goes with %s",
+                   fault_keys[k].name, info->name, names);
+    }
+    if (l->set[FK_BITS].given + l->set[FK_BYTE].given + l->set[FK_ZERO].given > 1)
+        return bad(l, line_of(l, FK_ACTION), "'bits', 'byte' and 'zero' exclude each other");
+    return true;
+}
+
+static bool check_ops(struct lang *l, struct fault *f)
+{
+    const struct fault_action_info *info = &fault_actions[f->act.action];
+    bool only_changes = f->sel.kinds != 0 || f->sel.fua != FUA_ANY;
+    char names[128] = "";
+    struct out o = {names, sizeof(names), 0};
+
+    if (f->sel.kinds != 0 && f->sel.layer == FAULT_GUEST)
+        return bad(l, l->set[FK_KIND].line,
+                   "'kind' is known under the format only: leave out layer=guest");
+    if (f->sel.fua != FUA_ANY && f->sel.layer == FAULT_HOST)
+        return bad(l, l->set[FK_FUA].line,
+                   "'fua' is what clients ask for: add layer=guest (the host file is flushed)");
+    if (f->sel.ops == 0) {
+        f->sel.ops = info->default_ops;
+        if (only_changes)
+            f->sel.ops &= CHANGES;
+        if (f->sel.ops == 0)
+            f->sel.ops = info->ops & CHANGES;
+    }
+    if (only_changes && (f->sel.ops & ~CHANGES))
+        return bad(l, line_of(l, FK_OP), "'%s' is about writes: op must be write, zero or both",
+                   f->sel.kinds ? "kind" : "fua");
+    if (f->sel.ops & ~info->ops) {
+        out_words(&o, info->ops, fault_op_names, FAULT_IO_COUNT);
+        return bad(l, line_of(l, FK_OP), "action=%s can be done to %s only", info->name, names);
+    }
+    return true;
+}
+
+static bool check_id(struct lang *l, const struct fault *f)
+{
+    const struct fault *lists[] = {rules_faults(l->rules)->all, l->head};
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < 2; i++) {
+        for (const struct fault *o = lists[i]; o; o = o->all_next, n++)
+            if (f->id && o->id && strcmp(f->id, o->id) == 0)
+                return bad(l, line_of(l, FK_ID), "another fault has the id \"%s\" already", f->id);
+    }
+    return n < FAULTS_MAX || bad(l, l->section_line, "more than %d faults", FAULTS_MAX);
+}
+
+/* Without a name it is what it says that makes a fault itself: other rules around it, and their
+ * lines, leave its draws alone. */
+static void identify(struct lang *l, struct fault *f)
+{
+    char text[512] = "";
+    struct out o = {text, sizeof(text), 0};
+
+    f->draws = f->sel.prob < 1 || act_draws(&f->act);
+    fault_describe(f, rules_event_names(l->rules), &o);
+    f->draw_id = draw_text(f->id ? f->id : text);
+}
+
+static bool fill(struct lang *l, struct fault *f)
+{
+    for (unsigned k = 0; k < FK_COUNT; k++) {
+        struct err *e = NULL;
+
+        if (!l->set[k].given ||
+            fault_keys[k].take(l->set[k].value, rules_event_names(l->rules), f, &e))
+            continue;
+        err_move(l->errp, e);
+        return at_line(l, l->set[k].line);
+    }
+    if (!l->set[FK_ACTION].given)
+        return bad(l, l->section_line,
+                   "a fault lacks its action: add action=error or another of those that "
+                   "`breakwater faults actions` lists");
+    if (!check_keys(l, f) || !check_ops(l, f) || !check_id(l, f))
+        return false;
+    f->where = l->file ? mem_printf("%s:%u", l->file, l->section_line)
+                       : mem_printf("--fault %u", l->section_line);
+    if (!f->where)
+        return no_memory(l);
+    identify(l, f);
+    return true;
+}
+
+static bool end_fault(struct lang *l)
+{
+    struct fault *f = mem_new(struct fault);
+
+    if (!f)
+        return no_memory(l);
+    f->sel.prob = 1;
+    f->act = (struct fault_act){.error = EIO, .bytes = HALF, .unit = 512, .bits = 1};
+    if (!fill(l, f)) {
+        fault_free(f);
+        return false;
+    }
+    *l->tail = f;
+    l->tail = &f->all_next;
+    return true;
+}
+
+bool lang_end(struct lang *l)
+{
+    bool fault = l->section == LANG_FAULT;
+
+    l->section = LANG_CLOSED;
+    return !fault || end_fault(l);
+}
+
+/* --- Command line --- */
+
+bool rules_load_option(struct rules *r, const char *text, unsigned n, struct err **errp)
+{
+    struct ini_text rest = text_trim((struct ini_text){text, strlen(text)}), word;
+    struct err *e = NULL;
+    struct lang l;
+    bool ok;
+
+    lang_init(&l, r, NULL, &e);
+    ok = lang_begin(&l, (struct ini_text){"fault", 5}, (struct ini_text){NULL, 0}, n);
+    while (ok && text_split(&rest, ' ', &word)) {
+        word = text_trim(word);
+        ok = word.len == 0 || add_setting(&l, word, n);
+    }
+    ok = ok && lang_end(&l);
+    if (ok)
+        lang_commit(&l);
+    lang_drop(&l);
+    return ok || err_move(errp, e);
+}
