@@ -183,6 +183,13 @@ int node_truncate(struct node *n, uint64_t size);
 /* node_status: ext is cleared first. */
 int node_status(struct node *n, uint64_t off, uint64_t len, struct extents *ext);
 
+/* node_still_volatile: for a driver that says that a flush of n succeeded although it did not do
+ * it: the next flush of n is then not passed by as if there were nothing to flush. */
+static inline void node_still_volatile(struct node *n)
+{
+    n->write_gen++;
+}
+
 /* node_event: announce ev to n (n is the child of the announcer). Inline so that it costs one load
  * and a branch where nobody listens. */
 void node_event_slow(struct node *n, enum blk_event ev);

@@ -1,23 +1,22 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * The fault filter: a node around the fault engine.
+ * The fault filter: a node around the fault engine, once or twice in a graph.
  *
- * It sits under the format, as QEMU's blkdebug does: the format announces events to it, which arm
+ * One sits under the format, as QEMU's blkdebug does: the format announces events to it, which arm
  * rules, and every request that reaches it is checked against what is armed before the child sees
  * it. FUA is left to the dispatcher, which flushes this node after the write, so that rules for
  * flushes see those flushes too, as they do in QEMU.
+ *
+ * The other sits above the format, if a fault of that layer wants it. It hears no events, and it
+ * hands FUA on, so that a fault can tell such writes by it.
  */
 #include <errno.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "base/log.h"
-#include "faults/rules.h"
-#include "filters/filters_priv.h"
+#include "filters/fault_priv.h"
 #include "io/co.h"
-
-struct fault {
-    struct rules *rules;
-};
 
 #define IO_NONE FAULT_IO_COUNT
 
@@ -34,17 +33,31 @@ const struct rules_names *fault_names(void)
         BLOCK_EVENTS(X)
 #undef X
     };
-    static const struct rules_names all = {.event = names, .n_events = EV_COUNT};
+    /* What nobody writes yet cannot be selected. */
+    static const char *const kinds[] = {
+        [KIND_DATA] = "data", [KIND_HEADER] = "header",     [KIND_L1] = "l1",
+        [KIND_L2] = "l2",     [KIND_REFTABLE] = "reftable", [KIND_REFBLOCK] = "refblock",
+    };
+    static const struct rules_names all = {names, EV_COUNT, kinds, ARRAY_LEN(kinds)};
 
     return &all;
 }
 
-static int fault_submit(struct node *n, struct req *r)
+/* blkdebug's rules come first: they are as they would be without the others. */
+static int meet(struct node *n, struct req *r, enum fault_io io)
 {
-    struct fault *f = n->state;
-    enum fault_io io = io_of_op[r->op];
+    struct fault_node *f = n->state;
+    struct fault_decision d;
+    struct fault_req q = {
+        .layer = f->layer,
+        .op = io,
+        .kind = r->kind,
+        .fua = r->flags & REQ_FUA,
+        .off = r->off,
+        .len = r->len,
+    };
 
-    if (!rules_idle(f->rules) && io != IO_NONE) {
+    if (f->layer == FAULT_HOST && !rules_idle(f->rules)) {
         struct fault_verdict v = rules_check(f->rules, io, r->off, r->len);
 
         if (v.error) {
@@ -53,6 +66,17 @@ static int fault_submit(struct node *n, struct req *r)
             return -v.error;
         }
     }
+    rules_decide(f->rules, &q, &d);
+    return fault_carry_out(n, r, &d);
+}
+
+static int fault_submit(struct node *n, struct req *r)
+{
+    struct fault_node *f = n->state;
+    enum fault_io io = io_of_op[r->op];
+
+    if (io != IO_NONE && rules_watches(f->rules, f->layer, io))
+        return meet(n, r, io);
     return node_submit(n->child[0], r);
 }
 
@@ -75,7 +99,7 @@ static bool is_about_this_node(enum blk_event ev)
 
 static void fault_event(struct node *n, enum blk_event ev)
 {
-    struct fault *f = n->state;
+    struct fault_node *f = n->state;
 
     if (rules_listens(f->rules, ev))
         rules_event(f->rules, ev);
@@ -85,7 +109,7 @@ static void fault_event(struct node *n, enum blk_event ev)
 
 static void fault_close(struct node *n)
 {
-    struct fault *f = n->state;
+    struct fault_node *f = n->state;
     char line[512];
 
     if (!f->rules)
@@ -99,22 +123,53 @@ static void fault_close(struct node *n)
 
 const struct driver fault_driver = {
     .name = "fault",
-    .state_size = sizeof(struct fault),
+    .state_size = sizeof(struct fault_node),
     .is_filter = true,
     .submit = fault_submit,
     .event = fault_event,
     .close = fault_close,
 };
 
+const struct driver fault_guest_driver = {
+    .name = "fault-guest",
+    .state_size = sizeof(struct fault_node),
+    .is_filter = true,
+    .submit = fault_submit,
+    .fua_ops = 1u << REQ_WRITE | 1u << REQ_ZERO,
+};
+
 struct node *fault_open(struct node *child, struct rules *rules, struct err **errp)
 {
     struct node *n = node_over(&fault_driver, child, errp);
-    struct fault *f;
+    struct fault_node *f;
 
     if (!n)
         return NULL;
     f = n->state;
     f->rules = rules;
+    f->layer = FAULT_HOST;
     rules_event(rules, EV_NONE);
     return n;
+}
+
+struct node *fault_guest_open(struct node *child, struct rules *rules, struct err **errp)
+{
+    struct node *n = node_over(&fault_guest_driver, child, errp);
+    struct fault_node *f;
+
+    if (!n)
+        return NULL;
+    f = n->state;
+    f->rules = rules;
+    f->layer = FAULT_GUEST;
+    return n;
+}
+
+void fault_let_hang(struct node *n, bool may)
+{
+    struct fault_node *f = n->state;
+
+    f->may_hang = may;
+    if (!may)
+        co_queue_wake_all(&f->hung);
 }

@@ -13,12 +13,20 @@
 #include "block/node.h"
 #include "faults/rules.h"
 
-extern const struct driver fault_driver, dirty_driver, cbw_driver, cbw_view_driver, offset_driver;
+extern const struct driver fault_driver, fault_guest_driver, dirty_driver, cbw_driver,
+    cbw_view_driver, offset_driver;
 
 /* fault_open: checks every request and event against rules (taken over on success; freed at close,
- * after its counters were logged). Sits under the format, as blkdebug does. */
+ * after its counters were logged). Sits under the format, as blkdebug does: the host layer. */
 struct node *fault_open(struct node *child, struct rules *rules, struct err **errp);
-/* fault_names: the block layer's event names, as rules_new wants them. */
+/* fault_guest_open: the second filter, above the format, for faults of the guest layer. rules is
+ * borrowed from the first, which is below child and so closes later. */
+struct node *fault_guest_open(struct node *child, struct rules *rules, struct err **errp);
+/* fault_let_hang: may faults hang requests of this fault node? No, as at first: those that hang
+ * and those that would fail with -ESHUTDOWN. To be told when serving begins, and when it ends: a
+ * request that hung while the image is opened or drained would hang everything. */
+void fault_let_hang(struct node *n, bool may);
+/* fault_names: the block layer's names of events and kinds, as rules_new wants them. */
 const struct rules_names *fault_names(void);
 
 /* dirty_open: marks maps after every write, zero and discard returned, also when it failed, before
