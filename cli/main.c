@@ -18,12 +18,13 @@
 #include "qcow2/qcow2.h"
 
 static const struct subcommand *const subcommands[] = {
-    &serve_command, &backup_command, &restore_command, &verify_command, &image_command,
+    &serve_command,  &backup_command, &restore_command,
+    &verify_command, &image_command,  &faults_command,
 };
 
 static const struct driver *const drivers[] = {
     &file_driver,  &mem_driver, &sim_driver,      &qcow2_driver,  &fault_driver,
-    &dirty_driver, &cbw_driver, &cbw_view_driver, &offset_driver,
+    &dirty_driver, &cbw_driver, &cbw_view_driver, &offset_driver, &fault_guest_driver,
 };
 
 int cli_fail(enum cli_exit code, struct err *e)

@@ -114,6 +114,7 @@ static bool start(struct serve *sv, struct err **errp)
     if (o->pid_file && !pid_file_write(o->pid_file, errp))
         return false;
     sv->pid_written = o->pid_file;
+    serve_graph_let_hang(&sv->graph, true);
     printf("%s\n", uri);
     fflush(stdout);
     daemon_ready();
@@ -124,6 +125,7 @@ static void stop_run(void *arg)
 {
     struct serve *sv = arg;
 
+    serve_graph_let_hang(&sv->graph, false);
     sv->stop_result = server_stop(sv->server, false);
     sv->stopped = true;
     io_cancel_fd(sv->signal_fd);

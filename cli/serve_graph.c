@@ -5,30 +5,62 @@
 #include "cli/serve_graph.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <string.h>
 
 #include "base/log.h"
 #include "block/file.h"
-#include "faults/rules.h"
+#include "faults/fault.h"
 #include "filters/filters.h"
 #include "qcow2/qcow2.h"
 
 /* Each step puts a node on top of *top, which owns its child from then on. */
 
-static bool add_faults(const struct serve_opts *o, struct node **top, struct err **errp)
+static void show_warning(void *arg, const char *text)
+{
+    log_warn("%s", text);
+}
+
+static bool load_faults(const struct serve_opts *o, struct rules *rules, struct err **errp)
+{
+    if (o->faults && !rules_load_file(rules, o->faults, errp))
+        return false;
+    for (unsigned i = 0; i < o->n_fault; i++)
+        if (!rules_load_option(rules, o->fault[i], i + 1, errp))
+            return false;
+    if (o->fault_seed_given)
+        rules_set_seed(rules, o->fault_seed);
+    rules_warn(rules, show_warning, NULL);
+    if (rules_has_layer(rules, FAULT_HOST) || rules_has_layer(rules, FAULT_GUEST))
+        log_info("faults are drawn with --fault-seed 0x%" PRIx64, rules_seed(rules));
+    return true;
+}
+
+static bool add_faults(const struct serve_opts *o, struct serve_graph *g, struct err **errp)
 {
     struct rules *rules = rules_new(fault_names());
+    struct node *n = NULL;
 
     if (!rules)
         return err_set(errp, ENOMEM, "out of memory for fault rules");
-    struct node *n = NULL;
-    if (rules_load_file(rules, o->faults, errp))
-        n = fault_open(*top, rules, errp);
+    if (load_faults(o, rules, errp))
+        n = fault_open(g->top, rules, errp);
     if (!n) {
         rules_free(rules);
         return false;
     }
-    *top = n;
+    g->top = g->host_faults = n;
+    g->rules = rules;
+    return true;
+}
+
+static bool add_guest_faults(struct serve_graph *g, struct err **errp)
+{
+    struct node *n = fault_guest_open(g->top, g->rules, errp);
+
+    if (!n)
+        return false;
+    g->top = g->guest_faults = n;
     return true;
 }
 
@@ -118,15 +150,25 @@ bool serve_graph_open(const struct serve_opts *o, struct serve_graph *g, struct 
         return false;
     if (o->format == FORMAT_RAW)
         warn_of_raw_qcow2(o, g->top);
-    if ((o->faults && !add_faults(o, &g->top, errp)) ||
+    if (((o->faults || o->n_fault) && !add_faults(o, g, errp)) ||
         (o->format == FORMAT_QCOW2 && !add_qcow2(o, &g->top, errp)) ||
-        (o->offset > 0 && !add_offset(o, &g->top, errp)) || (o->checkpoints && !add_cbw(g, errp)) ||
+        (o->offset > 0 && !add_offset(o, &g->top, errp)) ||
+        (g->rules && rules_has_layer(g->rules, FAULT_GUEST) && !add_guest_faults(g, errp)) ||
+        (o->checkpoints && !add_cbw(g, errp)) ||
         ((o->checkpoints || o->n_bitmaps > 0) && !add_dirty(o, g, errp))) {
         node_unref(g->top);
         serve_graph_close(g);
         return false;
     }
     return true;
+}
+
+void serve_graph_let_hang(struct serve_graph *g, bool may)
+{
+    if (g->host_faults)
+        fault_let_hang(g->host_faults, may);
+    if (g->guest_faults)
+        fault_let_hang(g->guest_faults, may);
 }
 
 void serve_graph_close(struct serve_graph *g)

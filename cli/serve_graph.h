@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * The node graph that `breakwater serve` builds: dirty -> [cbw] -> [offset] -> format -> [fault] ->
- * file.
+ * The node graph that `breakwater serve` builds: dirty -> [cbw] -> [guest faults] -> [offset] ->
+ * format -> [faults] -> file.
  */
 #ifndef CLI_SERVE_GRAPH_H
 #define CLI_SERVE_GRAPH_H
@@ -11,13 +11,17 @@
 #include "cli/serve_opts.h"
 
 struct serve_graph {
-    struct node *top; /* one reference */
-    struct node *cbw; /* in the graph; NULL: no checkpoints */
+    struct node *top;                        /* one reference */
+    struct node *cbw;                        /* in the graph; NULL: no checkpoints */
+    struct node *host_faults, *guest_faults; /* in the graph; NULL: none */
+    struct rules *rules;                     /* theirs */
     struct bitmap_set maps;
 };
 
 /* serve_graph_open: yields. On failure nothing is left open. */
 bool serve_graph_open(const struct serve_opts *o, struct serve_graph *g, struct err **errp);
+/* serve_graph_let_hang: may faults hang requests? At first they may not; see fault_let_hang. */
+void serve_graph_let_hang(struct serve_graph *g, bool may);
 /* serve_graph_close: what is left after the nodes were handed on and closed. */
 void serve_graph_close(struct serve_graph *g);
 

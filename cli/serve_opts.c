@@ -15,13 +15,18 @@
 #include "base/mem.h"
 #include "base/parse.h"
 #include "bitmap/bitmap.h"
+#include "faults/fault.h"
+#include "filters/filters.h"
 
 #define MAX_BITMAPS 64
 #define LONGEST_MS (UINT64_C(100) * 365 * 24 * 3600 * 1000)
+#define MAX_FAULTS 256
 #define DEFAULT_PORT 10809 /* IANA */
 
 enum {
     OPT_FAULTS = 256,
+    OPT_FAULT,
+    OPT_FAULT_SEED,
     OPT_CHECKPOINTS,
     OPT_NO_CHECKPOINTS,
     OPT_SCRATCH_DIR,
@@ -63,6 +68,8 @@ static const struct option long_options[] = {
     {"help", no_argument, NULL, 'h'},
     {"version", no_argument, NULL, 'V'},
     {"faults", required_argument, NULL, OPT_FAULTS},
+    {"fault", required_argument, NULL, OPT_FAULT},
+    {"fault-seed", required_argument, NULL, OPT_FAULT_SEED},
     {"checkpoints", no_argument, NULL, OPT_CHECKPOINTS},
     {"no-checkpoints", no_argument, NULL, OPT_NO_CHECKPOINTS},
     {"scratch-dir", required_argument, NULL, OPT_SCRATCH_DIR},
@@ -101,7 +108,9 @@ static const char help_text[] =
     "      --discard MODE        unmap or ignore [unmap]\n"
     "      --no-lock             take no lock on the image\n"
     "      --backing-dir DIR     where backing files may lie [the folder of IMAGE]\n"
-    "      --faults FILE         inject faults by these rules (blkdebug's syntax)\n"
+    "      --faults FILE         inject faults by these rules (blkdebug's, and [fault] sections)\n"
+    "      --fault 'KEY=VALUE ...'  inject this fault; repeatable. See breakwater-faults(1)\n"
+    "      --fault-seed N        of what faults draw [a random one, which is logged]\n"
     "  -B, --bitmap NAME[,granularity=N]\n"
     "                            record changed blocks as qemu:dirty-bitmap:NAME; repeatable\n"
     "      --checkpoints, --no-checkpoints\n"
@@ -116,7 +125,7 @@ static const char help_text[] =
     "      --fork                go into the background once ready\n"
     "      --pid-file FILE       write the process id there\n"
     "  -v, --verbose             log more; twice: everything\n"
-    "      --log-level LEVEL     error, warn, info, debug [warn; with --faults info]\n"
+    "      --log-level LEVEL     error, warn, info, debug [warn; with faults info]\n"
     "  -t, --persistent  --print-uri  stay without clients, print the URI: done anyway\n"
     "  -h, --help  -V, --version\n";
 
@@ -225,6 +234,33 @@ static bool add_bitmap(struct serve_opts *o, const char *text, struct err **errp
     return true;
 }
 
+static bool add_fault(struct serve_opts *o, const char *text, struct err **errp)
+{
+    const char **list;
+
+    if (o->n_fault == MAX_FAULTS)
+        return err_set(errp, E2BIG, "--fault: at most %d are possible; --faults takes a file",
+                       MAX_FAULTS);
+    list = mem_realloc(o->fault, (o->n_fault + 1) * sizeof(o->fault[0]));
+    if (!list)
+        return err_set(errp, ENOMEM, "out of memory for faults");
+    o->fault = list;
+    list[o->n_fault++] = text;
+    return true;
+}
+
+/* They are read once more when the image is opened, together with those of the file. */
+static bool check_faults(const struct serve_opts *o, struct err **errp)
+{
+    struct rules *r = rules_new(fault_names());
+    bool ok = r || err_set(errp, ENOMEM, "out of memory for faults");
+
+    for (unsigned i = 0; ok && i < o->n_fault; i++)
+        ok = rules_load_option(r, o->fault[i], i + 1, errp);
+    rules_free(r);
+    return ok;
+}
+
 struct choices { /* what must be weighed against each other after all options were seen */
     bool tcp, checkpoints, no_checkpoints, level_given;
     unsigned verbose;
@@ -292,6 +328,11 @@ static bool take_image_option(int opt, const char *arg, struct serve_opts *o, st
     case OPT_FAULTS:
         o->faults = arg;
         return true;
+    case OPT_FAULT:
+        return add_fault(o, arg, errp);
+    case OPT_FAULT_SEED:
+        o->fault_seed_given = true;
+        return parse_u64(arg, "--fault-seed", 0, UINT64_MAX, &o->fault_seed, errp);
     case 'B':
         return add_bitmap(o, arg, errp);
     }
@@ -356,11 +397,13 @@ static bool finish(struct serve_opts *o, const struct choices *ch, struct err **
     o->checkpoints = ch->checkpoints || (o->n_bitmaps > 0 && !ch->no_checkpoints);
     if (strlen(o->name) > 4096 || (o->description && strlen(o->description) > 4096))
         return err_set(errp, EINVAL, "--export-name and --description have at most 4096 bytes");
+    if (!check_faults(o, errp))
+        return false;
     /* Clients that only look (nbdinfo --list) need room beside those that are served. */
     if (o->max_connections > 90)
         o->server.max_connections = o->max_connections + 10;
     /* Who injects faults wants to see the rules' counters at the end. */
-    if (ch->verbose || o->faults)
+    if (ch->verbose || o->faults || o->n_fault)
         log_set_level(ch->verbose > 1 ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO);
     if (ch->level_given)
         log_set_level(ch->level);
@@ -411,4 +454,5 @@ void serve_opts_free(struct serve_opts *o)
     for (unsigned i = 0; i < o->n_bitmaps; i++)
         mem_free(o->bitmaps[i].name);
     mem_free(o->bitmaps);
+    mem_free(o->fault);
 }

@@ -27,6 +27,10 @@ struct serve_opts { /* strings belong to argv, except the bitmaps' names */
     enum cache_mode cache;
     uint64_t offset; /* where the export begins in the disk, bytes */
     const char *backing_dir, *faults;
+    const char **fault; /* faults given one by one */
+    unsigned n_fault;
+    uint64_t fault_seed;
+    bool fault_seed_given;
 
     const char *name, *description;
     struct bitmap_arg *bitmaps;

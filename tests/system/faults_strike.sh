@@ -1,0 +1,189 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
+# Faults beyond blkdebug's, given to serve as a file or as options, meet a real NBD client: each does
+# what it says, and does not when it should not.
+# shellcheck source-path=SCRIPTDIR source=../lib/functions.sh
+. "${0%/*}/../lib/functions.sh"
+requires qemu-img qemu-io python3
+
+fresh() {
+    qemu-img create -q -f qcow2 disk.qcow2 16M
+    image_io disk.qcow2 'write -P 1 0 4M'
+}
+
+io_fails() { # URI MESSAGE COMMAND...: the last of these commands fails, and says so
+    local target=$1 message=$2 arguments=() command
+    shift 2
+    for command; do
+        arguments+=(-c "$command")
+    done
+    expect_fail 1 "$message" qemu-io -f raw "${arguments[@]}" "$target"
+}
+
+counted() { # NAME PATTERN: the log of the server NAME has such a line
+    grep -Eq -- "$2" "$1.log" || fail "no line '$2' in the log of $1"
+}
+
+say "error: the 3rd read of a range, once, by name"
+fresh
+start_serve s --fault 'id=third layer=guest op=read range=1M+4k action=error errno=EIO nth=3' disk.qcow2
+nbd_io "$(uri s)" 'read -P 1 1M 4k' 'read -P 1 0 512k' 'read -P 1 1M 4k' 'read -P 1 2M 4k'
+io_fails "$(uri s)" 'Input/output error' 'read 1M 4k'
+nbd_io "$(uri s)" 'read -P 1 1M 4k'
+stop_serve s
+counted s '^.*--fault 1 fault "third" .*: seen [0-9]+, matched 4, fired 1$'
+counted s 'faults are drawn with --fault-seed 0x[0-9a-f]+$'
+
+say "error: ENOSPC on a flush of the guest"
+start_serve s --fault 'layer=guest op=flush action=error errno=ENOSPC once=on' disk.qcow2
+io_fails "$(uri s)" '' 'write -P 1 0 4k' flush
+nbd_io "$(uri s)" 'write -P 1 0 4k' 'flush'
+stop_serve s
+counted s 'op=flush .*fired 1$'
+
+say "delay: a read waits, a write does not, and others go on meanwhile"
+start_serve s --fault 'layer=guest op=read range=0+4k action=delay ms=1500' disk.qcow2
+python3 - "$(uri s)" <<'END'
+import subprocess, sys, time
+
+def run(command):
+    start = time.monotonic()
+    subprocess.run(["qemu-io", "-f", "raw", "-c", command, sys.argv[1]], check=True,
+                   stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
+    return time.monotonic() - start
+
+slow = subprocess.Popen(["qemu-io", "-f", "raw", "-c", "read -P 1 0 4k", sys.argv[1]],
+                        stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
+start = time.monotonic()
+assert run("write -P 1 8k 4k") < 1.4, "a write waited"
+assert run("read -P 1 4k 4k") < 1.4, "a read elsewhere waited"
+assert slow.wait() == 0
+assert run("read -P 1 0 4k") >= 1.5, "a read did not wait"
+END
+stop_serve s
+
+say "lost: a write of the guest is acknowledged and not there"
+start_serve s --fault 'layer=guest op=write range=64k+64k action=lost once=on' disk.qcow2
+nbd_io "$(uri s)" 'write -P 2 64k 64k' 'flush' 'read -P 1 64k 64k' 'write -P 3 64k 64k' 'read -P 3 64k 64k'
+stop_serve s
+check_image disk.qcow2
+image_io disk.qcow2 'read -P 3 64k 64k'
+
+say "torn: only the first half of the units is there"
+start_serve s --fault 'layer=guest op=write minlen=16k action=torn unit=4k' disk.qcow2
+nbd_io "$(uri s)" 'write -P 4 1M 16k' 'read -P 4 1M 8k' 'read -P 1 1032k 8k' 'write -P 5 1M 8k' 'read -P 5 1M 8k'
+stop_serve s
+check_image disk.qcow2
+image_io disk.qcow2 'read -P 5 1M 8k' 'read -P 1 1032k 8k'
+
+say "short: an error, and a prefix is there"
+start_serve s --fault 'layer=guest op=write action=short bytes=4k once=on' disk.qcow2
+io_fails "$(uri s)" 'Input/output error' 'write -P 6 2M 16k'
+nbd_io "$(uri s)" 'read -P 6 2M 4k' 'read -P 1 2052k 12k'
+stop_serve s
+
+say "misdirect and corrupt"
+start_serve s --fault 'layer=guest op=write range=3M+4k action=misdirect delta=64k' \
+    --fault 'layer=guest op=read range=0+512 action=corrupt byte=0x99 once=on' \
+    --fault 'layer=guest op=write range=8M+4k action=corrupt zero=on' disk.qcow2
+nbd_io "$(uri s)" 'write -P 7 3M 4k' 'read -P 1 3M 4k' 'read -P 7 3136k 4k' 'read -P 0x99 0 512' \
+    'read -P 1 0 512' 'write -P 8 8M 8k' 'read -P 0 8M 4k' 'read -P 8 8196k 4k'
+stop_serve s
+
+say "nospace: the host file is full after a megabyte; the image stays sound"
+fresh
+start_serve s --fault 'action=nospace after=1M' disk.qcow2
+nbd_io "$(uri s)" 'write -P 2 0 512k'
+io_fails "$(uri s)" 'No space left' 'write -P 3 8M 4M'
+nbd_io "$(uri s)" 'read -P 2 0 512k' 'read -P 1 1M 1M'
+kill_serve s # its last flush cannot succeed either
+qemu-img check -q -r leaks -f qcow2 disk.qcow2 >check.out 2>&1 || { cat check.out && fail "image damaged"; }
+image_io disk.qcow2 'read -P 1 1M 1M'
+
+say "host layer: an L2 table's write fails and nothing else; the guest's data does not get lost"
+fresh
+start_serve s --fault 'kind=l2 action=error errno=EIO once=on' disk.qcow2
+io_fails "$(uri s)" '' 'write -P 2 8M 64k' flush
+nbd_io "$(uri s)" 'read -P 2 8M 64k' 'write -P 3 9M 4k' 'flush'
+stop_serve s
+counted s 'kind=l2 .*fired 1$'
+check_image disk.qcow2
+image_io disk.qcow2 'read -P 2 8M 64k' 'read -P 1 0 4M'
+
+say "a lost flush of the guest does not reach the host's file, which the last one does"
+truncate -s 1M disk.raw
+start_serve s -f raw --fault 'layer=guest op=flush action=lost' --fault 'op=flush action=log' disk.raw
+# Without -t writeback, qemu-io makes its writes FUA.
+image_io_run -t writeback -f raw -c 'write -P 9 0 4k' -c flush "$(uri s)"
+if grep -q 'host flush' s.log; then fail "the flush was not lost"; fi
+stop_serve s
+counted s '--fault 2: host flush 0\+0'
+counted s 'layer=guest op=flush action=lost: .*fired [1-9]'
+
+say "a write with FUA is told from one without"
+start_serve s -f raw --fault 'fua=on layer=guest op=write action=lost' disk.raw
+image_io_run -t writeback -f raw -c 'write -P 1 0 4k' -c 'read -P 1 0 4k' -c 'write -f -P 2 0 4k' \
+    -c 'read -P 1 0 4k' "$(uri s)"
+stop_serve s
+
+say "hang: no answer, until the server stops"
+start_serve s --fault 'layer=guest op=read range=0+512 action=hang' disk.qcow2
+qemu-io -f raw -c 'read 0 512' "$(uri s)" >hang.out 2>&1 </dev/null &
+hung=$!
+sleep 1
+kill -0 $hung || fail "the read was answered"
+nbd_io "$(uri s)" 'read -P 1 1M 512'
+stop_serve s
+wait $hung 2>/dev/null || true
+grep -q 'failed' hang.out || fail "the read succeeded"
+
+say "a hang while the image is opened fails the opening"
+expect_fail 2 'disk.qcow2' "$BREAKWATER" serve -k "$tmp/s.sock" --fault 'op=read action=hang' disk.qcow2
+
+say "the same seed strikes the same requests, another does not"
+cat >draws.conf <<'END'
+[engine]
+seed = 1
+[fault "coin"]
+layer = guest
+op = read
+prob = 50%      # each of them
+action = error
+END
+strikes() {
+    local command=() i
+    for ((i = 0; i < 64; i++)); do
+        command+=(-c "read ${i}k 1k")
+    done
+    start_serve s --faults draws.conf "$@" disk.qcow2
+    { qemu-io -f raw "${command[@]}" "$(uri s)" 2>&1 || true; } | grep -E '^read' | sed 's/;.*//' >strikes.out
+    stop_serve s
+    sha256sum <strikes.out
+}
+first=$(strikes)
+grep -q failed strikes.out || fail "nothing was struck"
+grep -q 'read 1024' strikes.out || fail "everything was struck"
+[ "$(strikes)" = "$first" ] || fail "the same seed decides otherwise"
+[ "$(strikes --fault-seed 2)" != "$first" ] || fail "another seed decides the same"
+[ "$(strikes --fault-seed 1 --fault 'op=trim action=lost')" = "$first" ] || fail "another rule changes it"
+
+say "bad faults are refused with a hint; odd ones are warned of"
+serve=("$BREAKWATER" serve -k "$tmp/s.sock")
+expect_fail 1 "--fault 2: unknown action \"eror\": did you mean error" \
+    "${serve[@]}" --fault 'action=log' --fault 'action=eror' disk.qcow2
+expect_fail 1 "fault-seed" "${serve[@]}" --fault-seed x disk.qcow2
+printf '[fault]\nop=read\naction=error\nms=3\n' >bad.conf
+expect_fail 2 "bad.conf:4: 'ms' does not go with action=error" "${serve[@]}" --faults bad.conf disk.qcow2
+start_serve s --fault 'state=9 action=error' disk.qcow2
+stop_serve s
+counted s '--fault 1: it can never fire: no rule sets state 9'
+
+say "faults check, explain, events, actions"
+expect_fail 2 "bad.conf:4: 'ms' does not go" "$BREAKWATER" faults check bad.conf
+expect_fail 2 "none.conf" "$BREAKWATER" faults check none.conf
+expect_fail 1 "needs one rule file" "$BREAKWATER" faults check
+expect_fail 1 "there is no 'chek'" "$BREAKWATER" faults chek
+[ "$("$BREAKWATER" faults check draws.conf)" = "draws.conf: 1 rule, 0 warnings" ]
+"$BREAKWATER" faults explain draws.conf | grep -q 'every read of the guest disk, with a probability of 50%, fails with EIO'
+[ "$("$BREAKWATER" faults events | wc -l)" -eq 48 ]
+"$BREAKWATER" faults actions | grep -q '^  misdirect '
