@@ -115,12 +115,14 @@ def exact_beyond_15_bits(path):
 
 
 def many_compressed_in_one(path):
-    """300 compressed clusters share a host cluster, whose refcount says so: nothing is wrong."""
-    sparse(0x60000,
+    """300 compressed clusters share a host cluster, whose refcount says so, and then comes one whose
+    COPIED flag is right: nothing is wrong."""
+    sparse(0x70000,
            (0, header(size=32 << 20)), (0x10000, struct.pack(">Q", 0x20000)),
-           (0x20000, struct.pack(">6H", 1, 1, 1, 1, 1, 300)),
+           (0x20000, struct.pack(">7H", 1, 1, 1, 1, 1, 300, 1)),
            (0x30000, struct.pack(">Q", 1 << 63 | 0x40000)),
-           (0x40000, struct.pack(">Q", 1 << 62 | 0x50000) * 300))(path)
+           (0x40000, struct.pack(">Q", 1 << 62 | 0x50000) * 300 +
+            struct.pack(">Q", 1 << 63 | 0x60000)))(path)
 
 
 def same_block_for_all(path):
