@@ -258,10 +258,31 @@ static struct checkpoint *checkpoint_make(struct export *e, struct wire_str name
     return k;
 }
 
-struct checkpoint *checkpoint_open(struct export *e, struct wire_str name, struct err **errp)
+/* A backup client takes the checkpoint with its name for the instant of its backup. If looking at
+ * one after a restart made it anew, what was written in between would be in no increment. */
+bool checkpoint_may_open(const struct export *e, const struct checkpoint *k, struct wire_str name,
+                         bool make, struct err **errp)
+{
+    char text[WIRE_PRINTABLE_SIZE];
+    size_t n = strlen(CHECKPOINT_RESERVED);
+
+    if (!k && !make && name.len >= n && memcmp(name.p, CHECKPOINT_RESERVED, n) == 0)
+        return err_set(errp, ENOENT,
+                       "export '%s' has no checkpoint '%s' (any more), and such names are made "
+                       "only when a '+' is put before them",
+                       e->name, wire_printable(text, name));
+    return true;
+}
+
+struct checkpoint *checkpoint_open(struct export *e, struct wire_str name, bool make,
+                                   struct err **errp)
 {
     co_lock(&e->ckpt_lock);
     struct checkpoint *k = checkpoint_find(e, name);
+    if (!checkpoint_may_open(e, k, name, make, errp)) {
+        co_unlock(&e->ckpt_lock);
+        return NULL;
+    }
     if (!k)
         k = checkpoint_make(e, name, errp);
     else if (!checkpoint_check_readable(k, errp))
@@ -318,18 +339,40 @@ void checkpoint_release(struct checkpoint *k)
         grace_fired(k);
 }
 
+static struct bitmap *diff_find(const struct checkpoint *k, const struct checkpoint *base)
+{
+    for (struct diff *d = k->diffs; d; d = d->next) {
+        if (d->base == base)
+            return d->map;
+    }
+    return NULL;
+}
+
+/* The union of the segments from base up to k; from where a difference is known already, that. */
+static bool diff_join(struct bitmap *map, const struct checkpoint *k, const struct checkpoint *base,
+                      struct err **errp)
+{
+    for (const struct checkpoint *s = base; s != k; s = s->next) {
+        const struct bitmap *known = diff_find(k, s);
+
+        if (!bitmap_merge(map, known ? known : s->segment, errp))
+            return false;
+        if (known)
+            break;
+    }
+    return true;
+}
+
 const struct bitmap *checkpoint_diff(struct checkpoint *k, struct checkpoint *base,
                                      struct err **errp)
 {
     struct export *e = k->exp;
-    struct diff *d;
+    struct bitmap *known = diff_find(k, base);
 
     base->last_use = ++e->use_clock;
-    for (d = k->diffs; d; d = d->next) {
-        if (d->base == base)
-            return d->map;
-    }
-    d = mem_new(struct diff);
+    if (known)
+        return known;
+    struct diff *d = mem_new(struct diff);
     if (d)
         d->map = bitmap_new(NULL, e->recording->size, e->recording->granularity);
     if (!d || !d->map) {
@@ -337,12 +380,10 @@ const struct bitmap *checkpoint_diff(struct checkpoint *k, struct checkpoint *ba
         err_set(errp, ENOMEM, "out of memory for the changes since '%s'", base->name);
         return NULL;
     }
-    for (const struct checkpoint *s = base; s != k; s = s->next) {
-        if (!bitmap_merge(d->map, s->segment, errp)) {
-            bitmap_free(d->map);
-            mem_free(d);
-            return NULL;
-        }
+    if (!diff_join(d->map, k, base, errp)) {
+        bitmap_free(d->map);
+        mem_free(d);
+        return NULL;
     }
     d->base = base;
     d->next = k->diffs;

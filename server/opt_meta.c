@@ -50,6 +50,11 @@ static bool select_contexts(struct conn *c, struct target *t, struct offer *v, u
 
     if (!meta)
         return err_set(errp, ENOMEM, "out of memory for %u contexts", n);
+    /* Differences from the latest base on: each is made from the one before. */
+    for (unsigned i = n; i-- > 0;) {
+        if (chosen[i] && v[i].base && !checkpoint_diff(t->ckpt, v[i].base, errp))
+            return false;
+    }
     for (unsigned i = 0; i < n; i++) {
         if (!chosen[i])
             continue;

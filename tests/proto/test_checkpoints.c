@@ -6,6 +6,7 @@
 
 #include <stdio.h>
 
+#include "base/mem.h"
 #include "filters/filters.h"
 
 #define INVALID 0x80000003u
@@ -421,6 +422,45 @@ PROTO_TEST_WITH(clients_that_leave_after_selecting_leak_nothing, frozen_disk)
     peer_close(&c);
 }
 
+static void many_checkpoints(struct proto *p)
+{
+    frozen_disk(p);
+    p->server_opts.max_checkpoints = 64;
+}
+
+/* Nobody else is served while differences are made. */
+PROTO_TEST_WITH(all_differences_together_cost_little_more_than_one, many_checkpoints)
+{
+    enum { N = 40 };
+    char text[N][32], name[32];
+    const char *query[N];
+
+    for (unsigned i = 0; i < N; i++) {
+        snprintf(name, sizeof(name), "disk@%u", i);
+        struct peer c = open_view(p, name, NULL);
+        peer_close(&c);
+        put(p, i, 1);
+        snprintf(text[i], sizeof(text[i]), "qemu:dirty-bitmap:%u", i);
+        query[i] = text[i];
+    }
+    struct peer c = haggling(p), first = haggling(p);
+    assert_int_equal(peer_meta(&first, SET, "disk@last", query, 1, names, sizeof(names), NULL), 1);
+    mem_fail_nth(0, 0); /* counts from here on */
+    assert_int_equal(peer_meta(&c, SET, "disk@last", query, N, names, sizeof(names), NULL), 1);
+    assert_true(mem_count() < N * 20);
+    assert_int_equal(peer_go(&c, 7, "disk@last", NULL, NULL), 1);
+    struct chunk k;
+    peer_request(&c, 0, 7, 1, 0, N * 65536);
+    for (unsigned i = 0; i < N; i++) {
+        peer_chunk(&c, &k); /* clean below i, dirty from there on */
+        assert_int_equal(k.len, i ? 20 : 12);
+        assert_int_equal(get_be32(k.data + k.len - 8), (N - i) * 65536);
+        assert_int_equal(get_be32(k.data + k.len - 4), 1);
+    }
+    peer_close(&first);
+    peer_close(&c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -440,6 +480,7 @@ int main(void)
         cmocka_unit_test(connections_that_open_one_name_at_once_share_its_view),
         cmocka_unit_test(a_view_whose_scratch_overflows_fails_reads_not_the_guest),
         cmocka_unit_test(clients_that_leave_after_selecting_leak_nothing),
+        cmocka_unit_test(all_differences_together_cost_little_more_than_one),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
