@@ -91,11 +91,15 @@ enum backup_status session_open_source(struct session *s, struct err **errp)
     if (s->base.n)
         manifest_checkpoint(&s->base.v[s->base.n - 1]->uuid, base);
     AUTO_FREE char *view = mem_printf("%s@%s", s->uri.export_name, name);
-    if (!view) {
+    /* Made by the first connection and by no other: were the server started anew meanwhile, the
+     * next one would freeze a later instant under this name. */
+    AUTO_FREE char *make = mem_printf("%s@+%s", s->uri.export_name, name);
+    if (!view || !make) {
         err_set(errp, ENOMEM, "out of memory");
         return BACKUP_FAILED;
     }
     struct source_opts so = source_options(s);
+    so.first = make;
     enum source_result r = source_open(&s->source, &so, view, s->base.n ? base : NULL, &why);
     if (r == SOURCE_OK && s->source.read_only && (s->source.has_dirty || !takes_any_name(s))) {
         s->checkpoint = true;

@@ -165,7 +165,8 @@ enum source_result source_open(struct source *s, const struct source_opts *opts,
 {
     memset(s, 0, sizeof(*s));
     s->opts = *opts;
-    enum source_result r = conn_open(s, name, true, dirty, &s->conn[0], errp);
+    const char *first = opts->first ? opts->first : name;
+    enum source_result r = conn_open(s, first, true, dirty, &s->conn[0], errp);
     if (r != SOURCE_OK)
         return r;
     s->n = 1;

@@ -26,6 +26,8 @@ struct conn;
 
 struct source_opts {
     const char *uri;
+    const char
+        *first; /* the first connection enters the export by this name; NULL: as the others */
     unsigned connections; /* at most; 1 is used if the server does not promise multi-conn, and
                              fewer if it does not take so many */
     uint64_t timeout_ms;

@@ -20,7 +20,10 @@ static bool find_frozen(struct export *e, struct wire_str name, enum target_mode
                         struct target *out, struct err **errp)
 {
     struct checkpoint *k;
+    bool make = name.len > 0 && name.p[0] == '+';
 
+    if (make)
+        name = (struct wire_str){name.p + 1, name.len - 1};
     if (!e->checkpoints)
         return err_set(errp, ENOENT,
                        "export '%s' has no checkpoints; the server was started without them",
@@ -28,11 +31,13 @@ static bool find_frozen(struct export *e, struct wire_str name, enum target_mode
     if (!checkpoint_check_name(name, errp))
         return false;
     if (mode == TARGET_OPEN) {
-        k = checkpoint_open(e, name, errp);
+        k = checkpoint_open(e, name, make, errp);
         if (!k)
             return false;
     } else {
         k = checkpoint_find(e, name);
+        if (!checkpoint_may_open(e, k, name, make, errp))
+            return false;
         if (k && !checkpoint_check_readable(k, errp))
             return false;
         if (k)

@@ -107,8 +107,14 @@ struct checkpoint {
     struct checkpoint *prev, *next;
 };
 
-/* checkpoint_open: join the view of that name or make one. Adds a user. Yields. */
-struct checkpoint *checkpoint_open(struct export *e, struct wire_str name, struct err **errp);
+/* checkpoint_open: join the view of that name or make one. Names that begin with
+ * CHECKPOINT_RESERVED are made only if `make` is set. Adds a user. Yields. */
+struct checkpoint *checkpoint_open(struct export *e, struct wire_str name, bool make,
+                                   struct err **errp);
+/* checkpoint_may_open: by this rule, k being what there is of that name (NULL: nothing). */
+bool checkpoint_may_open(const struct export *e, const struct checkpoint *k, struct wire_str name,
+                         bool make, struct err **errp);
+#define CHECKPOINT_RESERVED "bw-"
 /* checkpoint_find: by name, or NULL. checkpoint_check_name: EINVAL unless 1..1023 bytes without
  * control characters. */
 struct checkpoint *checkpoint_find(const struct export *e, struct wire_str name);

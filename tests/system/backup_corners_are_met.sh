@@ -5,7 +5,7 @@
 # ends with the right exit code, a message that says why, and a repository that is as it was.
 # shellcheck source-path=SCRIPTDIR source=../lib/functions.sh
 . "${0%/*}/../lib/functions.sh"
-requires qemu-img qemu-io qemu-nbd nbdkit python3
+requires qemu-img qemu-io qemu-nbd nbdkit nbdinfo python3
 
 # backup EXPECTED-CODE ARG...
 backup() {
@@ -134,6 +134,21 @@ drop() {
     wait "${server_pid[$1]}" 2>/dev/null || true
     unset "server_pid[$1]"
 }
+
+say "looking for the view of a backup after a restart does not make it anew"
+start_serve s -x disk -f qcow2 -B daily --checkpoints disk.qcow2
+backup 0 "$(uri s disk)" repo
+checkpoint=$(basename "$(file_of 1 json)" .json)
+nbd_io "$(uri s disk)" 'write -P 0x61 1M 64k' flush
+stop_serve s
+start_serve s -x disk -f qcow2 -B daily --checkpoints disk.qcow2
+expect_fail 1 'No such file' nbdinfo "$(uri s "disk@bw-${checkpoint#G}")"
+nbd_io "$(uri s disk)" 'write -P 0x62 2M 64k'
+backup 3 "$(uri s disk)" repo
+"$BREAKWATER" restore repo/disk out.qcow2 >/dev/null
+same_content out.qcow2 qcow2 "$(uri s disk)" raw
+rm -r out.qcow2 repo
+stop_serve s
 
 say "a server that takes fewer connections than it is asked for"
 for room in 1 2; do
