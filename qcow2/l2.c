@@ -86,8 +86,9 @@ int qc_l2_check(struct qc *q, uint64_t guest_off, uint64_t entry)
         return 0;
     if (host & (q->cluster_size - 1))
         return bad_entry(q, guest_off, entry, "offset is not aligned to a cluster");
-    /* A cluster that starts just at the end was allocated but never reached: it reads as zeros, and
-     * qemu-img check accepts it too. Farther out, what was there is lost. */
+    /* A cluster that starts just at the end was allocated but never reached, as when a crash of the
+     * host lost the growth of the file: it reads as zeros, as with QEMU. (A check calls it damage.)
+     * Farther out, what was there is lost. */
     if (host > q->file->size)
         return bad_entry(q, guest_off, entry, "offset is past the end of the file");
     return 0;
