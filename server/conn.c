@@ -23,7 +23,7 @@
 /* After a large WRITE only so much is taken in with the next header: more of that kind follow, and
  * what does not enter the buffer needs not be copied out of it. */
 #define SMALL_WINDOW 64
-#define PAYLOAD_PIECE ((size_t)(1 * MiB))
+#define PAYLOAD_PIECE ((size_t)(256 * KiB))
 /* For conn_moderate: how long for each reply of the last send, and the bounds of it. */
 #define MODERATE_NS 5000
 #define MODERATE_MIN_NS 15000
