@@ -22,6 +22,7 @@ struct conn *conn_new(uint64_t timeout_ms, struct err **errp)
     struct conn *c = mem_new(struct conn);
     if (c) {
         c->timeout_ms = timeout_ms;
+        c->fd = -1;
         c->nbd = nbd_create();
     }
     if (!c || !c->nbd) {
@@ -78,25 +79,6 @@ void op_begin(struct conn *c, struct nbd_op *op)
     c->ops = op;
 }
 
-void op_cancel(struct conn *c, struct nbd_op *op)
-{
-    op_unlink(c, op);
-}
-
-int op_wait(struct conn *c, struct nbd_op *op)
-{
-    /* The pump sleeps on reading only; make it look again if the request could not be sent whole.
-     */
-    if (!op->done && !c->dead && nbd_aio_get_direction(c->nbd) & LIBNBD_AIO_DIRECTION_WRITE)
-        io_cancel_fd(nbd_aio_get_fd(c->nbd));
-    while (!op->done) {
-        op->waiter = co_self();
-        co_yield ();
-    }
-    op_unlink(c, op);
-    return -op->error;
-}
-
 static void give_up(struct conn *c, const char *why, int error)
 {
     if (!c->dead)
@@ -106,6 +88,38 @@ static void give_up(struct conn *c, const char *why, int error)
         op_finish(op, error);
 }
 
+/* To be called after a command was issued, before anything yields. Issuing sends, and if the peer
+ * has gone libnbd closes the socket then, under a pump that sleeps on it: epoll forgets a closed
+ * descriptor without a word. */
+static void notice_death(struct conn *c)
+{
+    if (c->dead || !(nbd_aio_is_dead(c->nbd) || nbd_aio_is_closed(c->nbd)))
+        return;
+    give_up(c, NULL, ECONNRESET);
+    io_cancel_fd(c->fd);
+}
+
+void op_cancel(struct conn *c, struct nbd_op *op)
+{
+    op_unlink(c, op);
+    notice_death(c);
+}
+
+int op_wait(struct conn *c, struct nbd_op *op)
+{
+    notice_death(c);
+    /* The pump sleeps on reading only; make it look again if the request could not be sent whole.
+     */
+    if (!op->done && !c->dead && nbd_aio_get_direction(c->nbd) & LIBNBD_AIO_DIRECTION_WRITE)
+        io_cancel_fd(c->fd);
+    while (!op->done) {
+        op->waiter = co_self();
+        co_yield ();
+    }
+    op_unlink(c, op);
+    return -op->error;
+}
+
 int conn_step(struct conn *c)
 {
     unsigned dir = nbd_aio_get_direction(c->nbd);
@@ -113,7 +127,8 @@ int conn_step(struct conn *c)
                    (dir & LIBNBD_AIO_DIRECTION_WRITE ? POLLOUT : 0);
     int64_t now = clock_ns(), limit = (int64_t)c->timeout_ms * NS_PER_MS;
     int64_t since = c->ops ? c->heard_ns : now;
-    int r = io_poll(nbd_aio_get_fd(c->nbd), events, since + limit);
+    c->fd = nbd_aio_get_fd(c->nbd);
+    int r = io_poll(c->fd, events, since + limit);
 
     if (c->dead)
         return -ECANCELED;
@@ -174,6 +189,5 @@ void conn_stop(struct conn *c, const char *why)
         return;
     c->closing = true;
     give_up(c, why, ECANCELED);
-    if (nbd_aio_get_fd(c->nbd) >= 0)
-        io_cancel_fd(nbd_aio_get_fd(c->nbd));
+    io_cancel_fd(c->fd);
 }

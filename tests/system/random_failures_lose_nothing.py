@@ -192,7 +192,8 @@ class Storm:
             client.terminate()
         elif harm == "server killed":
             self.stop(signal.SIGKILL)
-        out, report = client.communicate(timeout=120)
+        # Less than --timeout: a client that only its own time-out saves is one that hangs.
+        out, report = client.communicate(timeout=45)
         if harm is None:
             self.span = 0.7 * self.span + 0.3 * (time.monotonic() - begun)
         pathlib.Path("client.err").write_text(report)
