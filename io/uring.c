@@ -29,7 +29,7 @@
  * sleep and being woken takes longer than that, on both sides. So if waits have been short of late,
  * look for completions for a moment before sleeping. A look in vain is not repeated for a growing
  * number of waits: an idle server, or one that shares its CPU with the client, does not spin. */
-#define SPIN_NS 30000
+#define SPIN_NS 50000
 #define SPIN_SKIP_MAX 256
 
 /* user_data of entries that belong to no io_op. */
