@@ -28,6 +28,8 @@
 #define MODERATE_NS 5000
 #define MODERATE_MIN_NS 15000
 #define MODERATE_MAX_NS 50000
+#define MODERATE_SHORT_NS 25000 /* replies without payload are soon read */
+#define PAYLOAD_REPLY 1024      /* bytes of socket memory from which on a reply must have one */
 #define COPY_PAYLOAD_MAX ((size_t)(32 * KiB))
 #define SHORT_STALL_MS 5000 /* for a peer that makes others wait, or us at server_stop */
 
@@ -87,10 +89,13 @@ static void conn_moderate(struct conn *c)
 {
     int64_t ns = (int64_t)c->last_batch * MODERATE_NS;
 
-    if (ns > MODERATE_MAX_NS)
-        ns = MODERATE_MAX_NS;
-    if (ns >= MODERATE_MIN_NS && stream_unread(c->stream) > 0)
-        co_sleep_until(clock_ns() + ns);
+    if (ns < MODERATE_MIN_NS)
+        return;
+    size_t unread = stream_unread(c->stream);
+    if (unread == 0)
+        return;
+    int64_t max = unread / c->last_batch >= PAYLOAD_REPLY ? MODERATE_MAX_NS : MODERATE_SHORT_NS;
+    co_sleep_until(clock_ns() + (ns < max ? ns : max));
 }
 
 enum recv_how {
