@@ -21,27 +21,7 @@
 #include "io/io.h"
 #include "io/lock.h"
 #include "io/reactor.h"
-
-static enum reactor_kind kind;
-static struct reactor *reactor;
-
-static int setup(void **state)
-{
-    struct err *err = NULL;
-    if (!reactor_new(kind, &reactor, &err)) {
-        print_message("skipped: %s\n", err_msg(err));
-        err_free(err);
-        return -1;
-    }
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    assert_int_equal(co_alive(), 0);
-    reactor_free(reactor);
-    return 0;
-}
+#include "tests/unit/io/kinds.h"
 
 /* --- Coroutines. --- */
 
@@ -272,17 +252,12 @@ static int run_kind(enum reactor_kind k)
 
 int main(void)
 {
-    struct reactor *probe = NULL;
-    bool uring = reactor_new(REACTOR_URING, &probe, NULL);
-    reactor_free(probe);
     const struct CMUnitTest fallback[] = {
         cmocka_unit_test(where_io_uring_is_refused_threads_take_over),
     };
     int failed = cmocka_run_group_tests(fallback, NULL, NULL);
     failed += run_kind(REACTOR_SIM) + run_kind(REACTOR_THREADS);
-    if (uring)
+    if (uring_is_granted())
         failed += run_kind(REACTOR_URING);
-    else
-        print_message("io_uring is refused here: its back end was not tested\n");
     return failed;
 }
