@@ -38,7 +38,7 @@ const char *reactor_name(const struct reactor *r)
     return r->backend->name;
 }
 
-static int64_t monotonic_ns(void)
+int64_t reactor_monotonic_ns(void)
 {
     struct timespec ts;
     clock_gettime(CLOCK_MONOTONIC, &ts);
@@ -53,7 +53,7 @@ int64_t clock_ns(void)
 static void update_clock(struct reactor *r)
 {
     if (r->backend != &sim_backend)
-        r->now_ns = monotonic_ns();
+        r->now_ns = reactor_monotonic_ns();
 }
 
 static bool backend_start(struct reactor *r, const struct io_backend *b, struct err **errp)

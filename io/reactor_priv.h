@@ -77,6 +77,10 @@ struct reactor {
     struct offload_pool *offload;
 };
 
+/* reactor_monotonic_ns: the real clock, now: for measuring, where clock_ns is of the pass's start.
+ */
+int64_t reactor_monotonic_ns(void);
+
 void reactor_make_ready(struct reactor *r, struct co *co);
 
 /* io_complete: op has ended with res; its coroutine becomes ready. */

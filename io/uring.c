@@ -7,7 +7,6 @@
 #include <liburing.h>
 #include <poll.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/log.h"
 #include "base/mem.h"
@@ -204,13 +203,6 @@ static bool has_work(const struct io_uring *ring)
            (__atomic_load_n(ring->sq.kflags, __ATOMIC_ACQUIRE) & IORING_SQ_TASKRUN);
 }
 
-static int64_t monotonic_ns(void)
-{
-    struct timespec ts;
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return ts.tv_sec * NS_PER_S + ts.tv_nsec;
-}
-
 static inline void cpu_relax(void)
 {
 #if defined(__x86_64__)
@@ -231,14 +223,14 @@ static bool spin(struct io_uring *ring, int64_t end_ns)
                 return true;
             cpu_relax();
         }
-    } while (monotonic_ns() < end_ns);
+    } while (reactor_monotonic_ns() < end_ns);
     return false;
 }
 
 /* wait_long: wait for a completion for as long as it takes. */
 static int wait_long(struct uring *u)
 {
-    int64_t start_ns = monotonic_ns();
+    int64_t start_ns = reactor_monotonic_ns();
     int res;
     if (u->spin_wait > 0)
         u->spin_wait--;
@@ -251,7 +243,7 @@ static int wait_long(struct uring *u)
         u->spin_wait = u->spin_skip;
     }
     res = io_uring_submit_and_wait(&u->ring, 1);
-    u->waits_short = monotonic_ns() - start_ns < 2 * SPIN_NS;
+    u->waits_short = reactor_monotonic_ns() - start_ns < 2 * SPIN_NS;
     return res;
 }
 
