@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * Options of serve: faults.
+ */
+#include <errno.h>
+
+#include "base/mem.h"
+#include "base/parse.h"
+#include "cli/serve_opts_priv.h"
+#include "faults/fault.h"
+#include "filters/filters.h"
+
+#define MAX_FAULTS 256
+
+static bool add_fault(struct serve_opts *o, const char *text, struct err **errp)
+{
+    const char **list;
+
+    if (o->n_fault == MAX_FAULTS)
+        return err_set(errp, E2BIG, "--fault: at most %d are possible; --faults takes a file",
+                       MAX_FAULTS);
+    list = mem_realloc(o->fault, (o->n_fault + 1) * sizeof(o->fault[0]));
+    if (!list)
+        return err_set(errp, ENOMEM, "out of memory for faults");
+    o->fault = list;
+    list[o->n_fault++] = text;
+    return true;
+}
+
+/* They are read once more when the image is opened, together with those of the file. */
+bool serve_check_faults(const struct serve_opts *o, struct err **errp)
+{
+    struct rules *r = rules_new(fault_names());
+    bool ok = r || err_set(errp, ENOMEM, "out of memory for faults");
+
+    for (unsigned i = 0; ok && i < o->n_fault; i++)
+        ok = rules_load_option(r, o->fault[i], i + 1, errp);
+    rules_free(r);
+    return ok;
+}
+
+enum take serve_take_faults(int opt, const char *arg, struct serve_opts *o,
+                            struct serve_choices *ch, struct err **errp)
+{
+    switch (opt) {
+    case OPT_FAULTS:
+        o->faults = arg;
+        return TAKE_OK;
+    case OPT_FAULT:
+        return take_if(add_fault(o, arg, errp));
+    case OPT_FAULT_SEED:
+        o->fault_seed_given = true;
+        return take_if(parse_u64(arg, "--fault-seed", 0, UINT64_MAX, &o->fault_seed, errp));
+    }
+    return TAKE_OTHER;
+}

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * Options of serve: the image and how it is opened.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "base/parse.h"
+#include "cli/serve_opts_priv.h"
+
+static bool parse_cache(const char *text, enum cache_mode *out, struct err **errp)
+{
+    if (strcmp(text, "writeback") == 0)
+        *out = CACHE_WRITEBACK;
+    else if (strcmp(text, "none") == 0)
+        *out = CACHE_NONE;
+    else if (strcmp(text, "unsafe") == 0)
+        *out = CACHE_UNSAFE;
+    else
+        return err_set(errp, EINVAL, "--cache: '%s' is not known; it is writeback, none or unsafe",
+                       text);
+    return true;
+}
+
+static bool parse_discard(const char *text, bool *ignore, struct err **errp)
+{
+    *ignore = strcmp(text, "ignore") == 0;
+    if (*ignore || strcmp(text, "unmap") == 0)
+        return true;
+    return err_set(errp, EINVAL, "--discard: '%s' is not known; it is unmap or ignore", text);
+}
+
+enum take serve_take_image(int opt, const char *arg, struct serve_opts *o, struct serve_choices *ch,
+                           struct err **errp)
+{
+    switch (opt) {
+    case 'f':
+        return take_if(format_parse(arg, "--format", &o->format, errp));
+    case 'r':
+        o->read_only = true;
+        return TAKE_OK;
+    case 'o':
+        return take_if(parse_size(arg, "--offset", &o->offset, errp));
+    case 'n':
+        o->cache = CACHE_NONE;
+        return TAKE_OK;
+    case OPT_CACHE:
+        return take_if(parse_cache(arg, &o->cache, errp));
+    case OPT_DISCARD:
+        return take_if(parse_discard(arg, &o->ignore_discard, errp));
+    case OPT_NO_LOCK:
+        o->no_lock = true;
+        return TAKE_OK;
+    case OPT_BACKING_DIR:
+        o->backing_dir = arg;
+        return TAKE_OK;
+    }
+    return TAKE_OTHER;
+}

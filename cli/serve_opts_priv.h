@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * What the files that parse serve's command line share. Each group of options is one file with one
+ * function that takes its own and passes over the others; serve_opts_table.c names them all.
+ */
+#ifndef CLI_SERVE_OPTS_PRIV_H
+#define CLI_SERVE_OPTS_PRIV_H
+
+#include <getopt.h>
+
+#include "cli/serve_opts.h"
+
+/* Options without a letter. */
+enum {
+    OPT_FAULTS = 256,
+    OPT_FAULT,
+    OPT_FAULT_SEED,
+    OPT_CHECKPOINTS,
+    OPT_NO_CHECKPOINTS,
+    OPT_SCRATCH_DIR,
+    OPT_SCRATCH_LIMIT,
+    OPT_CACHE,
+    OPT_DISCARD,
+    OPT_HANDSHAKE_LIMIT,
+    OPT_MAX_REQUESTS,
+    OPT_MAX_BYTES,
+    OPT_MAX_CHECKPOINTS,
+    OPT_VIEW_GRACE,
+    OPT_BACKING_DIR,
+    OPT_PID_FILE,
+    OPT_FORK,
+    OPT_LOG_LEVEL,
+    OPT_PRINT_URI,
+    OPT_NO_LOCK,
+};
+
+/* What must be weighed against each other after all options were seen. */
+struct serve_choices {
+    bool tcp, checkpoints, no_checkpoints, level_given;
+    unsigned verbose;
+    enum log_level level;
+};
+
+extern const struct option serve_long_options[];
+extern const char serve_short_options[], serve_help[];
+
+enum take {
+    TAKE_OTHER, /* not one of this group */
+    TAKE_OK,
+    TAKE_WRONG, /* *errp says why */
+};
+enum take serve_take_listen(int opt, const char *arg, struct serve_opts *o,
+                            struct serve_choices *ch, struct err **errp);
+enum take serve_take_export(int opt, const char *arg, struct serve_opts *o,
+                            struct serve_choices *ch, struct err **errp);
+enum take serve_take_image(int opt, const char *arg, struct serve_opts *o, struct serve_choices *ch,
+                           struct err **errp);
+enum take serve_take_faults(int opt, const char *arg, struct serve_opts *o,
+                            struct serve_choices *ch, struct err **errp);
+enum take serve_take_changes(int opt, const char *arg, struct serve_opts *o,
+                             struct serve_choices *ch, struct err **errp);
+
+/* serve_check_faults: are the faults given one by one well-formed? */
+bool serve_check_faults(const struct serve_opts *o, struct err **errp);
+
+/* take_if: the end of an option that was parsed well or not. */
+static inline enum take take_if(bool ok)
+{
+    return ok ? TAKE_OK : TAKE_WRONG;
+}
+/* serve_parse_uint: min..max, for the option `what`. */
+bool serve_parse_uint(const char *text, const char *what, uint64_t min, uint64_t max, unsigned *out,
+                      struct err **errp);
+
+#endif

@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * The options of serve and what --help says about them.
+ */
+#include "cli/serve_opts_priv.h"
+
+const char serve_short_options[] = ":k:p:b:x:D:e:trf:B:no:vhV";
+
+const struct option serve_long_options[] = {
+    {"socket", required_argument, NULL, 'k'},
+    {"unix", required_argument, NULL, 'k'},
+    {"port", required_argument, NULL, 'p'},
+    {"bind", required_argument, NULL, 'b'},
+    {"ipaddr", required_argument, NULL, 'b'},
+    {"export-name", required_argument, NULL, 'x'},
+    {"exportname", required_argument, NULL, 'x'},
+    {"description", required_argument, NULL, 'D'},
+    {"shared", required_argument, NULL, 'e'},
+    {"max-connections", required_argument, NULL, 'e'},
+    {"persistent", no_argument, NULL, 't'},
+    {"read-only", no_argument, NULL, 'r'},
+    {"readonly", no_argument, NULL, 'r'},
+    {"format", required_argument, NULL, 'f'},
+    {"bitmap", required_argument, NULL, 'B'},
+    {"nocache", no_argument, NULL, 'n'},
+    {"offset", required_argument, NULL, 'o'},
+    {"verbose", no_argument, NULL, 'v'},
+    {"help", no_argument, NULL, 'h'},
+    {"version", no_argument, NULL, 'V'},
+    {"faults", required_argument, NULL, OPT_FAULTS},
+    {"fault", required_argument, NULL, OPT_FAULT},
+    {"fault-seed", required_argument, NULL, OPT_FAULT_SEED},
+    {"checkpoints", no_argument, NULL, OPT_CHECKPOINTS},
+    {"no-checkpoints", no_argument, NULL, OPT_NO_CHECKPOINTS},
+    {"scratch-dir", required_argument, NULL, OPT_SCRATCH_DIR},
+    {"scratch-limit", required_argument, NULL, OPT_SCRATCH_LIMIT},
+    {"cache", required_argument, NULL, OPT_CACHE},
+    {"discard", required_argument, NULL, OPT_DISCARD},
+    {"handshake-limit", required_argument, NULL, OPT_HANDSHAKE_LIMIT},
+    {"max-requests", required_argument, NULL, OPT_MAX_REQUESTS},
+    {"max-bytes", required_argument, NULL, OPT_MAX_BYTES},
+    {"max-checkpoints", required_argument, NULL, OPT_MAX_CHECKPOINTS},
+    {"view-grace", required_argument, NULL, OPT_VIEW_GRACE},
+    {"backing-dir", required_argument, NULL, OPT_BACKING_DIR},
+    {"pid-file", required_argument, NULL, OPT_PID_FILE},
+    {"fork", no_argument, NULL, OPT_FORK},
+    {"log-level", required_argument, NULL, OPT_LOG_LEVEL},
+    {"print-uri", no_argument, NULL, OPT_PRINT_URI},
+    {"no-lock", no_argument, NULL, OPT_NO_LOCK},
+    {0},
+};
+
+const char serve_help[] =
+    "Usage: breakwater serve [OPTION]... IMAGE\n"
+    "Serve a disk image over NBD, at localhost:10809 or a Unix socket, until SIGTERM.\n"
+    "\n"
+    "  -k, --socket PATH         listen on a Unix socket (alias --unix)\n"
+    "  -p, --port N              listen on this TCP port; 0: any free one\n"
+    "  -b, --bind ADDRESS        ... at this address (alias --ipaddr) [localhost]\n"
+    "  -x, --export-name NAME    name of the export (alias --exportname) [empty]\n"
+    "  -D, --description TEXT    shown to clients that list the exports\n"
+    "  -e, --shared N            at most N clients (alias --max-connections) [0: no limit]\n"
+    "  -f, --format FORMAT       qcow2 or raw; never probed [qcow2 if IMAGE ends in .qcow2]\n"
+    "  -r, --read-only           refuse writes (alias --readonly)\n"
+    "  -o, --offset BYTES        serve the disk from this offset on\n"
+    "      --cache MODE          writeback, none (direct I/O), unsafe (flushes do nothing)\n"
+    "  -n, --nocache             the same as --cache none\n"
+    "      --discard MODE        unmap or ignore [unmap]\n"
+    "      --no-lock             take no lock on the image\n"
+    "      --backing-dir DIR     where backing files may lie [the folder of IMAGE]\n"
+    "      --faults FILE         inject faults by these rules (blkdebug's, and [fault] sections)\n"
+    "      --fault 'KEY=VALUE ...'  inject this fault; repeatable. See breakwater-faults(1)\n"
+    "      --fault-seed N        of what faults draw [a random one, which is logged]\n"
+    "  -B, --bitmap NAME[,granularity=N]\n"
+    "                            record changed blocks as qemu:dirty-bitmap:NAME; repeatable\n"
+    "      --checkpoints, --no-checkpoints\n"
+    "                            EXPORT@NAME is a frozen view, or not [with -B it is]\n"
+    "      --max-checkpoints N   remember so many [64]\n"
+    "      --view-grace TIME     keep a view so long after its last client [30s]\n"
+    "      --scratch-dir DIR     for data that views keep [$TMPDIR, else /var/tmp]\n"
+    "      --scratch-limit SIZE  most of it, for each view [1G]\n"
+    "      --handshake-limit TIME  a client must be through by then [10s]; 0: no limit\n"
+    "      --max-requests N      in flight, for each connection [64]\n"
+    "      --max-bytes SIZE      in flight, all together [64M]\n"
+    "      --fork                go into the background once ready\n"
+    "      --pid-file FILE       write the process id there\n"
+    "  -v, --verbose             log more; twice: everything\n"
+    "      --log-level LEVEL     error, warn, info, debug [warn; with faults info]\n"
+    "  -t, --persistent  --print-uri  stay without clients, print the URI: done anyway\n"
+    "  -h, --help  -V, --version\n";
