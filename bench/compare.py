@@ -30,7 +30,11 @@ WORKLOADS = {
     "randwrite-4k-d32": ("randwrite", "4k", 32),
     "read-1m-d8": ("read", "1m", 8),
     "write-1m-d8": ("write", "1m", 8),
+    "alloc-4k-d32": ("randwrite", "4k", 32),
 }
+# Into an image that is empty at first, and so large that most writes allocate a cluster.
+ALLOCATING = {"alloc-4k-d32"}
+EMPTY_SIZE = 64 << 30
 
 
 def parse_size(text):
@@ -111,6 +115,7 @@ def warm(path):
 
 def run_fio(server, workload, seconds, size):
     pattern, block, depth = WORKLOADS[workload]
+    size = EMPTY_SIZE if workload in ALLOCATING else size
     command = ["fio", "--name=bench", "--ioengine=nbd", "--uri=nbd+unix:///?socket=" + server.socket,
                "--rw=" + pattern, "--bs=" + block, "--iodepth=%d" % depth, "--size=%d" % size,
                "--time_based", "--runtime=%gs" % seconds, "--randrepeat=1", "--norandommap",
@@ -130,10 +135,16 @@ def run_fio(server, workload, seconds, size):
 
 def measure(name, workload, path, folder, options):
     """One cell of one round: a fresh server, a short warm-up, then the measurement."""
-    warm(path)
+    if workload in ALLOCATING:
+        path = os.path.join(folder, "empty.qcow2")
+        subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", path, str(EMPTY_SIZE)],
+                       check=True)
+    else:
+        warm(path)
     server = SERVERS[name](folder, path, options)
     try:
-        run_fio(server, workload, min(1, options.seconds), options.size)
+        if workload not in ALLOCATING:  # a warm-up would leave less to allocate
+            run_fio(server, workload, min(1, options.seconds), options.size)
         before = server.cpu_seconds()
         side = run_fio(server, workload, options.seconds, options.size)
         cpu = server.cpu_seconds() - before
@@ -201,6 +212,8 @@ def run_rounds(paths, folder, options):
                 options.servers[:turn % len(options.servers)]
             turn += 1
             for name in order:
+                if workload in ALLOCATING and SERVERS[name].image == "raw":
+                    continue  # there is nothing to allocate
                 sample = measure(name, workload, paths[name], folder, options)
                 samples[(workload, name)].append(sample)
                 print("round %d  %-17s %-11s %10.0f ops/s %8.2f us CPU/op" % (
