@@ -124,24 +124,44 @@ void bitmap_mark(struct bitmap *b, uint64_t off, uint64_t len)
         bitmap_give_up(b);
 }
 
+static bool check_not_busy(const struct bitmap *b, struct err **errp)
+{
+    return b->busy == 0 ||
+           err_set(errp, EBUSY,
+                   "Bitmap '%s' is currently in use by another operation and cannot be used",
+                   b->name ? b->name : "");
+}
+
 bool bitmap_check_idle(const struct bitmap *b, struct err **errp)
 {
-    const char *name = b->name ? b->name : "";
-
-    if (b->busy > 0)
-        return err_set(errp, EBUSY,
-                       "Bitmap '%s' is currently in use by another operation and cannot be used",
-                       name);
+    if (!check_not_busy(b, errp))
+        return false;
     if (b->inconsistent)
         return err_set(errp, EBUSY,
                        "Bitmap '%s' is inconsistent and cannot be used; it can only be removed",
-                       name);
+                       b->name ? b->name : "");
     return true;
+}
+
+static bool check_not_readonly(const struct bitmap *b, struct err **errp)
+{
+    return !b->readonly || err_set(errp, EPERM, "Bitmap '%s' is readonly and cannot be modified",
+                                   b->name ? b->name : "");
+}
+
+bool bitmap_check_writable(const struct bitmap *b, struct err **errp)
+{
+    return bitmap_check_idle(b, errp) && check_not_readonly(b, errp);
+}
+
+bool bitmap_check_removable(const struct bitmap *b, struct err **errp)
+{
+    return check_not_busy(b, errp) && check_not_readonly(b, errp);
 }
 
 bool bitmap_clear(struct bitmap *b, struct err **errp)
 {
-    if (!bitmap_check_idle(b, errp))
+    if (!bitmap_check_writable(b, errp))
         return false;
     hbits_clear(b->bits, 0, hbits_size(b->bits));
     b->all_dirty = false;

@@ -20,12 +20,13 @@
 #define BITMAP_DEFAULT_GRANULARITY 65536
 
 struct bitmap {
-    char *name;           /* NULL: anonymous (a successor) */
+    char *name;           /* NULL: anonymous (a successor, or for internal use) */
     uint64_t size;        /* of the disk, bytes */
     uint32_t granularity; /* bytes, power of two, 512 .. 2 GiB */
     struct hbits *bits;
     bool enabled; /* records writes */
     bool persistent;
+    bool readonly; /* stored in an image that is not written: may be read and merged from */
     bool inconsistent;
     bool all_dirty; /* memory ran out: counts as wholly dirty */
     unsigned busy;  /* holders; > 0 refuses removal, clear, enable, disable, merge */
@@ -48,6 +49,12 @@ bool bitmap_check_granularity(uint64_t granularity, struct err **errp);
 /* bitmap_default_granularity: cluster size clamped to 4 KiB .. 64 KiB; 0 -> 64 KiB. */
 uint32_t bitmap_default_granularity(uint32_t cluster);
 
+/* bitmap_check_new: may a bitmap of that name be added? Errors: as bitmap_add. */
+bool bitmap_check_new(const struct bitmap_set *s, const char *name, struct err **errp);
+/* bitmap_set_insert: put a free-standing bitmap into the set, behind the others; it belongs to the
+ * set then. Its size is the set's. bitmap_set_take: the reverse; b is in s. */
+void bitmap_set_insert(struct bitmap_set *s, struct bitmap *b);
+void bitmap_set_take(struct bitmap_set *s, struct bitmap *b);
 /* bitmap_add: a new, clear, enabled bitmap; it belongs to the set. granularity 0 = default.
  * Errors: EEXIST "Bitmap already exists: N", EINVAL name or granularity. */
 struct bitmap *bitmap_add(struct bitmap_set *s, const char *name, uint32_t granularity,
@@ -55,6 +62,10 @@ struct bitmap *bitmap_add(struct bitmap_set *s, const char *name, uint32_t granu
 struct bitmap *bitmap_find(const struct bitmap_set *s, const char *name);
 /* bitmap_check_idle: false with QEMU's text (EBUSY) when the bitmap is busy or inconsistent. */
 bool bitmap_check_idle(const struct bitmap *b, struct err **errp);
+/* bitmap_check_writable: that, and not read-only (EPERM). */
+bool bitmap_check_writable(const struct bitmap *b, struct err **errp);
+/* bitmap_check_removable: neither busy nor read-only; it may be inconsistent. */
+bool bitmap_check_removable(const struct bitmap *b, struct err **errp);
 bool bitmap_remove(struct bitmap_set *s, const char *name, struct err **errp);
 bool bitmap_clear(struct bitmap *b, struct err **errp);
 bool bitmap_enable(struct bitmap *b, bool enable, struct err **errp);

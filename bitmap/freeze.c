@@ -87,7 +87,7 @@ bool bitmap_merge(struct bitmap *dst, const struct bitmap *src, struct err **err
     struct hbits *joined;
     int ret;
 
-    if (!bitmap_check_idle(dst, errp) || !bitmap_check_idle(src, errp))
+    if (!bitmap_check_writable(dst, errp) || !bitmap_check_idle(src, errp))
         return false;
     if (dst == src)
         return true;

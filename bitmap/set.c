@@ -4,6 +4,7 @@
  *
  * A list, because a disk has a handful of bitmaps and marking visits all of them anyway.
  */
+#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
@@ -35,55 +36,67 @@ struct bitmap *bitmap_find(const struct bitmap_set *s, const char *name)
     return NULL;
 }
 
+bool bitmap_check_new(const struct bitmap_set *s, const char *name, struct err **errp)
+{
+    size_t len = strlen(name);
+
+    if (len == 0)
+        return err_set(errp, EINVAL, "Bitmap name cannot be empty");
+    if (len > BITMAP_NAME_MAX)
+        return err_set(errp, EINVAL, "Bitmap name is %zu bytes long: the limit is %d", len,
+                       BITMAP_NAME_MAX);
+    return !bitmap_find(s, name) || err_set(errp, EEXIST, "Bitmap already exists: %s", name);
+}
+
+void bitmap_set_insert(struct bitmap_set *s, struct bitmap *b)
+{
+    struct bitmap **at;
+
+    assert(b->size == s->size && !b->next);
+    for (at = &s->head; *at; at = &(*at)->next)
+        ; /* keep the order of creation: it is what people see in lists */
+    *at = b;
+}
+
+void bitmap_set_take(struct bitmap_set *s, struct bitmap *b)
+{
+    struct bitmap **at;
+
+    for (at = &s->head; *at != b; at = &(*at)->next)
+        assert(*at);
+    *at = b->next;
+    b->next = NULL;
+}
+
 struct bitmap *bitmap_add(struct bitmap_set *s, const char *name, uint32_t granularity,
                           struct err **errp)
 {
-    struct bitmap **at, *b;
-    size_t len = strlen(name);
+    struct bitmap *b;
 
     if (granularity == 0)
         granularity = BITMAP_DEFAULT_GRANULARITY;
-    if (len == 0) {
-        err_set(errp, EINVAL, "Bitmap name cannot be empty");
+    if (!bitmap_check_new(s, name, errp) || !bitmap_check_granularity(granularity, errp))
         return NULL;
-    }
-    if (len > BITMAP_NAME_MAX) {
-        err_set(errp, EINVAL, "Bitmap name is %zu bytes long: the limit is %d", len,
-                BITMAP_NAME_MAX);
-        return NULL;
-    }
-    if (!bitmap_check_granularity(granularity, errp))
-        return NULL;
-    if (bitmap_find(s, name)) {
-        err_set(errp, EEXIST, "Bitmap already exists: %s", name);
-        return NULL;
-    }
     b = bitmap_new(name, s->size, granularity);
     if (!b) {
         err_set(errp, ENOMEM, "No memory for bitmap '%s'", name);
         return NULL;
     }
-    for (at = &s->head; *at; at = &(*at)->next)
-        ; /* keep the order of creation: it is what people see in lists */
-    *at = b;
+    bitmap_set_insert(s, b);
     return b;
 }
 
 bool bitmap_remove(struct bitmap_set *s, const char *name, struct err **errp)
 {
-    for (struct bitmap **at = &s->head; *at; at = &(*at)->next) {
-        struct bitmap *b = *at;
+    struct bitmap *b = bitmap_find(s, name);
 
-        if (!b->name || strcmp(b->name, name) != 0)
-            continue;
-        /* An inconsistent bitmap is good for nothing else than to be removed. */
-        if (!(b->inconsistent && b->busy == 0) && !bitmap_check_idle(b, errp))
-            return false;
-        *at = b->next;
-        bitmap_free(b);
-        return true;
-    }
-    return err_set(errp, ENOENT, "Bitmap not found: %s", name);
+    if (!b)
+        return err_set(errp, ENOENT, "Bitmap not found: %s", name);
+    if (!bitmap_check_removable(b, errp))
+        return false;
+    bitmap_set_take(s, b);
+    bitmap_free(b);
+    return true;
 }
 
 void bitmap_set_mark(struct bitmap_set *s, uint64_t off, uint64_t len)
@@ -111,8 +124,8 @@ static bool grow_all(struct bitmap_set *s, uint64_t new_size, struct err **errp)
         return true;
     for (b = s->head; b != failed; b = b->next)
         hbits_resize(b->bits, bitmap_granules(b, s->size), false);
-    return err_set(errp, ENOMEM, "No memory to grow bitmap '%s' to %" PRIu64 " bytes", failed->name,
-                   new_size);
+    return err_set(errp, ENOMEM, "No memory to grow bitmap '%s' to %" PRIu64 " bytes",
+                   failed->name ? failed->name : "", new_size);
 }
 
 bool bitmap_set_resize(struct bitmap_set *s, uint64_t new_size, struct err **errp)

@@ -100,10 +100,35 @@ static int cache_op(struct node *n, const struct req *r)
 
 static int truncate_op(struct node *n, struct req *r)
 {
+    int ret = 0;
+
     if (r->off > INT64_MAX)
         return -EFBIG;
-    int ret = driver_submit(n, r);
+    if (n->bitmaps)
+        ret = bitmaps_may_resize(n, r->off);
+    if (ret < 0)
+        return ret;
+    ret = driver_submit(n, r);
     note_write(n);
+    if (n->bitmaps)
+        bitmaps_follow(n);
+    return ret;
+}
+
+/* A WRITE, ZERO or DISCARD. Marking comes after the driver returned, so that a freeze in between
+ * cannot file the change under a point in time that does not hold it; and it comes also when the
+ * driver failed, since a failed write may have changed the disk. */
+static int change_op(struct node *n, const struct req *r)
+{
+    int ret = 0;
+
+    if (n->bitmaps)
+        ret = bitmaps_reach(n, r->off + r->len);
+    if (ret < 0)
+        return ret;
+    ret = r->op == REQ_DISCARD ? discard_op(n, r) : write_op(n, r);
+    if (n->bitmaps)
+        bitmaps_mark(n, r->off, r->len);
     return ret;
 }
 
@@ -130,9 +155,8 @@ int submit_slow(struct node *n, struct req *r)
         return read_op(n, r);
     case REQ_WRITE:
     case REQ_ZERO:
-        return r->len ? write_op(n, r) : 0;
     case REQ_DISCARD:
-        return discard_op(n, r);
+        return r->len ? change_op(n, r) : 0;
     default:
         return cache_op(n, r);
     }

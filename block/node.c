@@ -13,6 +13,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "block/node_bitmap.h"
 #include "block/submit_priv.h"
 
 #define MAX_DRIVERS 32
@@ -118,6 +119,7 @@ void node_unref(struct node *n)
     node_flush_last(n);
     if (n->drv->close)
         n->drv->close(n);
+    node_bitmap_drop_all(n);
     for (unsigned i = 0; i < n->n_child; i++)
         node_unref(n->child[i]);
     node_free(n);

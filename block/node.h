@@ -72,6 +72,8 @@ struct limits {
 };
 
 struct node;
+struct bitmap_set;
+struct bitmap_ops;
 
 /* Flush. What the dispatcher does for a REQ_FLUSH on n (one at a time; others queue up behind it):
  *
@@ -116,6 +118,12 @@ struct driver { /* static const. A NULL function: not supported, or see there */
      * Also called after an open that failed halfway: state may be as node_new left it. */
     void (*close)(struct node *n);
 
+    /* backing: whose bytes show where n itself has none; borrowed. NULL (the function or its
+     * result): nobody's. */
+    struct node *(*backing)(const struct node *n);
+    /* bitmap_ops: it stores dirty bitmaps (block/node_bitmap.h). NULL: it cannot. */
+    const struct bitmap_ops *bitmap_ops;
+
     uint32_t fua_ops; /* bit (1 << op): driver honours REQ_FUA itself; else a flush follows */
 };
 
@@ -130,6 +138,7 @@ struct node {
     bool growable; /* writes past size are accepted and extend it (leaves under a format); reads
                       past it return zeros, STATUS says hole, DISCARD is clipped */
     uint64_t size; /* bytes; the driver keeps it current (for filters, the dispatcher does) */
+    struct bitmap_set *bitmaps; /* what marks changes; NULL: none. See block/node_bitmap.h */
     struct limits limits;
 
     /* The rest belongs to the dispatcher. */

@@ -82,6 +82,14 @@ int write_finish(struct node *n, bool need_flush, int ret);
 /* zero_op: a ZERO of any range, inside write_op. */
 int zero_op(struct node *n, const struct req *r);
 
+/* The node's bitmaps around a change of the node; n has some. reach: before a WRITE, ZERO or
+ * DISCARD up to `end`: 0, or -EIO if they cannot be made to cover it. mark: after it, however it
+ * ended. may_resize: before a TRUNCATE: 0 or -errno. follow: after it, however it ended. */
+int bitmaps_reach(struct node *n, uint64_t end);
+void bitmaps_mark(struct node *n, uint64_t off, uint64_t len);
+int bitmaps_may_resize(struct node *n, uint64_t new_size);
+void bitmaps_follow(struct node *n);
+
 /* discard_op: a DISCARD, cut to what the driver can take. */
 int discard_op(struct node *n, const struct req *r);
 

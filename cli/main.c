@@ -24,7 +24,7 @@ static const struct subcommand *const subcommands[] = {
 
 static const struct driver *const drivers[] = {
     &file_driver,  &mem_driver, &sim_driver,      &qcow2_driver,  &fault_driver,
-    &dirty_driver, &cbw_driver, &cbw_view_driver, &offset_driver, &fault_guest_driver,
+    &cbw_driver, &cbw_view_driver, &offset_driver, &fault_guest_driver,
 };
 
 int cli_fail(enum cli_exit code, struct err *e)

@@ -101,7 +101,8 @@ static bool start(struct serve *sv, struct err **errp)
         return false;
     eo.top = sv->graph.top;
     eo.cbw = sv->graph.cbw;
-    eo.maps = &sv->graph.maps;
+    eo.bitmaps = sv->graph.bitmaps;
+    eo.n_bitmaps = sv->graph.n_bitmaps;
     sv->server = server_new(&o->server, errp);
     if (!sv->server || !server_add_export(sv->server, &eo, errp)) {
         node_unref(sv->graph.top);

@@ -9,7 +9,9 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/mem.h"
 #include "block/file.h"
+#include "block/node_bitmap.h"
 #include "faults/fault.h"
 #include "filters/filters.h"
 #include "qcow2/qcow2.h"
@@ -116,21 +118,19 @@ static bool add_cbw(struct serve_graph *g, struct err **errp)
     return true;
 }
 
-static bool add_dirty(const struct serve_opts *o, struct serve_graph *g, struct err **errp)
+static bool add_bitmaps(const struct serve_opts *o, struct serve_graph *g, struct err **errp)
 {
-    bitmap_set_init(&g->maps, g->top->size);
+    g->bitmaps = mem_array(o->n_bitmaps, sizeof(*g->bitmaps));
+    if (!g->bitmaps)
+        return err_set(errp, ENOMEM, "out of memory for bitmaps");
     for (unsigned i = 0; i < o->n_bitmaps; i++) {
-        uint32_t granularity = o->bitmaps[i].granularity;
+        const struct bitmap_arg *a = &o->bitmaps[i];
 
-        if (granularity == 0)
-            granularity = bitmap_default_granularity(g->top->limits.cluster);
-        if (!bitmap_add(&g->maps, o->bitmaps[i].name, granularity, errp))
+        if (!node_bitmap_add(g->top, a->name, a->granularity, false, errp))
             return false;
+        g->bitmaps[i].name = a->name;
     }
-    struct node *n = dirty_open(g->top, &g->maps, errp);
-    if (!n)
-        return false;
-    g->top = n;
+    g->n_bitmaps = o->n_bitmaps;
     return true;
 }
 
@@ -154,8 +154,7 @@ bool serve_graph_open(const struct serve_opts *o, struct serve_graph *g, struct 
         (o->format == FORMAT_QCOW2 && !add_qcow2(o, &g->top, errp)) ||
         (o->offset > 0 && !add_offset(o, &g->top, errp)) ||
         (g->rules && rules_has_layer(g->rules, FAULT_GUEST) && !add_guest_faults(g, errp)) ||
-        (o->checkpoints && !add_cbw(g, errp)) ||
-        ((o->checkpoints || o->n_bitmaps > 0) && !add_dirty(o, g, errp))) {
+        (o->checkpoints && !add_cbw(g, errp)) || (o->n_bitmaps > 0 && !add_bitmaps(o, g, errp))) {
         node_unref(g->top);
         serve_graph_close(g);
         return false;
@@ -173,6 +172,6 @@ void serve_graph_let_hang(struct serve_graph *g, bool may)
 
 void serve_graph_close(struct serve_graph *g)
 {
-    bitmap_set_clear(&g->maps);
+    mem_free(g->bitmaps);
     *g = (struct serve_graph){0};
 }

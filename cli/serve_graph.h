@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * The node graph that `breakwater serve` builds: dirty -> [cbw] -> [guest faults] -> [offset] ->
+ * The node graph that `breakwater serve` builds: [cbw] -> [guest faults] -> [offset] ->
  * format -> [faults] -> file.
  */
 #ifndef CLI_SERVE_GRAPH_H
 #define CLI_SERVE_GRAPH_H
 
-#include "bitmap/bitmap.h"
 #include "block/node.h"
 #include "cli/serve_opts.h"
 
@@ -15,7 +14,8 @@ struct serve_graph {
     struct node *cbw;                        /* in the graph; NULL: no checkpoints */
     struct node *host_faults, *guest_faults; /* in the graph; NULL: none */
     struct rules *rules;                     /* theirs */
-    struct bitmap_set maps;
+    struct export_bitmap *bitmaps;           /* to publish; names belong to the options */
+    unsigned n_bitmaps;
 };
 
 /* serve_graph_open: yields. On failure nothing is left open. */

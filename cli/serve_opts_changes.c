@@ -22,9 +22,6 @@ static bool check_bitmap(const struct serve_opts *o, const struct kv_list *l, ui
     if (!*name || strlen(name) > BITMAP_NAME_MAX)
         return err_set(errp, EINVAL, "--bitmap: a name of 1 to %d bytes must come first",
                        BITMAP_NAME_MAX);
-    if (name[0] == '@')
-        return err_set(errp, EINVAL,
-                       "--bitmap: '%s': names that begin with '@' are the server's own", name);
     for (unsigned i = 0; i < o->n_bitmaps; i++) {
         if (strcmp(o->bitmaps[i].name, name) == 0)
             return err_set(errp, EEXIST, "--bitmap: '%s' is given twice", name);

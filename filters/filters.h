@@ -9,12 +9,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "bitmap/bitmap.h"
 #include "block/node.h"
 #include "faults/rules.h"
 
-extern const struct driver fault_driver, fault_guest_driver, dirty_driver, cbw_driver,
-    cbw_view_driver, offset_driver;
+extern const struct driver fault_driver, fault_guest_driver, cbw_driver, cbw_view_driver,
+    offset_driver;
 
 /* fault_open: checks every request and event against rules (taken over on success; freed at close,
  * after its counters were logged). Sits under the format, as blkdebug does: the host layer. */
@@ -28,12 +27,6 @@ struct node *fault_guest_open(struct node *child, struct rules *rules, struct er
 void fault_let_hang(struct node *n, bool may);
 /* fault_names: the block layer's names of events and kinds, as rules_new wants them. */
 const struct rules_names *fault_names(void);
-
-/* dirty_open: marks maps after every write, zero and discard returned, also when it failed, before
- * the submitter learns of it. maps is borrowed and must outlive the node; its bitmaps may change at
- * any time. It is for a disk of child's size (else EINVAL) and is resized by TRUNCATE, which is
- * refused (-EBUSY) while a bitmap is busy or inconsistent. */
-struct node *dirty_open(struct node *child, struct bitmap_set *maps, struct err **errp);
 
 /* offset_open: bytes [off, off + size) of child; size 0 = to the end. read_only adds protection. */
 struct node *offset_open(struct node *child, uint64_t off, uint64_t size, bool read_only,

@@ -10,6 +10,7 @@
 #include "base/bytes.h"
 #include "base/log.h"
 #include "block/mem_disk.h"
+#include "block/node_bitmap.h"
 #include "filters/filters.h"
 #include "fuzz/fuzz.h"
 #include "io/io.h"
@@ -59,16 +60,16 @@ static void run(void *arg)
 {
     struct session *s = arg;
     struct server_opts so = {.scratch_in_memory = true, .view_grace_ms = 1};
-    struct bitmap_set maps;
     struct stream *ends[2];
 
-    bitmap_set_init(&maps, DISK_SIZE);
-    must(bitmap_add(&maps, "daily", 4096, NULL));
+    struct export_bitmap daily = {.name = "daily"};
     struct node *cbw = cbw_open(mem_open(DISK_SIZE, NULL), NULL);
-    struct export_opts eo = {.name = "disk", .maps = &maps, .cbw = cbw, .checkpoints = true};
-    eo.top = dirty_open(cbw, &maps, NULL);
+    must(node_bitmap_add(cbw, daily.name, 4096, false, NULL));
+    struct export_opts eo = {.name = "disk", .top = cbw, .cbw = cbw, .checkpoints = true};
+    eo.bitmaps = &daily;
+    eo.n_bitmaps = 1;
     struct server *server = server_new(&so, NULL);
-    must(eo.top && server && server_add_export(server, &eo, NULL));
+    must(server && server_add_export(server, &eo, NULL));
     must(stream_pipe(PIPE_SIZE, ends) && server_serve(server, ends[0], NULL));
     s->peer = ends[1];
     must(co_start(drain, s));
@@ -79,7 +80,6 @@ static void run(void *arg)
     must(s->drained && server_connections(server) == 0);
     stream_free(s->peer);
     server_free(server);
-    bitmap_set_clear(&maps);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -3,10 +3,10 @@
  * Checkpoints: connecting to EXPORT@NAME freezes the disk under that name.
  *
  * An export keeps an ordered list of checkpoints. Each but the newest has a sealed segment: the
- * bitmap of what changed between it and the next one. One bitmap in the export's set records what
- * changed since the newest. A new checkpoint is made with the export drained, in one step without a
- * yield: copy the recording bitmap into the segment of the checkpoint before, freeze a
- * copy-before-write view, clear the recording bitmap. Everything that can fail is done before
+ * bitmap of what changed between it and the next one. A nameless bitmap of the export's top node
+ * records what changed since the newest. A new checkpoint is made with the export drained, in one
+ * step without a yield: copy the recording bitmap into the segment of the checkpoint before, freeze
+ * a copy-before-write view, clear the recording bitmap. Everything that can fail is done before
  * anything is changed.
  *
  *     first                       last
@@ -25,10 +25,10 @@
 
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "block/node_bitmap.h"
 #include "filters/filters.h"
 #include "server/server_priv.h"
 
-#define RECORDING_NAME "@since-newest-checkpoint"
 #define RETRY_DROP_NS NS_PER_S
 
 bool checkpoint_check_name(struct wire_str name, struct err **errp)
@@ -156,18 +156,15 @@ static int scratch_open(const struct server *s, struct err **errp)
 static bool copy_published(struct checkpoint *k, struct err **errp)
 {
     struct export *e = k->exp;
-    unsigned max = 0;
 
-    for (struct bitmap *b = e->maps->head; b; b = b->next)
-        max++;
-    k->frozen = mem_array(max, sizeof(*k->frozen));
+    k->frozen = mem_array(e->n_maps + 1, sizeof(*k->frozen));
     if (!k->frozen)
         return err_set(errp, ENOMEM, "out of memory for copies of bitmaps");
-    for (struct bitmap *b = e->maps->head; b; b = b->next) {
-        if (!export_published(e, b))
-            continue;
-        k->frozen[k->n_frozen] = bitmap_copy(b, b->name);
-        if (!k->frozen[k->n_frozen])
+    for (unsigned i = 0; i < e->n_maps; i++) {
+        const struct bitmap *b = e->maps[i];
+
+        k->frozen[i] = bitmap_copy(b, b->name);
+        if (!k->frozen[i])
             return err_set(errp, ENOMEM, "out of memory for a copy of bitmap '%s'", b->name);
         k->n_frozen++;
     }
@@ -183,7 +180,7 @@ static bool freeze(struct checkpoint *k, int *scratch_fd, struct err **errp)
 
     if (!e->recording) {
         uint32_t granularity = bitmap_default_granularity(e->top->limits.cluster);
-        e->recording = bitmap_add(e->maps, RECORDING_NAME, granularity, errp);
+        e->recording = node_bitmap_add(e->top, NULL, granularity, false, errp);
         if (!e->recording)
             return false;
     }
@@ -219,10 +216,12 @@ fail:
 
 static struct checkpoint *checkpoint_make(struct export *e, struct wire_str name, struct err **errp)
 {
-    for (const struct bitmap *b = e->maps->head; b; b = b->next) {
-        if (b->name && strlen(b->name) == name.len && memcmp(b->name, name.p, name.len) == 0) {
-            err_set(errp, EINVAL, "'%s' is a bitmap of '%s'; choose another checkpoint name",
-                    b->name, e->name);
+    for (unsigned i = 0; i < e->n_maps; i++) {
+        const char *map = e->maps[i]->name;
+
+        if (strlen(map) == name.len && memcmp(map, name.p, name.len) == 0) {
+            err_set(errp, EINVAL, "'%s' is a bitmap of '%s'; choose another checkpoint name", map,
+                    e->name);
             return NULL;
         }
     }
@@ -416,7 +415,9 @@ void checkpoint_drop_all(struct export *e)
             node_unref(steal(k->view));
         checkpoint_free(k);
     }
-    if (e->recording && bitmap_remove(e->maps, RECORDING_NAME, NULL))
-        e->recording = NULL;
+    if (e->recording) {
+        node_bitmap_detach(e->top, e->recording);
+        bitmap_free(steal(e->recording));
+    }
     co_unlock(&e->ckpt_lock);
 }

@@ -5,6 +5,7 @@
 #include <errno.h>
 
 #include "base/mem.h"
+#include "block/node_bitmap.h"
 #include "server/server_priv.h"
 
 static struct export *export_find(const struct server *s, struct wire_str name)
@@ -108,9 +109,53 @@ uint16_t target_flags(const struct target *t, bool structured)
     return flags;
 }
 
-bool export_published(const struct export *e, const struct bitmap *b)
+/* One bitmap of o, as its docstring says; held busy. */
+static struct bitmap *publish(const struct export_opts *o, const struct export_bitmap *want,
+                              struct err **errp)
 {
-    return b->name && !b->inconsistent && b != e->recording;
+    struct node *owner = want->node;
+    struct bitmap *b = owner ? node_bitmap_find(owner, want->name)
+                             : node_bitmap_search(o->top, want->name, &owner);
+
+    if (!b) {
+        err_set(errp, ENOENT, "Bitmap '%s' is not found", want->name);
+        return NULL;
+    }
+    if (!bitmap_check_idle(b, errp))
+        return NULL;
+    /* What it says would change under a client that was promised that nothing does. */
+    if (o->read_only && !owner->read_only && bitmap_recording(b)) {
+        err_set(errp, EINVAL, "Enabled bitmap '%s' incompatible with readonly export", b->name);
+        return NULL;
+    }
+    b->busy++;
+    return b;
+}
+
+static void unpublish_all(struct export *e)
+{
+    for (unsigned i = 0; i < e->n_maps; i++)
+        e->maps[i]->busy--;
+    mem_free(e->maps);
+    e->maps = NULL;
+    e->n_maps = 0;
+}
+
+static bool publish_all(struct export *e, const struct export_opts *o, struct err **errp)
+{
+    e->maps = mem_array(o->n_bitmaps + 1, sizeof(*e->maps));
+    if (!e->maps)
+        return err_set(errp, ENOMEM, "out of memory for an export");
+    while (e->n_maps < o->n_bitmaps) {
+        struct bitmap *b = publish(o, &o->bitmaps[e->n_maps], errp);
+
+        if (!b) {
+            unpublish_all(e);
+            return false;
+        }
+        e->maps[e->n_maps++] = b;
+    }
+    return true;
 }
 
 static bool export_check(const struct server *s, const struct export_opts *o, struct err **errp)
@@ -126,11 +171,20 @@ static bool export_check(const struct server *s, const struct export_opts *o, st
                        strlen(o->description), NBD_NAME_MAX);
     if (export_find(s, name))
         return err_set(errp, EEXIST, "export '%s' exists already", wire_printable(text, name));
-    if (o->checkpoints && (!o->cbw || !o->maps))
-        return err_set(errp, EINVAL,
-                       "checkpoints of export '%s' need a copy-before-write node and bitmaps",
+    if (o->checkpoints && !o->cbw)
+        return err_set(errp, EINVAL, "checkpoints of export '%s' need a copy-before-write node",
                        wire_printable(text, name));
     return true;
+}
+
+static void export_free_memory(struct export *e)
+{
+    if (!e)
+        return;
+    unpublish_all(e);
+    mem_free(e->name);
+    mem_free(e->description);
+    mem_free(e);
 }
 
 bool export_new(struct server *s, const struct export_opts *o, struct err **errp)
@@ -142,23 +196,20 @@ bool export_new(struct server *s, const struct export_opts *o, struct err **errp
         e->name = mem_strdup(o->name);
     if (e && o->description)
         e->description = mem_strdup(o->description);
-    if (!e || !e->name || (o->description && !e->description)) {
-        if (e) {
-            mem_free(e->name);
-            mem_free(e);
-        }
-        return err_set(errp, ENOMEM, "out of memory for an export");
+    bool ok = e && e->name && (!o->description || e->description);
+    if (!ok)
+        err_set(errp, ENOMEM, "out of memory for an export");
+    if (!ok || !publish_all(e, o, errp)) {
+        export_free_memory(e);
+        return false;
     }
     e->srv = s;
     e->top = o->top;
     e->cbw = o->cbw;
-    e->maps = o->maps;
     e->read_only = o->read_only || o->top->read_only;
     e->ignore_discard = o->ignore_discard;
     e->checkpoints = o->checkpoints;
     e->max_connections = o->max_connections;
-    for (struct bitmap *b = e->maps ? e->maps->head : NULL; b; b = b->next)
-        b->busy++;
     struct export **at = &s->exports;
     while (*at)
         at = &(*at)->next;
@@ -169,12 +220,7 @@ bool export_new(struct server *s, const struct export_opts *o, struct err **errp
 void export_free(struct export *e)
 {
     checkpoint_drop_all(e);
-    for (struct bitmap *b = e->maps ? e->maps->head : NULL; b; b = b->next) {
-        if (b->busy)
-            b->busy--;
-    }
+    unpublish_all(e);
     node_unref(e->top);
-    mem_free(e->name);
-    mem_free(e->description);
-    mem_free(e);
+    export_free_memory(e);
 }

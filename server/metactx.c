@@ -29,11 +29,9 @@ static void offer_map(struct offer *v, unsigned *n, const struct bitmap *b)
 struct offer *metactx_offers(const struct target *t, unsigned *n_out)
 {
     const struct export *e = t->exp;
-    unsigned max = 1 + e->n_checkpoints + (t->ckpt ? t->ckpt->n_frozen : 0);
+    unsigned max = 1 + e->n_checkpoints + (t->ckpt ? t->ckpt->n_frozen : e->n_maps);
     unsigned n = 1;
 
-    for (const struct bitmap *b = e->maps ? e->maps->head : NULL; b; b = b->next)
-        max++;
     struct offer *v = mem_array(max, sizeof(*v));
     if (!v)
         return NULL;
@@ -42,10 +40,8 @@ struct offer *metactx_offers(const struct target *t, unsigned *n_out)
         for (unsigned i = 0; i < t->ckpt->n_frozen; i++)
             offer_map(v, &n, t->ckpt->frozen[i]);
     } else {
-        for (const struct bitmap *b = e->maps ? e->maps->head : NULL; b; b = b->next) {
-            if (export_published(e, b))
-                offer_map(v, &n, b);
-        }
+        for (unsigned i = 0; i < e->n_maps; i++)
+            offer_map(v, &n, e->maps[i]);
     }
     if (t->frozen) {
         for (struct checkpoint *k = e->first; k && k != t->ckpt; k = k->next) {

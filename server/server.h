@@ -31,16 +31,20 @@ struct server_opts {               /* zero means the default in brackets */
     bool exit_on_last_disconnect;  /* qemu-nbd without -t: call the server_on_idle hook */
 };
 
+struct export_bitmap { /* one to publish */
+    const char *name;
+    struct node *node; /* whose it is; NULL: the first of that name from the export's top down
+                          through filters and backing images */
+};
+
 struct export_opts {
-    const char *name;        /* at most 4096 bytes; "" is the default export */
-    const char *description; /* NULL: none */
-    struct node *top;        /* the graph; the reference is taken over on success */
-    struct bitmap_set *maps; /* published bitmaps: borrowed, outlives the server; NULL: none.
-                                Busy while exported. With checkpoints it is needed, even if empty:
-                                a dirty node in the graph must mark it, as one more bitmap then
-                                records in it under a name of the server's own */
-    struct node *cbw;        /* the copy-before-write node in the graph (borrowed), or NULL:
-                                without it there are no checkpoints */
+    const char *name;                    /* at most 4096 bytes; "" is the default export */
+    const char *description;             /* NULL: none */
+    struct node *top;                    /* the graph; the reference is taken over on success */
+    const struct export_bitmap *bitmaps; /* published; busy while exported */
+    unsigned n_bitmaps;
+    struct node *cbw; /* the copy-before-write node in the graph (borrowed), or NULL:
+                         without it there are no checkpoints */
     bool read_only;
     bool checkpoints;
     bool ignore_discard;      /* TRIM does nothing, WRITE_ZEROES keeps space allocated */

@@ -38,7 +38,8 @@ struct export
     struct server *srv;
     char *name, *description; /* description: NULL if none */
     struct node *top, *cbw;
-    struct bitmap_set *maps;
+    struct bitmap **maps; /* published, in nodes of the graph; each is held busy */
+    unsigned n_maps;
     bool read_only, ignore_discard, checkpoints;
     unsigned max_connections, n_connections;
     struct export *next;
@@ -47,7 +48,7 @@ struct export
     struct checkpoint *first, *last;
     unsigned n_checkpoints;
     uint64_t use_clock;         /* ticks at each use of a checkpoint: who is least recent */
-    struct bitmap *recording;   /* changes since the newest checkpoint; in maps; NULL: none yet */
+    struct bitmap *recording;   /* changes since the newest checkpoint; top's; NULL: none yet */
     struct co_mutex ckpt_lock;  /* held while a view is made or dropped */
     struct co_group ckpt_drops; /* coroutines that drop views */
 };
@@ -79,8 +80,6 @@ uint16_t target_flags(const struct target *t, bool structured);
 bool export_new(struct server *s, const struct export_opts *o, struct err **errp);
 /* export_free: drops the node; yields. All connections and views are gone. */
 void export_free(struct export *e);
-/* export_published: may this bitmap of the export's set be shown to clients? */
-bool export_published(const struct export *e, const struct bitmap *b);
 
 /* --- Checkpoints (checkpoint.c) --- */
 

@@ -65,6 +65,15 @@ static struct node *gate_new(struct proto *p)
     return n;
 }
 
+void proto_publish(struct proto *p, const char *name, uint32_t granularity)
+{
+    struct bitmap *b = node_bitmap_add(p->gate_node, name, granularity, false, NULL);
+
+    assert_non_null(b);
+    assert_in_range(p->export_opts.n_bitmaps, 0, 7);
+    p->published[p->export_opts.n_bitmaps++].name = b->name;
+}
+
 /* --- Running. --- */
 
 struct run {
@@ -79,11 +88,10 @@ static void run_body(void *arg)
     struct proto *p = &r->p;
     struct err *e = NULL;
 
-    bitmap_set_init(&p->maps, DISK_SIZE);
     p->export_opts.name = "disk";
     p->export_opts.description = "a disk";
-    p->export_opts.maps = &p->maps;
-    p->export_opts.top = gate_new(p);
+    p->export_opts.bitmaps = p->published;
+    p->export_opts.top = p->gate_node = gate_new(p);
     if (r->tweak)
         r->tweak(p);
     p->server = server_new(&p->server_opts, &e);
@@ -94,7 +102,6 @@ static void run_body(void *arg)
     assert_int_equal(server_stop(p->server, false), 0);
     assert_int_equal(server_connections(p->server), 0);
     server_free(p->server);
-    bitmap_set_clear(&p->maps);
 }
 
 void proto_run(void (*fn)(struct proto *p), void (*tweak)(struct proto *p))

@@ -18,7 +18,7 @@
 #include <cmocka.h>
 
 #include "base/bytes.h"
-#include "bitmap/bitmap.h"
+#include "block/node_bitmap.h"
 #include "io/reactor.h"
 #include "io/lock.h"
 #include "io/stream.h"
@@ -30,9 +30,10 @@ struct proto { /* a server with the export "disk", and what the test may turn */
     struct server *server;
     struct server_opts server_opts;
     struct export_opts export_opts;
-    struct bitmap_set maps;
+    struct export_bitmap published[8];
     struct node *disk; /* mem, under the gate; filled by the test if it wants */
-    bool gate_closed;  /* requests wait */
+    struct node *gate_node;
+    bool gate_closed; /* requests wait */
     struct co_queue gate;
     int fail;             /* errno that requests get, or 0 */
     unsigned n_ops[16];   /* requests that reached the disk, by enum req_op */
@@ -57,6 +58,9 @@ void proto_run(void (*fn)(struct proto *p), void (*tweak)(struct proto *p));
     }                                                                                              \
     static void name##_body(struct proto *p)
 #define PROTO_TEST(name) PROTO_TEST_WITH(name, NULL)
+
+/* proto_publish: for tweaks: give the disk a bitmap and let the export publish it. */
+void proto_publish(struct proto *p, const char *name, uint32_t granularity);
 
 void gate_open(struct proto *p);
 /* proto_settle: let everything that can go on do so (a millisecond passes). */

@@ -10,8 +10,7 @@ static void frozen_disk(struct proto *p)
 {
     p->export_opts.cbw = cbw_open(p->export_opts.top, NULL);
     assert_non_null(p->export_opts.cbw);
-    p->export_opts.top = dirty_open(p->export_opts.cbw, &p->maps, NULL);
-    assert_non_null(p->export_opts.top);
+    p->export_opts.top = p->export_opts.cbw;
     p->export_opts.checkpoints = true;
     p->server_opts.scratch_in_memory = true;
 }

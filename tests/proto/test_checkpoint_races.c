@@ -113,11 +113,10 @@ static void jittery_disk(struct proto *p)
     assert_non_null(n);
     assert_true(node_attach(n, p->export_opts.top, NULL));
     n->limits.cluster = GRANULE * SECTOR;
-    assert_non_null(bitmap_add(&p->maps, "daily", 8192, NULL));
+    proto_publish(p, "daily", 8192);
     p->export_opts.cbw = cbw_open(n, NULL);
     assert_non_null(p->export_opts.cbw);
-    p->export_opts.top = dirty_open(p->export_opts.cbw, &p->maps, NULL);
-    assert_non_null(p->export_opts.top);
+    p->export_opts.top = p->export_opts.cbw;
     p->export_opts.checkpoints = true;
     p->server_opts.scratch_in_memory = true;
     p->server_opts.max_checkpoints = 7;

@@ -13,11 +13,10 @@
 
 static void frozen_disk(struct proto *p)
 {
-    assert_non_null(bitmap_add(&p->maps, "daily", 65536, NULL));
+    proto_publish(p, "daily", 65536);
     p->export_opts.cbw = cbw_open(p->export_opts.top, NULL);
     assert_non_null(p->export_opts.cbw);
-    p->export_opts.top = dirty_open(p->export_opts.cbw, &p->maps, NULL);
-    assert_non_null(p->export_opts.top);
+    p->export_opts.top = p->export_opts.cbw;
     p->export_opts.checkpoints = true;
     p->server_opts.scratch_in_memory = true;
     p->server_opts.view_grace_ms = 1000;

@@ -14,8 +14,8 @@ static char names[4096];
 
 static void two_bitmaps(struct proto *p)
 {
-    assert_non_null(bitmap_add(&p->maps, "daily", 65536, NULL));
-    assert_non_null(bitmap_add(&p->maps, "hourly", 4096, NULL));
+    proto_publish(p, "daily", 65536);
+    proto_publish(p, "hourly", 4096);
 }
 
 static struct peer haggling(struct proto *p, bool structured)
@@ -219,7 +219,7 @@ PROTO_TEST_WITH(dirty_bitmaps_are_live_and_each_context_gets_a_chunk, two_bitmap
     expect_extents(&c, false, 0, hole, 1);
     expect_extents(&c, false, 2, clean, 1);
     expect_extents(&c, true, 3, clean, 1);
-    bitmap_set_mark(&p->maps, 12287, 2); /* two blocks of 4 KiB, one of 64 */
+    bitmap_set_mark(p->gate_node->bitmaps, 12287, 2); /* two blocks of 4 KiB, one of 64 */
     peer_request(&c, 0, 7, 2, 0, DISK_SIZE);
     expect_extents(&c, false, 0, hole, 1);
     expect_extents(&c, false, 2, daily, 2);
@@ -232,7 +232,7 @@ static void eight_fine_bitmaps(struct proto *p)
     char name[] = "fine0";
 
     for (; name[4] < '8'; name[4]++)
-        assert_non_null(bitmap_add(&p->maps, name, 512, NULL));
+        proto_publish(p, name, 512);
 }
 
 PROTO_TEST_WITH(long_answers_are_cut_and_can_be_gone_on_from, eight_fine_bitmaps)
@@ -247,7 +247,7 @@ PROTO_TEST_WITH(long_answers_are_cut_and_can_be_gone_on_from, eight_fine_bitmaps
     unsigned replies = 0;
 
     for (uint64_t at = 0; at < DISK_SIZE; at += 1024)
-        bitmap_set_mark(&p->maps, at, 1);
+        bitmap_set_mark(p->gate_node->bitmaps, at, 1);
     while (off < DISK_SIZE) { /* 16384 extents, but 8 contexts share 65536 */
         uint64_t end = off;
 
@@ -293,7 +293,47 @@ PROTO_TEST(contexts_hold_only_for_the_export_they_were_selected_for)
 
 PROTO_TEST_WITH(an_exported_bitmap_is_busy_until_the_server_is_gone, two_bitmaps)
 {
-    assert_false(bitmap_check_idle(bitmap_find(&p->maps, "daily"), NULL));
+    assert_false(bitmap_check_idle(node_bitmap_find(p->gate_node, "daily"), NULL));
+}
+
+static void expect_no_export(struct proto *p, const struct export_opts *o, const char *text)
+{
+    struct err *e = NULL;
+
+    assert_false(server_add_export(p->server, o, &e));
+    assert_non_null(e);
+    assert_string_equal(err_msg(e), text);
+    err_free(e);
+}
+
+PROTO_TEST(bitmaps_that_cannot_be_published_refuse_the_export)
+{
+    struct node *n = p->gate_node;
+    struct bitmap *b = node_bitmap_add(n, "b", 4096, false, NULL);
+    struct export_bitmap want[] = {{.name = "b"}, {.name = "none"}};
+    struct export_opts o = {.name = "o", .top = n, .bitmaps = want, .n_bitmaps = 2};
+
+    expect_no_export(p, &o, "Bitmap 'none' is not found");
+    assert_int_equal(b->busy, 0);
+    o.n_bitmaps = 1;
+    o.read_only = true;
+    expect_no_export(p, &o, "Enabled bitmap 'b' incompatible with readonly export");
+    want[0].node = n;
+    expect_no_export(p, &o, "Enabled bitmap 'b' incompatible with readonly export");
+    want[0].node = p->disk; /* not its owner */
+    expect_no_export(p, &o, "Bitmap 'b' is not found");
+    want[0].node = NULL;
+    b->inconsistent = true;
+    expect_no_export(p, &o,
+                     "Bitmap 'b' is inconsistent and cannot be used; it can only be removed");
+    b->inconsistent = false;
+    assert_true(bitmap_enable(b, false, NULL));
+    node_ref(n);
+    assert_true(server_add_export(p->server, &o, NULL));
+    assert_int_equal(b->busy, 1);
+    o.name = "second";
+    expect_no_export(p, &o,
+                     "Bitmap 'b' is currently in use by another operation and cannot be used");
 }
 
 int main(void)
@@ -310,6 +350,7 @@ int main(void)
         cmocka_unit_test(long_answers_are_cut_and_can_be_gone_on_from),
         cmocka_unit_test(contexts_hold_only_for_the_export_they_were_selected_for),
         cmocka_unit_test(an_exported_bitmap_is_busy_until_the_server_is_gone),
+        cmocka_unit_test(bitmaps_that_cannot_be_published_refuse_the_export),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -116,7 +116,6 @@ say "bitmaps that cannot be"
 expect_fail 1 '64000' "${serve[@]}" -f qcow2 -B daily,granularity=64000 disk.qcow2
 expect_fail 1 '256' "${serve[@]}" -f qcow2 -B daily,granularity=256 disk.qcow2
 expect_fail 1 'daily' "${serve[@]}" -f qcow2 -B daily -B daily disk.qcow2
-expect_fail 1 "begin with '@'" "${serve[@]}" -f qcow2 -B @since-newest-checkpoint disk.qcow2
 
 say "a socket in use, a socket's place that is taken, a port in use"
 start_serve first -f qcow2 disk.qcow2
