@@ -118,8 +118,8 @@ static int run_command(const struct image_command *cmd, int argc, char **argv)
         err_free(e);
         code = cmd->fail_code;
     }
-    mem_free(job.o.owned[0]);
-    mem_free(job.o.owned[1]);
+    for (int i = 0; i < IMAGE_OWNED_COUNT; i++)
+        mem_free(job.o.owned[i]);
     return code;
 }
 

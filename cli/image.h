@@ -11,6 +11,7 @@
 #include "base/err.h"
 #include "block/node.h"
 #include "cli/format.h"
+#include "qcow2/qcow2.h"
 
 /* Exit codes are qemu-img's, not those of the other commands. */
 enum image_exit {
@@ -23,6 +24,8 @@ enum image_exit {
     COMPARE_FAILED = 2,
 };
 
+enum { IMAGE_OWNED_BACKING, IMAGE_OWNED_SIZE, IMAGE_OWNED_DATA_FILE, IMAGE_OWNED_COUNT };
+
 struct image_opts { /* strings belong to argv, but for `owned` */
     const char *file[2];
     int n_files;
@@ -31,8 +34,10 @@ struct image_opts { /* strings belong to argv, but for `owned` */
     const char *backing_dir;
     /* create */
     const char *backing, *size;
-    uint32_t cluster_size, refcount_bits, version; /* 0: not said */
-    char *owned[2]; /* what backing and size point at if -o said them */
+    bool has_qcow2_opts;      /* qc was said something */
+    struct qc_create_opts qc; /* what -o said; not its size and backing file */
+    char *
+        owned[IMAGE_OWNED_COUNT]; /* what backing, size and qc's strings point at if -o said them */
 };
 
 /* One command. */
@@ -65,6 +70,15 @@ extern const struct image_command image_info_command, image_create_command, imag
 /* image_parse: the options of job->cmd. 1: run it; 0: --help was answered; -1: *errp. */
 int image_parse(int argc, char **argv, struct image_job *job, struct err **errp);
 int image_help(void);
+
+/* image_take_create: the pairs of one -o KEY=VALUE,... of qcow2 images. */
+bool image_take_create(struct image_opts *o, const char *text, struct err **errp);
+/* image_create_defaults: qc with qemu-img's defaults for what was not said. */
+struct qc_create_opts image_create_defaults(const struct image_opts *o);
+/* image_print_create, image_create_json: what an image was made with, as `create` tells. */
+void image_print_create(const struct qc_create_opts *co);
+struct json_t;
+void image_create_json(struct json_t *j, const struct qc_create_opts *co);
 
 /* image_open_file: file[i] as bytes, read-only, with the reader's lock unless -U. Yields. */
 struct node *image_open_file(const struct image_opts *o, int i, struct err **errp);

@@ -57,7 +57,7 @@ static bool judge(const struct image_opts *o, struct err **errp)
     bool raw = o->format[0] == FORMAT_RAW;
     if (!o->size && (!o->backing || o->unchecked))
         return err_set(errp, EINVAL, "create: the size is missing");
-    if (raw && (o->backing || o->cluster_size || o->refcount_bits || o->version))
+    if (raw && (o->backing || o->has_qcow2_opts))
         return err_set(errp, EINVAL, "create: a raw image has a size only, and no backing file");
     if (o->backing && o->format[1] == FORMAT_UNSAID)
         return err_set(errp, EINVAL,
@@ -91,8 +91,7 @@ static void print_text(const struct image_opts *o, const struct qc_create_opts *
     AUTO_FREE char *plain = image_plain(o->file[0]);
     printf("Formatting '%s', fmt=%s", plain ? plain : "?", format_name(o->format[0]));
     if (o->format[0] == FORMAT_QCOW2)
-        printf(" cluster_size=%" PRIu32 " refcount_bits=%" PRIu32 " compat=%s", co->cluster_size,
-               co->refcount_bits, co->version < 3 ? "0.10" : "1.1");
+        image_print_create(co);
     printf(" size=%" PRIu64, co->size);
     if (co->backing_name)
         printf(" backing_file=%s backing_fmt=%s", co->backing_name, co->backing_format);
@@ -105,11 +104,8 @@ static bool print_json(const struct image_opts *o, const struct qc_create_opts *
     json_object_set_new(j, "filename", image_json_text(o->file[0]));
     json_object_set_new(j, "format", json_string(format_name(o->format[0])));
     json_object_set_new(j, "virtual-size", json_integer((json_int_t)co->size));
-    if (o->format[0] == FORMAT_QCOW2) {
-        json_object_set_new(j, "cluster-size", json_integer(co->cluster_size));
-        json_object_set_new(j, "refcount-bits", json_integer(co->refcount_bits));
-        json_object_set_new(j, "compat", json_string(co->version < 3 ? "0.10" : "1.1"));
-    }
+    if (o->format[0] == FORMAT_QCOW2)
+        image_create_json(j, co);
     if (co->backing_name) {
         json_object_set_new(j, "backing-filename", image_json_text(co->backing_name));
         json_object_set_new(j, "backing-filename-format", json_string(co->backing_format));
@@ -120,13 +116,9 @@ static bool print_json(const struct image_opts *o, const struct qc_create_opts *
 static void create_run(struct image_job *job)
 {
     const struct image_opts *o = &job->o;
-    struct qc_create_opts co = {
-        .version = o->version ? o->version : 3,
-        .cluster_size = o->cluster_size ? o->cluster_size : 65536,
-        .refcount_bits = o->refcount_bits ? o->refcount_bits : 16,
-        .backing_name = o->backing,
-        .backing_format = o->backing ? format_name(o->format[1]) : NULL,
-    };
+    struct qc_create_opts co = image_create_defaults(o);
+    co.backing_name = o->backing;
+    co.backing_format = o->backing ? format_name(o->format[1]) : NULL;
     if (!judge(o, &job->err) || !find_size(o, &co.size, &job->err) || !create(o, &co, &job->err))
         return;
     if (o->json) {

@@ -8,9 +8,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/bytes.h"
-#include "base/mem.h"
-#include "base/parse.h"
 #include "cli/image.h"
 
 static const struct option long_options[] = {
@@ -54,7 +51,9 @@ static const char help_text[] =
     "  -F FORMAT               ... and its format; required with -b\n"
     "  -u                      do not look at the backing file\n"
     "  -o KEY=VALUE[,...]      cluster_size, refcount_bits, compat (0.10 or 1.1), size,\n"
-    "                          backing_file, backing_fmt\n"
+    "                          backing_file, backing_fmt, compression_type (zlib or zstd),\n"
+    "                          extended_l2, lazy_refcounts, data_file, data_file_raw,\n"
+    "                          preallocation (off, metadata, falloc, full)\n"
     "      --force             replace FILE if it exists\n"
     "check, compare:\n"
     "  -p, --progress          show progress on standard error\n"
@@ -68,65 +67,6 @@ static const char help_text[] =
 int image_help(void)
 {
     return fputs(help_text, stdout) < 0 ? IMAGE_FAILED : IMAGE_OK;
-}
-
-static bool set_compat(struct image_opts *o, const char *v, struct err **errp)
-{
-    if (strcmp(v, "0.10") == 0 || strcmp(v, "v2") == 0)
-        o->version = 2;
-    else if (strcmp(v, "1.1") == 0 || strcmp(v, "v3") == 0)
-        o->version = 3;
-    else
-        return err_set(errp, EINVAL, "-o compat: '%s' is not known; it is 0.10 or 1.1", v);
-    return true;
-}
-
-static bool take_pair(struct image_opts *o, const char *key, char **value, struct err **errp)
-{
-    uint64_t v;
-    if (strcmp(key, "cluster_size") == 0) {
-        if (!parse_size(*value, "-o cluster_size", &v, errp))
-            return false;
-        o->cluster_size = v > 2 * MiB ? UINT32_MAX : (uint32_t)v; /* create says what is allowed */
-        return v > 0 || err_set(errp, EINVAL, "-o cluster_size is 0");
-    }
-    if (strcmp(key, "refcount_bits") == 0) {
-        if (!parse_u64(*value, "-o refcount_bits", 1, 64, &v, errp))
-            return false;
-        o->refcount_bits = (uint32_t)v;
-        return true;
-    }
-    if (strcmp(key, "compat") == 0)
-        return set_compat(o, *value, errp);
-    if (strcmp(key, "backing_fmt") == 0)
-        return format_parse(*value, "-o backing_fmt", &o->format[1], errp);
-    bool is_size = strcmp(key, "size") == 0;
-    if (!is_size && strcmp(key, "backing_file") != 0)
-        return err_set(errp, EINVAL,
-                       "-o: '%s' is not known; there are cluster_size, refcount_bits, compat, "
-                       "size, backing_file and backing_fmt",
-                       *key ? key : *value);
-    char **own = &o->owned[is_size];
-    mem_free(*own);
-    *own = *value;
-    *value = NULL;
-    if (is_size)
-        o->size = *own;
-    else
-        o->backing = *own;
-    return true;
-}
-
-static bool take_list(struct image_opts *o, const char *text, struct err **errp)
-{
-    struct kv_list l;
-    bool ok = true;
-    if (!kv_parse(text, "-o", &l, errp))
-        return false;
-    for (size_t i = 0; ok && i < l.n; i++)
-        ok = take_pair(o, l.v[i].key, &l.v[i].value, errp);
-    kv_free(&l);
-    return ok;
 }
 
 static bool take_output(struct image_opts *o, const char *text, struct err **errp)
@@ -144,7 +84,7 @@ static bool take_option(int c, const char *arg, struct image_opts *o, struct err
     case 'F':
         return format_parse(arg, "-F", &o->format[1], errp);
     case 'o':
-        return take_list(o, arg, errp);
+        return image_take_create(o, arg, errp);
     case IMAGE_OPT_OUTPUT:
         return take_output(o, arg, errp);
     case 'b':

@@ -45,6 +45,9 @@ enum qc_header_field {
 #define QC_INCOMPAT_EXTENDED_L2 (UINT64_C(1) << 4)
 #define QC_INCOMPAT_KNOWN UINT64_C(0x1f)
 
+/* "Header": compatible_features. */
+#define QC_COMPAT_LAZY_REFCOUNTS (UINT64_C(1) << 0)
+
 /* "Header": autoclear_features. */
 #define QC_AUTOCLEAR_BITMAPS (UINT64_C(1) << 0)
 #define QC_AUTOCLEAR_RAW_DATA (UINT64_C(1) << 1)
@@ -72,6 +75,7 @@ enum qc_header_field {
 /* Limits. Those that the format does not set are QEMU's, so that both read the same images. */
 #define QC_MIN_CLUSTER_BITS 9
 #define QC_MAX_CLUSTER_BITS 21
+#define QC_MIN_EXTENDED_CLUSTER 16384 /* with extended L2 entries */
 #define QC_MAX_REFCOUNT_ORDER 6
 #define QC_MAX_L1_BYTES (UINT64_C(32) << 20)
 #define QC_MAX_REFTABLE_BYTES (UINT64_C(8) << 20)

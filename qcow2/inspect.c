@@ -9,8 +9,6 @@
 
 #include "qcow2/inspect_priv.h"
 
-#define COMPAT_LAZY_REFCOUNTS 1u
-
 int qc_bytes_read(struct node *file, uint64_t off, void *buf, uint64_t len)
 {
     uint64_t have = off < file->size ? min_u64(len, file->size - off) : 0;
@@ -106,7 +104,7 @@ static bool copy_header(const struct qc_first *f, struct qc_image_info *info, st
     info->extended_l2 = h->incompatible & QC_INCOMPAT_EXTENDED_L2;
     info->has_data_file = h->incompatible & QC_INCOMPAT_DATA_FILE;
     info->raw_data_file = h->autoclear & QC_AUTOCLEAR_RAW_DATA;
-    info->lazy_refcounts = h->compatible & COMPAT_LAZY_REFCOUNTS;
+    info->lazy_refcounts = h->compatible & QC_COMPAT_LAZY_REFCOUNTS;
     info->compression = h->compression_type ? "zstd" : "zlib";
     if (h->has_backing)
         info->backing_name = mem_strdup(h->backing_name);

@@ -31,6 +31,13 @@ struct qc_open_opts {
  * file_open. Yields. */
 struct node *qc_open(struct node *file, const struct qc_open_opts *opts, struct err **errp);
 
+enum qc_preallocation {
+    QC_PREALLOC_OFF,
+    QC_PREALLOC_METADATA, /* every cluster has its place, in a sparse file */
+    QC_PREALLOC_FALLOC,   /* and the file system has set the space aside */
+    QC_PREALLOC_FULL,     /* zeros are written everywhere */
+};
+
 struct qc_create_opts {
     uint64_t size;              /* guest bytes, a multiple of 512 */
     uint32_t version;           /* 2 or 3; 0 = 3 */
@@ -38,12 +45,23 @@ struct qc_create_opts {
     uint32_t refcount_bits;     /* 1 .. 64; 0 = 16 */
     const char *backing_name;   /* as written into the header; NULL: none */
     const char *backing_format; /* "qcow2" or "raw"; required with backing_name */
+    bool zstd;                  /* compressed clusters will be zstd's; else deflate */
+    bool extended_l2;           /* subclusters; clusters of 16 KiB at least */
+    bool lazy_refcounts;        /* programs may put off refcounts (this one does not) */
+    const char *data_file;      /* guest data is in this file: its name in the header; NULL: not */
+    bool data_file_raw;         /* which is to be a raw image as it is */
+    enum qc_preallocation preallocation; /* of backed images only with extended_l2 */
 };
 
-/* qc_create: write an empty image into an empty, growable node and flush it. Yields. */
+/* qc_create: write an empty image into an empty, growable node and flush it. It names a data file,
+ * but does not touch it. Yields. */
 bool qc_create(struct node *file, const struct qc_create_opts *opts, struct err **errp);
-/* qc_create_file: the same as a new file at path: written under a temporary name beside it, synced,
- * renamed, folder synced. EEXIST if path exists, unless overwrite. Yields. */
+/* qc_create_data: make an empty node the data file of such an image: its size, preallocation, and a
+ * flush. Yields. */
+bool qc_create_data(struct node *data, const struct qc_create_opts *opts, struct err **errp);
+/* qc_create_file: both as new files, the image at path, the data file where its name says, seen
+ * from the folder of the image: written under a temporary name beside it, synced, renamed, folder
+ * synced. EEXIST if one exists, unless overwrite. Yields. */
 bool qc_create_file(const char *path, const struct qc_create_opts *opts, bool overwrite,
                     struct err **errp);
 

@@ -39,7 +39,7 @@ expect_fail 1 'exists' "${image[@]}" create disk.qcow2 2M
 expect_fail 1 'size is missing' "${image[@]}" create new.qcow2
 expect_fail 1 'SIZE' "${image[@]}" create new.qcow2 2x
 expect_fail 1 'given twice' "${image[@]}" create -o size=1M new.qcow2 1M
-expect_fail 1 "'preallocation' is not known" "${image[@]}" create -o preallocation=full new.qcow2 1M
+expect_fail 1 "'encryption' is not known" "${image[@]}" create -o encryption=on new.qcow2 1M
 expect_fail 1 'cluster size' "${image[@]}" create -o cluster_size=5000 new.qcow2 1M
 expect_fail 1 'cluster size' "${image[@]}" create -o cluster_size=4M new.qcow2 1M
 expect_fail 1 'refcount' "${image[@]}" create -o refcount_bits=3 new.qcow2 1M

@@ -156,6 +156,7 @@ static void try_row(const struct row *row)
     struct sim_disk *d = image_new(&o);
     uint8_t *image = mem_zalloc(IMAGE_LEN);
     sim_disk_peek(d, 0, image, IMAGE_LEN);
+    memset(image + (row->version == 2 ? 72 : 112), 0, 512); /* no extensions but the row's */
     apply(image, row->p);
     must(sim_disk_load(d, image, IMAGE_LEN) && sim_log_mark(d), "memory");
 
