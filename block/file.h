@@ -30,4 +30,9 @@ struct file_opts {
  * fallocate where the file system can. Growable unless it is a block device. Yields. */
 struct node *file_open(const struct file_opts *opts, struct err **errp);
 
+/* file_copy_range: copy bytes of src, a host file, to the same offset of dst, another, in the
+ * kernel. Both have the range. -ENOTSUP and what copy_file_range(2) says where that cannot be: copy
+ * in another way then; part of the range may be written. Yields. */
+int file_copy_range(struct node *src, struct node *dst, uint64_t off, uint64_t len);
+
 #endif
