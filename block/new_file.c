@@ -18,15 +18,16 @@
 
 struct publish {
     const char *tmp, *path, *dir;
-    bool overwrite;
+    unsigned flags;
 };
 
 /* On a worker thread: renaming and syncing a folder may take as long as the disk likes. */
 static int publish_file(void *arg)
 {
     const struct publish *p = arg;
-    int r = renameat2(AT_FDCWD, p->tmp, AT_FDCWD, p->path, p->overwrite ? 0 : RENAME_NOREPLACE);
-    if (r < 0 && errno == EINVAL && !p->overwrite) {
+    bool overwrite = p->flags & NEW_FILE_OVERWRITE;
+    int r = renameat2(AT_FDCWD, p->tmp, AT_FDCWD, p->path, overwrite ? 0 : RENAME_NOREPLACE);
+    if (r < 0 && errno == EINVAL && !overwrite) {
         /* A file system without RENAME_NOREPLACE: link fails if the name is taken, too. */
         r = link(p->tmp, p->path);
         if (r == 0)
@@ -34,6 +35,8 @@ static int publish_file(void *arg)
     }
     if (r < 0)
         return -errno;
+    if (p->flags & NEW_FILE_UNSAFE)
+        return 0;
     AUTO_CLOSE int fd = open(p->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0 || fsync(fd) < 0)
         return -errno;
@@ -69,9 +72,13 @@ static bool guard_old(const char *path, bool overwrite, struct node **old, struc
     return *old != NULL;
 }
 
-static bool fill_tmp(const char *tmp, new_file_fn *fill, void *arg, struct err **errp)
+static bool fill_tmp(const char *tmp, unsigned flags, new_file_fn *fill, void *arg,
+                     struct err **errp)
 {
-    const struct file_opts fo = {.path = tmp, .create = true};
+    const struct file_opts fo = {.path = tmp,
+                                 .create = true,
+                                 .direct = flags & NEW_FILE_DIRECT,
+                                 .no_flush = flags & NEW_FILE_UNSAFE};
     struct node *file = file_open(&fo, errp);
     if (!file)
         return false;
@@ -82,7 +89,7 @@ static bool fill_tmp(const char *tmp, new_file_fn *fill, void *arg, struct err *
     return ok;
 }
 
-bool new_file_make(const char *path, bool overwrite, new_file_fn *fill, void *arg,
+bool new_file_make(const char *path, unsigned flags, new_file_fn *fill, void *arg,
                    struct err **errp)
 {
     struct node *old;
@@ -90,11 +97,11 @@ bool new_file_make(const char *path, bool overwrite, new_file_fn *fill, void *ar
     AUTO_FREE char *tmp = mem_printf("%s.tmp%08x", path, (unsigned)rng_entropy());
     if (!dir || !tmp)
         return err_set(errp, ENOMEM, "out of memory");
-    if (!guard_old(path, overwrite, &old, errp))
+    if (!guard_old(path, flags & NEW_FILE_OVERWRITE, &old, errp))
         return false;
-    bool ok = fill_tmp(tmp, fill, arg, errp);
+    bool ok = fill_tmp(tmp, flags, fill, arg, errp);
     if (ok) {
-        struct publish p = {.tmp = tmp, .path = path, .dir = dir, .overwrite = overwrite};
+        struct publish p = {.tmp = tmp, .path = path, .dir = dir, .flags = flags};
         int r = io_offload(publish_file, &p);
         if (r < 0) {
             io_offload(remove_file, tmp);

@@ -14,12 +14,13 @@
 #include "base/cleanup.h"
 #include "block/file.h"
 #include "cli/cli.h"
+#include "cli/image_copy.h"
 #include "io/reactor.h"
 #include "qcow2/qcow2.h"
 
 static const struct image_command *const commands[] = {
     &image_info_command, &image_create_command,  &image_check_command,
-    &image_map_command,  &image_compare_command,
+    &image_map_command,  &image_compare_command, &image_convert_command,
 };
 
 /* Only to help with the message: the format is never taken from the content. */
@@ -69,7 +70,7 @@ struct node *image_open(const struct image_opts *o, int i, struct err **errp)
 
 static int report(const struct image_job *job, struct err *e)
 {
-    bool busy = err_code(e) == EBUSY && strchr(job->cmd->options, 'U');
+    bool busy = err_code(e) == EBUSY && job->cmd->options && strchr(job->cmd->options, 'U');
     fprintf(stderr, "breakwater: %s%s\n", err_msg(e),
             busy ? " (-U takes no lock and looks at it all the same)" : "");
     err_free(e);
@@ -105,9 +106,10 @@ static int run_command(const struct image_command *cmd, int argc, char **argv)
 {
     struct image_job job = {.cmd = cmd};
     struct err *e = NULL;
-    int r = image_parse(argc, argv, &job, &e);
+    int r = cmd->copy_letters ? image_copy_parse(argc, argv, &job, &e)
+                              : image_parse(argc, argv, &job, &e);
     int code = IMAGE_OK;
-    int n = cmd->max_files == cmd->min_files ? job.o.n_files : 1;
+    int n = cmd->copy_letters ? 0 : cmd->max_files == cmd->min_files ? job.o.n_files : 1;
     for (int i = 0; r > 0 && i < n; i++)
         if (!settle(&job.o, i, &job.o.format[i], &e))
             r = -1;
@@ -120,6 +122,7 @@ static int run_command(const struct image_command *cmd, int argc, char **argv)
     }
     for (int i = 0; i < IMAGE_OWNED_COUNT; i++)
         mem_free(job.o.owned[i]);
+    mem_free(job.copy);
     return code;
 }
 
@@ -133,7 +136,8 @@ static int image_main(int argc, char **argv)
         if (strcmp(argv[1], commands[i]->name) == 0)
             return run_command(commands[i], argc - 1, argv + 1);
     return cli_usage(
-        "image", "there is no command '%s'; there are info, create, check, map, compare", argv[1]);
+        "image", "there is no command '%s'; there are info, create, check, map, compare, convert",
+        argv[1]);
 }
 
 const struct subcommand image_command = {

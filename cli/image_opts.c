@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "cli/image.h"
+#include "cli/image_copy.h"
 
 static const struct option long_options[] = {
     {"format", required_argument, NULL, 'f'},
@@ -31,8 +31,10 @@ static const char help_text[] =
     "       breakwater image check [OPTION]... FILE\n"
     "       breakwater image map [OPTION]... FILE\n"
     "       breakwater image compare [OPTION]... A B\n"
-    "Show, make, check, map and compare disk images; options and exit codes are qemu-img's.\n"
-    "There is no repair, and no convert, resize, rebase, commit, snapshot, bitmap or measure yet.\n"
+    "       breakwater image convert [OPTION]... SOURCE... TARGET\n"
+    "Show, make, check, map, compare and convert disk images; options and exit codes are\n"
+    "qemu-img's. There is no repair, and no resize, rebase, commit, snapshot, bitmap or measure "
+    "yet.\n"
     "\n"
     "All:\n"
     "  -f, --format FORMAT     qcow2 or raw; never probed [qcow2 if the name ends in .qcow2]\n"
@@ -66,7 +68,8 @@ static const char help_text[] =
 
 int image_help(void)
 {
-    return fputs(help_text, stdout) < 0 ? IMAGE_FAILED : IMAGE_OK;
+    return fputs(help_text, stdout) < 0 || fputs(image_copy_help, stdout) < 0 ? IMAGE_FAILED
+                                                                              : IMAGE_OK;
 }
 
 static bool take_output(struct image_opts *o, const char *text, struct err **errp)

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * What the commands that move data share: convert, measure, rebase, commit. They have options of
+ * their own, since the letters mean something else there than in the other commands.
+ */
+#ifndef CLI_IMAGE_COPY_H
+#define CLI_IMAGE_COPY_H
+
+#include "block/copy.h"
+#include "cli/image.h"
+
+/* What -t and -T say, as qemu-img has it. */
+struct image_cache {
+    bool direct, unsafe;
+};
+
+struct image_copy_opts {
+    const char **file; /* the images; for convert, without the target */
+    int n_files;
+    const char *target;                     /* convert */
+    enum image_format format, out_format;   /* -f, -O */
+    struct image_cache cache, source_cache; /* -t, -T */
+    const char *base;                       /* -b, -B */
+    enum image_format base_format;          /* -F */
+    const char *backing_dir, *snapshot, *size;
+    uint64_t rate, sparse; /* -r, -S */
+    unsigned in_flight;    /* -m; 0: not said */
+    bool compressed, no_create, unordered, force_share, salvage, target_is_zero, offload;
+    bool has_sparse, has_base, bitmaps, skip_broken_bitmaps, unsafe, drop, progress, quiet, json;
+};
+
+/* One image to be opened. */
+struct image_source {
+    const char *path;
+    enum image_format format;
+    const char *backing_dir, *snapshot;
+    bool writable, direct, no_flush, no_lock, no_backing;
+    struct node *backing; /* instead of what the header names */
+};
+
+/* What --help says of these commands. */
+extern const char image_copy_help[];
+
+/* image_copy_parse: as image_parse, into job->copy, for commands that have a `copy_letters`. */
+int image_copy_parse(int argc, char **argv, struct image_job *job, struct err **errp);
+
+/* image_source_open: NULL and *errp on failure. Yields. */
+struct node *image_source_open(const struct image_source *s, struct err **errp);
+
+/* image_copy_progress: a struct copy_ops hook; arg begins with a struct image_meter. */
+struct image_meter {
+    bool show;
+    uint64_t shown; /* hundredths of a percent */
+};
+void image_meter_show(struct image_meter *m, uint64_t done, uint64_t all);
+
+#endif

@@ -1,0 +1,78 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
+# A convert that fails, or is killed, leaves the source and an old target as they were, and no target
+# where there was none.
+. "${0%/*}/../lib/functions.sh"
+requires qemu-img qemu-io
+
+image() {
+    "$BREAKWATER" image "$@"
+}
+
+qemu-img create -q -f qcow2 source.qcow2 24M
+image_io source.qcow2 'write -P 1 0 9M' 'write -P 2 13M 2M'
+qemu-img convert -c -O qcow2 source.qcow2 packed.qcow2
+qemu-img create -q -f qcow2 old.qcow2 1M
+image_io old.qcow2 'write -P 5 0 1M'
+sha256sum source.qcow2 packed.qcow2 old.qcow2 >sums
+
+# nothing_changed: nor is there any file that was not there before.
+nothing_changed() {
+    sha256sum --quiet -c sums || fail "something was changed"
+    local left
+    left=$(ls | grep -Ev '^((expect|io|check)\.out|sums|damaged.qcow2|.*\.log)$' | tr '\n' ' ')
+    [ "$left" = "old.qcow2 packed.qcow2 source.qcow2 " ] || fail "there are now: $left"
+}
+
+# A file size limit is the cheapest full disk: the write fails in the middle.
+limited() {
+    (
+        trap '' XFSZ
+        ulimit -f $((4 << 10))
+        "$BREAKWATER" image "$@"
+    )
+}
+
+say "the disk is full"
+for target in old.qcow2 new.qcow2; do
+    expect_fail 1 'cannot write .* (File too large|No space left)' limited convert source.qcow2 $target
+    nothing_changed
+    expect_fail 1 'File too large|No space left' limited convert -O raw source.qcow2 $target
+    nothing_changed
+done
+
+say "the target, or the source, is in use"
+start_serve user old.qcow2
+expect_fail 1 'old.qcow2.* in use' image convert source.qcow2 old.qcow2
+expect_fail 1 'old.qcow2.* in use' image convert old.qcow2 new.qcow2
+stop_serve user
+expect_fail 1 'in use' image convert source.qcow2 source.qcow2
+nothing_changed
+
+say "what is damaged is not read, or given up on request"
+cp packed.qcow2 damaged.qcow2
+# The middle of the packed clusters: all of those are damaged that begin in it.
+printf 'damage%.0s' {1..100} | dd of=damaged.qcow2 bs=1 seek=$((5 * 65536 + 2000)) conv=notrunc status=none
+expect_fail 1 'cannot read .* of damaged.qcow2: Input/output error' image convert damaged.qcow2 old.qcow2
+nothing_changed
+image convert --salvage damaged.qcow2 new.qcow2 2>salvage.log
+lost=$(sed -nE 's/.* ([0-9]+) sectors of damaged.qcow2 were lost/\1/p' salvage.log)
+[ "$lost" -gt 0 ]
+check_image new.qcow2
+# Nothing else is lost, and what is lost is zeros.
+qemu-img convert -f qcow2 -O raw source.qcow2 source.raw
+qemu-img convert -f qcow2 -O raw new.qcow2 new.raw
+{ cmp -l source.raw new.raw || true; } | awk '$3 != 0 { bad = 1 } END { print NR; exit bad }' >count
+[ "$(cat count)" -eq $((lost * 512)) ]
+rm -f new.qcow2 ./*.raw count
+
+say "killed in the middle"
+"$BREAKWATER" image convert -r 2M source.qcow2 old.qcow2 &
+converter=$!
+sleep 1
+kill -KILL $converter
+wait $converter 2>/dev/null || true
+sha256sum --quiet -c sums
+ls old.qcow2.tmp* >/dev/null || fail "it was not in the middle"
+rm -f old.qcow2.tmp*
+nothing_changed
