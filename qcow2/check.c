@@ -73,18 +73,24 @@ static int find_extent(struct qcc *c, uint64_t off)
     return r;
 }
 
-int qcc_read(struct qcc *c, uint64_t off, uint64_t len)
+int qcc_hole(struct qcc *c, uint64_t off, uint64_t len)
 {
     if (off >= c->file->size)
-        return 0;
+        return 1;
     if (off < c->ext_lo || off >= c->ext_hi) {
         int r = find_extent(c, off);
         if (r < 0)
             return r;
     }
-    if (c->ext_hole && min_u64(off + len, c->file->size) <= c->ext_hi)
-        return 0;
-    int r = qc_bytes_read(c->file, off, c->buf, len);
+    return c->ext_hole && min_u64(off + len, c->file->size) <= c->ext_hi;
+}
+
+int qcc_read(struct qcc *c, uint64_t off, uint64_t len)
+{
+    int r = qcc_hole(c, off, len);
+    if (r != 0)
+        return r < 0 ? r : 0;
+    r = qc_bytes_read(c->file, off, c->buf, len);
     return r < 0 ? r : 1;
 }
 
@@ -152,8 +158,8 @@ static bool setup(struct qcc *c, struct err **errp)
                        c->n, MAX_CLUSTERS);
     c->buf = mem_alloc_aligned(c->cluster, 4096);
     c->reftable = mem_alloc_aligned(c->reftable_size * 8, 4096);
-    c->bad_block = mem_zalloc(c->reftable_size);
-    if (!qcc_counts_init(&c->counts, c->n) || !c->buf || !c->reftable || !c->bad_block)
+    c->block = mem_zalloc(c->reftable_size);
+    if (!qcc_counts_init(&c->counts, c->n) || !c->buf || !c->reftable || !c->block)
         return err_set(errp, ENOMEM, "out of memory");
     int r = qc_bytes_read(c->file, h->reftable_off, c->reftable, c->reftable_size * 8);
     return r == 0 || err_set_errno(errp, -r, "cannot read the refcount table");
@@ -193,7 +199,7 @@ static void clean_up(struct qcc *c)
     qcc_counts_free(&c->counts);
     mem_free(c->first.buf);
     mem_free(c->reftable);
-    mem_free(c->bad_block);
+    mem_free(c->block);
     mem_free(c->l2);
     mem_free(c->range);
     mem_free(c->buf);

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
  * Counters for host clusters, in pages that exist where something is in use, so that a sparse file
- * costs what its content does. A page has 7 bits for each cluster, and 15 once that is not enough
- * for one of them (many snapshots, many compressed clusters in one). The few counters that overflow
- * even that (a hostile image) go on in a hash table.
+ * costs what its content does. Nearly all clusters of nearly all images have no reference or one,
+ * so a page is three planes of bits: "the refcount on disk is one", and a counter of two bits. Runs
+ * of clusters are then counted and compared 64 at a time. A page with a count over 3 (snapshots,
+ * compressed clusters) gets 15 bits for each; the few counters that overflow even that (a hostile
+ * image) go on in a hash table.
  */
 #include <errno.h>
 
@@ -19,11 +21,12 @@ bool qcc_counts_init(struct qcc_counts *c, uint64_t clusters)
 void qcc_counts_free(struct qcc_counts *c)
 {
     for (size_t i = 0; c->page && i < c->n_pages; i++) {
-        mem_free(c->page[i].narrow);
+        mem_free(c->page[i].word);
         mem_free(c->page[i].wide);
     }
     mem_free(c->page);
     mem_free(c->over);
+    *c = (struct qcc_counts){0};
 }
 
 static struct qcc_over *over_slot(struct qcc_over *v, size_t cap, uint64_t cluster)
@@ -66,10 +69,9 @@ static int page_widen(struct qcc_page *p)
     if (!wide)
         return -ENOMEM;
     for (size_t i = 0; i < QCC_PAGE; i++)
-        wide[i] =
-            (uint16_t)((p->narrow[i] & QCC_NARROW_ONE) << 8 | (p->narrow[i] & QCC_NARROW_MAX));
-    mem_free(p->narrow);
-    p->narrow = NULL;
+        wide[i] = qcc_word_get(&p->word[i / 64], i % 64);
+    mem_free(p->word);
+    p->word = NULL;
     p->wide = wide;
     return 0;
 }
@@ -77,9 +79,9 @@ static int page_widen(struct qcc_page *p)
 static struct qcc_page *page_of(struct qcc_counts *c, uint64_t cluster)
 {
     struct qcc_page *p = &c->page[cluster / QCC_PAGE];
-    if (!p->narrow && !p->wide)
-        p->narrow = mem_zalloc(QCC_PAGE);
-    return p->narrow || p->wide ? p : NULL;
+    if (!p->word && !p->wide)
+        p->word = mem_array(QCC_PAGE / 64, sizeof(*p->word));
+    return p->word || p->wide ? p : NULL;
 }
 
 int qcc_counts_add(struct qcc_counts *c, uint64_t cluster, uint64_t n)
@@ -87,10 +89,14 @@ int qcc_counts_add(struct qcc_counts *c, uint64_t cluster, uint64_t n)
     struct qcc_page *p = page_of(c, cluster);
     if (!p)
         return -ENOMEM;
-    if (p->narrow) {
-        uint8_t *v = &p->narrow[cluster % QCC_PAGE];
-        if (n <= (uint64_t)(QCC_NARROW_MAX - (*v & QCC_NARROW_MAX))) {
-            *v = (uint8_t)(*v + n);
+    if (p->word) {
+        struct qcc_word *w = &p->word[cluster % QCC_PAGE / 64];
+        unsigned bit = cluster % 64;
+        uint64_t v = (w->lo >> bit & 1) + 2 * (w->hi >> bit & 1);
+        if (n <= QCC_NARROW_MAX - v) {
+            uint64_t sum = v + n, mask = UINT64_C(1) << bit;
+            w->lo = (w->lo & ~mask) | (sum & 1) << bit;
+            w->hi = (w->hi & ~mask) | (sum >> 1) << bit;
             return 0;
         }
         if (page_widen(p) < 0)
@@ -103,14 +109,87 @@ int qcc_counts_add(struct qcc_counts *c, uint64_t cluster, uint64_t n)
     return more ? over_add(c, cluster, more) : 0;
 }
 
-int qcc_counts_set_one(struct qcc_counts *c, uint64_t cluster)
+/* The bits of a word's clusters [from, from + n). */
+static uint64_t bits_of(unsigned from, uint64_t n)
 {
-    struct qcc_page *p = page_of(c, cluster);
+    return (n >= 64 ? UINT64_MAX : (UINT64_C(1) << n) - 1) << from;
+}
+
+int qcc_counts_add_run(struct qcc_counts *c, uint64_t first, uint64_t len, uint64_t n)
+{
+    while (len) {
+        struct qcc_page *p = page_of(c, first);
+        unsigned from = first % 64;
+        uint64_t part = min_u64(len, 64 - from), mask = bits_of(from, part);
+        struct qcc_word *w = p && p->word ? &p->word[first % QCC_PAGE / 64] : NULL;
+        if (!p)
+            return -ENOMEM;
+        if (w && n == 1 && !(w->lo & w->hi & mask)) {
+            w->hi ^= w->lo & mask; /* the carries */
+            w->lo ^= mask;
+        } else {
+            for (uint64_t k = 0; k < part; k++) {
+                int r = qcc_counts_add(c, first + k, n);
+                if (r < 0)
+                    return r;
+            }
+        }
+        first += part;
+        len -= part;
+    }
+    return 0;
+}
+
+void qcc_counts_drop(struct qcc_counts *c, uint64_t cluster)
+{
+    struct qcc_page *p = &c->page[cluster / QCC_PAGE];
+    if (qcc_counts_over(c, cluster)) {
+        over_slot(c->over, c->over_cap, cluster)->more--;
+    } else if (p->word) {
+        struct qcc_word *w = &p->word[cluster % QCC_PAGE / 64];
+        uint64_t mask = UINT64_C(1) << cluster % 64;
+        if (!((w->lo | w->hi) & mask))
+            return;
+        w->hi ^= ~w->lo & mask; /* the borrow */
+        w->lo ^= mask;
+    } else if (p->wide && (p->wide[cluster % QCC_PAGE] & QCC_MANY)) {
+        p->wide[cluster % QCC_PAGE]--;
+    }
+}
+
+int qcc_counts_set_ones(struct qcc_counts *c, uint64_t first, uint64_t ones)
+{
+    if (!ones)
+        return 0;
+    struct qcc_page *p = page_of(c, first);
     if (!p)
         return -ENOMEM;
-    if (p->narrow)
-        p->narrow[cluster % QCC_PAGE] |= QCC_NARROW_ONE;
-    else
-        p->wide[cluster % QCC_PAGE] |= QCC_ONE;
+    if (p->word) {
+        p->word[first % QCC_PAGE / 64].one |= ones;
+        return 0;
+    }
+    for (unsigned i = 0; i < 64; i++)
+        if (ones >> i & 1)
+            p->wide[first % QCC_PAGE + i] |= QCC_ONE;
     return 0;
+}
+
+bool qcc_counts_all_ones(const struct qcc_counts *c, uint64_t first, uint64_t len)
+{
+    while (len) {
+        const struct qcc_page *p = &c->page[first / QCC_PAGE];
+        unsigned from = first % 64;
+        uint64_t part = min_u64(len, 64 - from), mask = bits_of(from, part);
+        if (p->word) {
+            if (~p->word[first % QCC_PAGE / 64].one & mask)
+                return false;
+        } else {
+            for (uint64_t k = 0; k < part; k++)
+                if (!(qcc_counts_raw(c, first + k) & QCC_ONE))
+                    return false;
+        }
+        first += part;
+        len -= part;
+    }
+    return true;
 }

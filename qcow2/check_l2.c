@@ -117,34 +117,113 @@ static int check_entry(struct qcc *c, struct walk *w, uint64_t entry, uint64_t b
     return 0;
 }
 
-static int check_table(struct qcc *c, const struct qcc_l2 *t)
+/* How many entries from w->i on are nothing but the next host cluster each, with COPIED as it has
+ * to be: they are counted at once. 0: this entry needs to be looked at. */
+static int check_run(struct qcc *c, struct walk *w, const uint8_t *table, uint64_t n,
+                     uint64_t entry)
+{
+    uint64_t off = entry & ~QC_COPIED, len = 1;
+    if (off == 0 || (off & ~QC_OFFSET_MASK) || !is_aligned(off, c->cluster) || c->extended_l2 ||
+        c->data_file || off + c->cluster > c->file->size)
+        return 0;
+    uint64_t most = min_u64(n - w->i, (c->file->size - off) >> c->cluster_bits);
+    while (len < most && get_be64(table + (w->i + len) * 8) == entry + (len << c->cluster_bits))
+        len++;
+    if (w->t->active &&
+        (!(entry & QC_COPIED) || !qcc_counts_all_ones(&c->counts, off >> c->cluster_bits, len)))
+        return 0;
+    if (w->t->active) {
+        c->r->allocated_clusters += len;
+        c->r->fragmented_clusters += w->next && off != w->next;
+        w->next = off + (len << c->cluster_bits);
+    }
+    int r = qcc_counts_add_run(&c->counts, off >> c->cluster_bits, len, w->t->times);
+    return r < 0 ? r : (int)len;
+}
+
+static int check_table(struct qcc *c, const struct qcc_l2 *t, const uint8_t *table)
 {
     struct walk w = {.t = t};
     uint64_t n = c->cluster >> c->l2_entry_shift;
-    int r = qcc_read(c, t->cluster << c->cluster_bits, c->cluster);
-    if (r <= 0)
-        return r;
-    for (; w.i < n; w.i++) {
-        const uint8_t *p = c->buf + (w.i << c->l2_entry_shift);
+    while (w.i < n) {
+        const uint8_t *p = table + (w.i << c->l2_entry_shift);
         uint64_t entry = get_be64(p), bitmap = c->extended_l2 ? get_be64(p + 8) : 0;
-        if (entry == 0 && bitmap == 0)
-            continue;
-        r = check_entry(c, &w, entry, bitmap);
+        int r = 1;
+        if (entry || bitmap) {
+            r = check_run(c, &w, table, n, entry);
+            if (r == 0) {
+                r = check_entry(c, &w, entry, bitmap);
+                r = r < 0 ? r : 1;
+            }
+        }
         if (r < 0)
             return r;
+        w.i += (uint64_t)r;
     }
     return 0;
 }
 
+/* Several tables at a time are on their way from the disk. */
+#define BATCH_MAX 16
+#define BATCH_BYTES (UINT64_C(1) << 20)
+
+struct fetch {
+    struct qcc *c;
+    struct co_group *group;
+    uint64_t off;
+    uint8_t *buf;
+    int result; /* 1: buf holds the table; 0: it is a hole; -errno */
+};
+
+static void fetch_co(void *arg)
+{
+    struct fetch *f = arg;
+    int r = qc_bytes_read(f->c->file, f->off, f->buf, f->c->cluster);
+    f->result = r < 0 ? r : 1;
+    co_group_done(f->group);
+}
+
+static void fetch_batch(struct qcc *c, struct fetch *f, size_t n, const struct qcc_l2 *t)
+{
+    struct co_group group = {0};
+    for (size_t i = 0; i < n; i++) {
+        f[i].group = &group;
+        f[i].off = t[i].cluster << c->cluster_bits;
+        f[i].result = qcc_hole(c, f[i].off, c->cluster);
+        if (f[i].result != 0) { /* an error, or a hole */
+            f[i].result = f[i].result < 0 ? f[i].result : 0;
+            continue;
+        }
+        co_group_add(&group);
+        if (!co_start(fetch_co, &f[i]))
+            fetch_co(&f[i]); /* no memory for another coroutine */
+    }
+    co_group_wait(&group);
+}
+
 int qcc_check_l2_tables(struct qcc *c)
 {
+    size_t batch = (size_t)(BATCH_BYTES >> c->cluster_bits);
+    struct fetch f[BATCH_MAX] = {{0}};
+    int r = 0;
     qcc_l2_compact(c);
-    c->all = c->done + c->n_l2 + min_u64(c->reftable_size, (c->n >> c->refblock_bits) + 1);
-    for (size_t i = 0; i < c->n_l2; i++) {
-        int r = check_table(c, &c->l2[i]);
-        if (r < 0)
-            return r;
-        qcc_step(c);
+    c->all = c->done + c->n_l2;
+    batch = batch < 1 ? 1 : batch > BATCH_MAX ? BATCH_MAX : batch;
+    uint8_t *buf = c->n_l2 ? mem_alloc_aligned(batch << c->cluster_bits, 4096) : NULL;
+    if (c->n_l2 && !buf)
+        return -ENOMEM;
+    for (size_t i = 0; i < batch; i++) {
+        f[i].c = c;
+        f[i].buf = buf + (i << c->cluster_bits);
     }
-    return 0;
+    for (size_t i = 0; i < c->n_l2 && r == 0; i += batch) {
+        size_t n = c->n_l2 - i < batch ? c->n_l2 - i : batch;
+        fetch_batch(c, f, n, &c->l2[i]);
+        for (size_t k = 0; k < n && r == 0; k++) {
+            r = f[k].result > 0 ? check_table(c, &c->l2[i + k], f[k].buf) : f[k].result;
+            qcc_step(c);
+        }
+    }
+    mem_free(buf);
+    return r;
 }

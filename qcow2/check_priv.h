@@ -10,15 +10,16 @@
 
 /* --- check_counts.c: references found, for each host cluster --- */
 
-/* Counters of QCC_PAGE clusters, which exist once one of them is in use: a byte each, until one of
- * them needs more. The top bit says that the refcount on disk is one. */
-#define QCC_PAGE 32768
-struct qcc_page {
-    uint8_t *narrow;
-    uint16_t *wide; /* if not NULL, instead of narrow */
+#define QCC_PAGE 32768 /* clusters of one page, a multiple of 64 */
+struct qcc_word {      /* 64 clusters: bit i of each is about cluster i */
+    uint64_t one;      /* the refcount on disk is one */
+    uint64_t lo, hi;   /* references found: 0 to 3 */
 };
-#define QCC_NARROW_ONE 0x80
-#define QCC_NARROW_MAX 0x7f
+#define QCC_NARROW_MAX 3
+struct qcc_page {
+    struct qcc_word *word;
+    uint16_t *wide; /* if not NULL, instead of word: 15 bits of references, and the bit "one" */
+};
 #define QCC_ONE 0x8000
 #define QCC_MANY 0x7fff /* the counter is full: the rest is in `over` */
 
@@ -35,19 +36,28 @@ struct qcc_counts {
 
 bool qcc_counts_init(struct qcc_counts *c, uint64_t clusters); /* false without memory */
 void qcc_counts_free(struct qcc_counts *c);
-/* qcc_counts_add: n more references to a cluster. 0 or -ENOMEM. */
+/* qcc_counts_add: n more references to a cluster; add_run: to each of len clusters. 0 or -ENOMEM.
+ * qcc_counts_drop: one fewer, if there is one. */
 int qcc_counts_add(struct qcc_counts *c, uint64_t cluster, uint64_t n);
-int qcc_counts_set_one(struct qcc_counts *c, uint64_t cluster);
+int qcc_counts_add_run(struct qcc_counts *c, uint64_t first, uint64_t len, uint64_t n);
+void qcc_counts_drop(struct qcc_counts *c, uint64_t cluster);
+/* qcc_counts_set_ones: bit i of ones: cluster first + i has refcount one on disk. first is a
+ * multiple of 64. qcc_counts_all_ones: have all of them? */
+int qcc_counts_set_ones(struct qcc_counts *c, uint64_t first, uint64_t ones);
+bool qcc_counts_all_ones(const struct qcc_counts *c, uint64_t first, uint64_t len);
 uint64_t qcc_counts_over(const struct qcc_counts *c, uint64_t cluster);
+
+static inline uint16_t qcc_word_get(const struct qcc_word *w, unsigned bit)
+{
+    return (uint16_t)((w->one >> bit & 1) << 15 | (w->hi >> bit & 1) << 1 | (w->lo >> bit & 1));
+}
 
 /* qcc_counts_raw: the counter, as a wide one. */
 static inline uint16_t qcc_counts_raw(const struct qcc_counts *c, uint64_t cluster)
 {
     const struct qcc_page *p = &c->page[cluster / QCC_PAGE];
-    if (p->narrow) {
-        uint8_t v = p->narrow[cluster % QCC_PAGE];
-        return (uint16_t)((v & QCC_NARROW_ONE) << 8 | (v & QCC_NARROW_MAX));
-    }
+    if (p->word)
+        return qcc_word_get(&p->word[cluster % QCC_PAGE / 64], cluster % 64);
     return p->wide ? p->wide[cluster % QCC_PAGE] : 0;
 }
 
@@ -57,17 +67,18 @@ static inline uint64_t qcc_counts_get(const struct qcc_counts *c, uint64_t clust
     return v < QCC_MANY ? v : QCC_MANY + qcc_counts_over(c, cluster);
 }
 
-/* qcc_counts_any: is there a counter in this page that is not 0? False: certainly not. */
-static inline bool qcc_counts_any(const struct qcc_counts *c, uint64_t page)
-{
-    return c->page[page].narrow || c->page[page].wide;
-}
-
 /* --- check.c --- */
 
 struct qcc_range { /* host clusters that hold metadata and belong to one owner */
     uint64_t first, n;
     const char *what;
+};
+
+enum qcc_block { /* what is known of a refcount block */
+                 QCC_BLOCK_BAD =
+                     1, /* it cannot be where the entry says: its refcounts are not known */
+                 QCC_BLOCK_OTHER =
+                     2, /* it holds a refcount other than 0 and 1: the bit "one" is not enough */
 };
 
 struct qcc_l2 { /* an L2 table, with how many L1 entries point at it */
@@ -89,7 +100,7 @@ struct qcc {
 
     uint8_t *reftable; /* as on disk */
     uint64_t reftable_size;
-    uint8_t *bad_block; /* for each refcount table entry: its refcounts are not known */
+    uint8_t *block; /* for each refcount table entry: enum qcc_block */
 
     struct qcc_l2 *l2;
     size_t n_l2, cap_l2;
@@ -120,6 +131,19 @@ int qcc_refer_table(struct qcc *c, uint64_t off, uint64_t len, const char *what,
 /* qcc_table_budget: false if the tables of one kind are together longer than the file, so that they
  * overlap: a hostile image could keep the checker busy for days. */
 bool qcc_table_budget(struct qcc *c, uint64_t len);
+/* qcc_hole: 1: these metadata are zeros, and nothing was read; 0: they are data; -errno. Yields. */
+int qcc_hole(struct qcc *c, uint64_t off, uint64_t len);
+
+static inline uint64_t qcc_reftable_get(const struct qcc *c, uint64_t i)
+{
+    return i < c->reftable_size ? get_be64(c->reftable + i * 8) : 0;
+}
+
+/* --- check_ones.c --- */
+
+/* qcc_ones: which of the refcounts [first, first + n) of a block are one; n is at most 64. *other:
+ * set if one of them is larger. */
+uint64_t qcc_ones(unsigned order, const uint8_t *block, uint64_t first, unsigned n, bool *other);
 
 /* --- check_l2.c, check_l1.c, check_ref.c, check_dirs.c: the passes. 0 or -errno. --- */
 
@@ -138,7 +162,7 @@ static inline bool qcc_copied_is_wrong(const struct qcc *c, uint64_t entry, uint
     bool one = (qcc_counts_raw(&c->counts, cluster) & QCC_ONE) != 0;
     uint64_t region = cluster >> c->refblock_bits;
     return one != ((entry & QC_COPIED) != 0) &&
-           !(region < c->reftable_size && c->bad_block[region]);
+           !(region < c->reftable_size && (c->block[region] & QCC_BLOCK_BAD));
 }
 
 #endif

@@ -8,11 +8,6 @@
 
 #include "qcow2/check_priv.h"
 
-static uint64_t table_entry(const struct qcc *c, uint64_t i)
-{
-    return i < c->reftable_size ? get_be64(c->reftable + i * 8) : 0;
-}
-
 /* Whether a refcount block can be where its entry says. Reports why not. */
 static bool block_is_good(struct qcc *c, uint64_t i, uint64_t entry)
 {
@@ -34,6 +29,7 @@ static bool block_is_good(struct qcc *c, uint64_t i, uint64_t entry)
 static int load_block(struct qcc *c, uint64_t i, uint64_t entry)
 {
     uint64_t base = i << c->refblock_bits, per_block = UINT64_C(1) << c->refblock_bits;
+    bool other = false;
     int r = qcc_counts_add(&c->counts, entry >> c->cluster_bits, 1);
     if (r < 0)
         return r;
@@ -43,24 +39,26 @@ static int load_block(struct qcc *c, uint64_t i, uint64_t entry)
     if (r <= 0)
         return r;
     uint64_t n = min_u64(per_block, c->n - base);
-    for (uint64_t k = 0; k < n; k++) {
-        if (qc_ref_read(c->refcount_order, c->buf, k) == 1) {
-            r = qcc_counts_set_one(&c->counts, base + k);
-            if (r < 0)
-                return r;
-        }
+    for (uint64_t k = 0; k < n; k += 64) {
+        uint64_t ones =
+            qcc_ones(c->refcount_order, c->buf, k, (unsigned)min_u64(64, n - k), &other);
+        r = qcc_counts_set_ones(&c->counts, base + k, ones);
+        if (r < 0)
+            return r;
     }
+    if (other)
+        c->block[i] |= QCC_BLOCK_OTHER;
     return 0;
 }
 
 int qcc_load_refblocks(struct qcc *c)
 {
     for (uint64_t i = 0; i < c->reftable_size; i++) {
-        uint64_t entry = table_entry(c, i);
+        uint64_t entry = qcc_reftable_get(c, i);
         if (!entry)
             continue;
         if (!block_is_good(c, i, entry)) {
-            c->bad_block[i] = 1;
+            c->block[i] = QCC_BLOCK_BAD;
             continue;
         }
         int r = load_block(c, i, entry);
@@ -74,11 +72,11 @@ int qcc_load_refblocks(struct qcc *c)
 /* The refcount on disk of one cluster. 0 or -errno. */
 static int refcount_of(struct qcc *c, uint64_t cluster, uint64_t *value)
 {
-    uint64_t region = cluster >> c->refblock_bits, entry = table_entry(c, region);
+    uint64_t region = cluster >> c->refblock_bits, entry = qcc_reftable_get(c, region);
     uint64_t bit = (cluster & ((UINT64_C(1) << c->refblock_bits) - 1)) << c->refcount_order;
     uint8_t buf[8] = {0};
     *value = 0;
-    if (!entry || c->bad_block[region])
+    if (!entry || (c->block[region] & QCC_BLOCK_BAD))
         return 0;
     int r = qc_bytes_read(c->file, entry + bit / 64 * 8, buf, sizeof(buf));
     *value = qc_ref_read(c->refcount_order, buf, bit % 64 >> c->refcount_order);
@@ -112,8 +110,8 @@ int qcc_check_overlaps(struct qcc *c)
     for (size_t i = 0; i < c->n_l2 && r == 0; i++)
         r = check_alone(c, c->l2[i].cluster, c->l2[i].times, false, "an L2 table");
     for (uint64_t i = 0; i < c->reftable_size && r == 0; i++) {
-        uint64_t entry = table_entry(c, i);
-        if (entry && !c->bad_block[i])
+        uint64_t entry = qcc_reftable_get(c, i);
+        if (entry && !(c->block[i] & QCC_BLOCK_BAD))
             r = check_alone(c, entry >> c->cluster_bits, 1, true, "a refcount block");
     }
     return r;
@@ -153,20 +151,34 @@ static void run_add(struct qcc *c, struct run *run, uint64_t cluster, uint64_t c
     }
 }
 
-/* Compare clusters [from, to), all of one refcount block and one page of counters. */
-static void compare_part(struct qcc *c, uint64_t from, uint64_t to, bool have_block,
-                         struct run *run)
+/* Compare clusters [from, to), all of one refcount block and one page of counters. What is on disk
+ * is in c->buf, or (block is not OTHER) all said by the bits "one". */
+static void compare_part(struct qcc *c, uint64_t from, uint64_t to, unsigned block, struct run *run)
 {
-    bool bad =
-        (from >> c->refblock_bits) < c->reftable_size && c->bad_block[from >> c->refblock_bits];
     uint64_t mask = (UINT64_C(1) << c->refblock_bits) - 1;
     for (uint64_t k = from; k < to; k++) {
         uint64_t refs = qcc_counts_get(&c->counts, k);
-        uint64_t count = have_block ? qc_ref_read(c->refcount_order, c->buf, k & mask) : 0;
+        uint64_t count = block & QCC_BLOCK_OTHER ? qc_ref_read(c->refcount_order, c->buf, k & mask)
+                                                 : (qcc_counts_raw(&c->counts, k) & QCC_ONE) != 0;
         if (refs || count)
             c->r->image_end_offset = (k + 1) << c->cluster_bits;
-        if (refs != count && !bad)
+        if (refs != count && !(block & QCC_BLOCK_BAD))
             run_add(c, run, k, count, refs);
+    }
+}
+
+/* The same, 64 at a time as long as all refcounts are 0 or 1 and right. */
+static void compare_plain(struct qcc *c, uint64_t from, uint64_t to, unsigned block,
+                          struct run *run)
+{
+    const struct qcc_page *p = &c->counts.page[from / QCC_PAGE];
+    for (uint64_t k = from; k < to; k += 64) {
+        const struct qcc_word *w = &p->word[k % QCC_PAGE / 64];
+        uint64_t n = min_u64(64, to - k);
+        if ((block & QCC_BLOCK_BAD) || n < 64 || w->hi || w->lo != w->one)
+            compare_part(c, k, k + n, block, run);
+        else if (w->lo)
+            c->r->image_end_offset = (k + 64 - (unsigned)__builtin_clzll(w->lo)) << c->cluster_bits;
     }
 }
 
@@ -176,28 +188,26 @@ int qcc_compare(struct qcc *c)
     uint64_t per_block = UINT64_C(1) << c->refblock_bits, loaded = UINT64_MAX;
     /* A last compressed cluster may touch, by its rounded length, the one behind the file's end. */
     uint64_t n = c->n + (qcc_counts_get(&c->counts, c->n) > 0);
-    bool have = false;
 
     for (uint64_t k = 0; k < n;) {
-        uint64_t region = k >> c->refblock_bits;
-        uint64_t page_end = (k / QCC_PAGE + 1) * QCC_PAGE;
-        if (region >= c->reftable_size) {
-            have = false;
-        } else if (region != loaded) {
-            uint64_t entry = table_entry(c, region);
-            int r = entry && !c->bad_block[region] ? qcc_read(c, entry, c->cluster) : 0;
+        uint64_t region = k >> c->refblock_bits, page = k / QCC_PAGE;
+        uint64_t end = min_u64(n, (page + 1) * QCC_PAGE);
+        unsigned block = 0;
+        if (region < c->reftable_size) {
+            end = min_u64(end, (region + 1) * per_block);
+            block = c->block[region];
+        }
+        if ((block & QCC_BLOCK_OTHER) && region != loaded) {
+            int r = qc_bytes_read(c->file, qcc_reftable_get(c, region), c->buf, c->cluster);
             if (r < 0)
                 return r;
-            have = r > 0;
             loaded = region;
             qcc_step(c);
         }
-        uint64_t end = page_end;
-        if (region < c->reftable_size)
-            end = min_u64(end, (region + 1) * per_block);
-        end = min_u64(end, n);
-        if (have || qcc_counts_any(&c->counts, k / QCC_PAGE))
-            compare_part(c, k, end, have, &run);
+        if (!(block & QCC_BLOCK_OTHER) && c->counts.page[page].word)
+            compare_plain(c, k, end, block, &run);
+        else if ((block & QCC_BLOCK_OTHER) || c->counts.page[page].wide)
+            compare_part(c, k, end, block, &run);
         k = end;
     }
     run_end(c, &run);
