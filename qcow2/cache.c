@@ -108,6 +108,14 @@ void qc_cache_destroy(struct qc_cache *c)
     c->n_root = 0;
 }
 
+void qc_cache_clear(struct qc_cache *c)
+{
+    c->dirty_head = c->dirty_tail = NULL;
+    c->n_dirty = 0;
+    while (c->hand)
+        slice_drop(c, c->hand);
+}
+
 /* Second chance: at most two turns, as the first clears every `hot`. */
 static struct qc_slice *find_victim(struct qc_cache *c)
 {
@@ -244,6 +252,22 @@ static void dirty_remove(struct qc_cache *c, struct qc_slice *s)
         c->dirty_tail = s->dirty_prev;
     s->dirty_lo = s->dirty_hi = 0;
     c->n_dirty--;
+}
+
+void qc_cache_forget(struct qc_cache *c, uint64_t index)
+{
+    struct qc_slice *s = qc_cache_find(c, index);
+    if (!s)
+        return;
+    if (s->dirty_lo < s->dirty_hi)
+        dirty_remove(c, s);
+    slice_drop(c, s);
+}
+
+void qc_cache_set_clean(struct qc_cache *c)
+{
+    while (c->dirty_head)
+        dirty_remove(c, c->dirty_head);
 }
 
 /* The copy makes the write a snapshot: refcounts may change again while it is under way. */

@@ -70,6 +70,7 @@ static bool check_snapshot(struct qc *q, uint32_t i, uint64_t off, uint64_t *len
         return err_set(errp, EFBIG,
                        "snapshot %" PRIu32 ": extra_data_size is %" PRIu32 ", the limit is 1024", i,
                        extra);
+    q->snapshot_unsized |= extra < 16;
     *len = round_up(40 + (uint64_t)extra + get_be16(e + 12) + get_be16(e + 14), 8);
     return true;
 }

@@ -76,6 +76,13 @@ bool qc_meta_load(struct qc *q)
     return true;
 }
 
+bool qc_meta_reload(struct qc *q)
+{
+    memset(q->meta.slot, 0, q->meta.cap * sizeof(*q->meta.slot));
+    q->meta.n = 0;
+    return qc_meta_load(q);
+}
+
 /* Nothing meets what is empty: an offset may stay behind in the header when the last snapshot goes.
  */
 static inline bool meet(uint64_t a, uint64_t a_len, uint64_t b, uint64_t b_len)

@@ -65,6 +65,24 @@ bool qc_create_data(struct node *data, const struct qc_create_opts *opts, struct
 bool qc_create_file(const char *path, const struct qc_create_opts *opts, bool overwrite,
                     struct err **errp);
 
+struct qc_truncate_opts {
+    bool shrink; /* a smaller size is meant: what lies beyond it is lost */
+};
+
+/* qc_truncate: give an image that is open for writing, and may be in use, another size (a multiple
+ * of 512). New space reads as zeros. Shrinking happens in one step: a crash leaves the old size
+ * with all data, or the new one; then the file is made smaller where it can be. Filters above n
+ * keep the size that they know; to grow, node_truncate does the same for them, too. EINVAL: size,
+ * or smaller without opts->shrink; ENOTSUP: snapshots that do not store their size (version 2), an
+ * external data file. Waits for the requests in flight, so not to be called from within one.
+ * Yields. */
+bool qc_truncate(struct node *n, uint64_t size, const struct qc_truncate_opts *opts,
+                 struct err **errp);
+/* qc_make_empty: nothing is allocated in the image any more, all is read from the backing file, or
+ * as zeros. Snapshots stay. In one step, as above, and the file is made smaller. Not for images
+ * with an external data file (ENOTSUP). Waits for the requests in flight. Yields. */
+bool qc_make_empty(struct node *n, struct err **errp);
+
 /* What an open image is, for messages, manifests and tests. */
 struct qc_info {
     uint32_t version, cluster_size, refcount_bits;

@@ -116,6 +116,13 @@ void qc_cache_dirty(struct qc_cache *c, struct qc_slice *s, size_t lo, size_t hi
 /* qc_cache_write_dirty: write back every slice that is dirty at the start. sync_lock is held. */
 int qc_cache_write_dirty(struct qc_cache *c);
 
+/* Without writing anything back, and while no slice is pinned or loading:
+ * qc_cache_clear: forget all. qc_cache_forget: forget one slice. qc_cache_set_clean: what is dirty
+ * has been written by other means. */
+void qc_cache_clear(struct qc_cache *c);
+void qc_cache_forget(struct qc_cache *c, uint64_t index);
+void qc_cache_set_clean(struct qc_cache *c);
+
 /* qc_cache_find: the slice if it is cached and loaded. Does not yield. */
 static inline struct qc_slice *qc_cache_find(struct qc_cache *c, uint64_t index)
 {
@@ -202,6 +209,7 @@ struct qc {
     uint64_t incompatible;
     uint32_t nb_snapshots;
     uint64_t snapshots_off, snapshots_len; /* of the snapshot table, rounded up to clusters */
+    bool snapshot_unsized;                 /* one does not store the size of its disk */
     char *backing_name, *backing_format;
 
     uint8_t *l1;      /* as on disk */
@@ -211,6 +219,7 @@ struct qc {
     uint8_t *reftable;      /* as on disk */
     uint64_t reftable_size; /* entries */
     uint64_t reftable_off;
+    bool reftable_fixed;    /* a new one is being built and cannot grow (remake.c) */
     unsigned refblock_bits; /* log2 of the host clusters that one refcount block counts */
 
     struct qc_cache l2, ref;
@@ -279,6 +288,9 @@ int qc_corrupt(struct qc *q, const char *fmt, ...) __attribute__((format(printf,
 bool qc_meta_add(struct qc *q, uint64_t host_off); /* false without memory */
 bool qc_meta_reserve(struct qc *q, size_t more);
 bool qc_meta_load(struct qc *q); /* from the L1 table and the reftable */
+/* qc_meta_reload: anew, after other tables took their place. Never fails if as many places as the
+ * new tables need have been reserved. */
+bool qc_meta_reload(struct qc *q);
 /* qc_meta_hits: does [host_off, host_off + len) touch the header or any table? */
 bool qc_meta_hits(const struct qc *q, uint64_t host_off, uint64_t len);
 
@@ -409,6 +421,10 @@ int qc_discard(struct qc *q, uint64_t guest_off, uint64_t len);
 int qc_status(struct qc *q, uint64_t guest_off, uint64_t len, struct extents *ext);
 /* qc_resize: grow to size bytes, a multiple of 512; -ENOTSUP to shrink. Yields. */
 int qc_resize(struct qc *q, uint64_t size);
+/* qc_shrink: the opposite (empty.c). Not within a request: it waits for all of them. Yields. */
+int qc_shrink(struct qc *q, uint64_t size);
+/* qc_snapshots_sized: may the disk get another size, as far as snapshots are concerned? */
+bool qc_snapshots_sized(const struct qc *q);
 
 /* --- unzip.c, zip.c, alloc_bytes.c: compressed clusters --- */
 

@@ -131,6 +131,8 @@ static int switch_table(struct qc *q, uint64_t table_off, uint64_t clusters)
 static int grow_table(struct qc *q, uint64_t need)
 {
     uint64_t region = first_uncounted(q), clusters, blocks;
+    if (q->reftable_fixed)
+        return -ENOSPC;
     node_event(q->file, EV_REFTABLE_GROW);
     int r = table_plan(q, region, need, &clusters, &blocks);
     if (r < 0)

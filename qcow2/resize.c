@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * Growing the virtual disk. Shrinking is refused.
+ * Growing the virtual disk; shrinking is in empty.c, as what is cut off must be freed.
  *
  * Order: the larger L1 table is durable before the header points at it; what must read as zeros in
  * the new space (a backing file may be longer than the old disk, and the last cluster may hold
  * more than the disk did) is durable before the header's size makes it visible.
  */
 #include <errno.h>
+#include <inttypes.h>
 #include <limits.h>
 
 #include "base/cleanup.h"
@@ -117,7 +118,7 @@ int qc_resize(struct qc *q, uint64_t size)
     uint64_t old_size = q->node->size;
     if (size % 512)
         return -EINVAL;
-    if (size < old_size || q->nb_snapshots)
+    if (size < old_size || !qc_snapshots_sized(q))
         return -ENOTSUP;
     if (size == old_size)
         return 0;
@@ -143,4 +144,38 @@ int qc_resize(struct qc *q, uint64_t size)
     if (r == 0)
         q->node->size = size;
     return r;
+}
+
+/* Without a size of its own a snapshot has that of the disk: which then must not change. Version 2
+ * does not ask for it, so its readers need not look for it. */
+bool qc_snapshots_sized(const struct qc *q)
+{
+    return q->nb_snapshots == 0 || (q->version >= 3 && !q->snapshot_unsized);
+}
+
+bool qc_truncate(struct node *n, uint64_t size, const struct qc_truncate_opts *opts,
+                 struct err **errp)
+{
+    struct qc *q = n->state;
+    if (size % 512)
+        return err_set(errp, EINVAL, "%s: size %" PRIu64 " is not a multiple of 512", n->name,
+                       size);
+    if (n->read_only)
+        return err_set(errp, EROFS, "%s: the image is open read-only", n->name);
+    if (size != n->size && !qc_snapshots_sized(q))
+        return err_set(errp, ENOTSUP,
+                       "%s: the image has snapshots that do not store their size (%s), so it "
+                       "cannot be resized",
+                       n->name, q->version < 3 ? "version 2" : "incomplete extra data");
+    if (size < n->size && !opts->shrink)
+        return err_set(errp, EINVAL,
+                       "%s: size %" PRIu64 " is less than the present %" PRIu64
+                       ": what is beyond it would be lost",
+                       n->name, size, n->size);
+    if (size < n->size && (q->incompatible & QC_INCOMPAT_DATA_FILE))
+        return err_set(errp, ENOTSUP, "%s: an image with an external data file cannot be shrunk",
+                       n->name);
+    int r = size < n->size ? qc_shrink(q, size) : node_truncate(n, size);
+    return r == 0 ||
+           err_set_errno(errp, -r, "%s: cannot be resized to %" PRIu64 " bytes", n->name, size);
 }

@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * Taking the active mapping away: all of it (an emptied overlay shows its backing file again), or
+ * what lies beyond a smaller size.
+ *
+ * The new tables of the first step lie behind the old ones, which then become free. So a second
+ * step makes all tables once more, which moves them forward, and then cuts the file off. It gains
+ * space and nothing else, so what fails in it is no failure of the operation.
+ */
+#include <errno.h>
+#include <inttypes.h>
+
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "qcow2/remake.h"
+
+static void move_forward(struct qc *q)
+{
+    struct qc_remake m;
+    int r = qc_remake_begin(&m, q, 0);
+    m.trim = true;
+    if (r == 0)
+        r = qc_remake_commit(&m);
+    if (r == 0)
+        qc_remake_truncate(&m);
+    else
+        log_warn("%s: the file could not be made smaller: error %d", q->node->name, -r);
+    qc_remake_end(&m);
+}
+
+static int empty(struct qc *q)
+{
+    struct qc_remake m;
+    AUTO_FREE uint8_t *none = mem_zalloc(max_u64(q->l1_size * 8, 8));
+    if (!none)
+        return -ENOMEM;
+    int r = qc_remake_begin(&m, q, 0);
+    if (r == 0)
+        r = qc_remake_refer(&m, q->l1, q->l1_size, 0, -1);
+    if (r == 0) {
+        m.l1 = none;
+        m.trim = m.emptying = true;
+        m.before_l1 = EV_L1_UPDATE;
+        m.before_write = EV_EMPTY_IMAGE_PREPARE;
+        r = qc_remake_commit(&m);
+    }
+    qc_remake_end(&m);
+    return r;
+}
+
+bool qc_make_empty(struct node *n, struct err **errp)
+{
+    struct qc *q = n->state;
+    if (q->incompatible & QC_INCOMPAT_DATA_FILE)
+        return err_set(errp, ENOTSUP, "%s: an image with an external data file cannot be emptied",
+                       n->name);
+    int r = empty(q);
+    if (r < 0)
+        return err_set_errno(errp, -r, "%s: the image cannot be emptied", n->name);
+    move_forward(q);
+    return true;
+}
+
+int qc_shrink(struct qc *q, uint64_t size)
+{
+    struct qc_remake m;
+    uint64_t per_l1 = UINT64_C(1) << q->l1_shift;
+    int r = qc_remake_begin(&m, q, 0);
+    if (r == 0 && size < q->node->size) {
+        m.size = size;
+        m.cut = round_up(size, q->cluster_size);
+        m.l1_size = min_u64(q->l1_size, size / per_l1 + (size % per_l1 != 0));
+        m.trim = true;
+        m.before_l1 = EV_L1_SHRINK_WRITE_TABLE;
+        m.after_switch = EV_L1_SHRINK_FREE_L2_CLUSTERS;
+        r = qc_remake_refer(&m, q->l1, q->l1_size, m.cut, -1);
+        if (r == 0)
+            r = qc_remake_commit(&m);
+    }
+    qc_remake_end(&m);
+    if (r == 0)
+        move_forward(q);
+    return r;
+}

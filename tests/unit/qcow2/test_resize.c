@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * Smaller disks and emptied images: the content that stays is what it was, the rest is gone, no
+ * cluster leaks, and the file gets smaller.
+ */
+#include <errno.h>
+
+#include "base/log.h"
+#include "tests/unit/qcow2/image.h"
+
+struct shape {
+    uint32_t version, cluster_size, refcount_bits;
+    uint64_t size;
+};
+
+static const struct shape shapes[] = {
+    {3, 512, 1, 700 * KiB},    {3, 512, 64, 700 * KiB},      {3, 4096, 2, 5 * MiB},
+    {2, 4096, 16, 5 * MiB},    {3, 65536, 16, 20 * MiB},     {3, 65536, 8, 520 * MiB},
+    {3, 2 * MiB, 4, 40 * MiB}, {3, 1024, 32, 3 * MiB + 512},
+};
+
+static struct sim_disk *make(const struct shape *s)
+{
+    return image_new(&(struct qc_create_opts){.size = s->size,
+                                              .version = s->version,
+                                              .cluster_size = s->cluster_size,
+                                              .refcount_bits = s->refcount_bits});
+}
+
+/* Writes of one to five clusters all over the disk, into the shadow, too. */
+static void scatter(struct node *n, uint8_t *shadow, const struct shape *s, struct rng *rng)
+{
+    for (unsigned i = 0; i < 40; i++) {
+        uint64_t len = min_u64((1 + rng_below(rng, 5)) * s->cluster_size, s->size / 4);
+        uint64_t off = round_down(rng_below(rng, s->size - len), 512);
+        memset(shadow + off, 1 + (int)rng_below(rng, 255), len);
+        must(node_write(n, off, shadow + off, len, 0) == 0, "write");
+        if (i % 9 == 0)
+            must(node_zero(n, off, len / 2, REQ_MAY_UNMAP) == 0 || s->version == 2, "zero");
+        if (i % 9 == 0)
+            memset(shadow + off, 0, len / 2);
+    }
+}
+
+static void expect(struct node *n, const uint8_t *shadow, uint64_t size)
+{
+    uint8_t *buf = mem_alloc(size);
+    must(n->size == size, "size %llu", (unsigned long long)n->size);
+    must(node_read(n, 0, buf, size) == 0, "read");
+    for (uint64_t i = 0; i < size; i++)
+        must(buf[i] == shadow[i], "byte 0x%llx", (unsigned long long)i);
+    mem_free(buf);
+}
+
+static void shrink_body(void *arg)
+{
+    const struct shape *s = arg;
+    struct err *e = NULL;
+    struct rng rng;
+    uint8_t *shadow = mem_zalloc(s->size);
+    struct sim_disk *d = make(s);
+    struct node *n = image_open(d, &(struct qc_open_opts){0});
+    const struct qc_truncate_opts yes = {.shrink = true};
+    rng_seed(&rng, s->cluster_size + s->refcount_bits);
+    uint64_t size = s->size;
+    scatter(n, shadow, s, &rng);
+    must(!qc_truncate(n, size - 512, &(struct qc_truncate_opts){0}, &e) && err_code(e) == EINVAL,
+         "shrunk without being asked to");
+    err_free(e);
+    e = NULL;
+    expect(n, shadow, size);
+    while (size > 0) {
+        uint64_t file = sim_disk_size(d);
+        size = round_down(rng_below(&rng, size), 512);
+        if (size < s->size / 50)
+            size = 0;
+        must(qc_truncate(n, size, &yes, &e), "%s", err_msg(e));
+        expect(n, shadow, size);
+        must(sim_disk_size(d) <= file + 8 * s->cluster_size, "the file grew");
+        must(node_flush(n) == 0, "flush");
+        image_judge(d, false, "shrunk");
+    }
+    must(sim_disk_size(d) <= 6 * s->cluster_size, "file of %llu bytes",
+         (unsigned long long)sim_disk_size(d));
+    /* And larger again: all zeros, whatever is left of old clusters. */
+    memset(shadow, 0, s->size);
+    must(qc_truncate(n, s->size, &yes, &e), "%s", err_msg(e));
+    expect(n, shadow, s->size);
+    scatter(n, shadow, s, &rng);
+    expect(n, shadow, s->size);
+    node_unref(n);
+    image_judge(d, false, "used again");
+    sim_disk_free(d);
+    mem_free(shadow);
+}
+
+static void what_stays_of_a_smaller_disk_is_what_it_was(void **state)
+{
+    for (size_t i = 0; i < ARRAY_LEN(shapes); i++)
+        if (shapes[i].size < 100 * MiB)
+            run_sim(shrink_body, (void *)&shapes[i]);
+}
+
+static void empty_body(void *arg)
+{
+    const struct shape *s = arg;
+    struct err *e = NULL;
+    struct rng rng;
+    uint8_t *shadow = mem_zalloc(s->size);
+    struct sim_disk *d = make(s);
+    struct node *n = image_open(d, &(struct qc_open_opts){0});
+    uint64_t was = sim_disk_size(d);
+    rng_seed(&rng, s->cluster_size);
+    for (unsigned round = 0; round < 2; round++) {
+        scatter(n, shadow, s, &rng);
+        must(qc_make_empty(n, &e), "%s", err_msg(e));
+        memset(shadow, 0, s->size);
+        if (s->size < 100 * MiB)
+            expect(n, shadow, s->size);
+        must(sim_disk_size(d) <= was + 4 * s->cluster_size, "file of %llu bytes, %llu when new",
+             (unsigned long long)sim_disk_size(d), (unsigned long long)was);
+        image_judge(d, false, "emptied");
+    }
+    node_unref(n);
+    image_judge(d, false, "closed");
+    sim_disk_free(d);
+    mem_free(shadow);
+}
+
+static void an_emptied_image_is_as_small_as_a_new_one(void **state)
+{
+    for (size_t i = 0; i < ARRAY_LEN(shapes); i++)
+        run_sim(empty_body, (void *)&shapes[i]);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_stays_of_a_smaller_disk_is_what_it_was),
+        cmocka_unit_test(an_emptied_image_is_as_small_as_a_new_one),
+    };
+    log_set_level(LOG_LEVEL_ERROR);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
