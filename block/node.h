@@ -64,11 +64,12 @@ struct limits {
     /* align: requests to the driver are multiples of this; 1 = any byte. A node whose size is no
      * multiple of it must be growable (its last block sticks out). */
     uint32_t align;
-    uint32_t mem_align;  /* buffers are aligned to this (direct I/O); 1 = any */
-    uint64_t max_len;    /* longest READ/WRITE handed to the driver; 0 = none */
-    uint64_t zero_align; /* preferred granularity of ZERO; 0 = align */
-    uint64_t discard_align;
-    uint32_t cluster; /* allocation granularity worth telling clients; 0 = unknown */
+    uint32_t mem_align; /* buffers are aligned to this (direct I/O); 1 = any */
+    uint64_t max_len;   /* longest READ/WRITE handed to the driver; 0 = none */
+    /* Preferred granularity of ZERO and DISCARD; 0 = align. Need not be powers of two. */
+    uint64_t zero_align, discard_align;
+    uint64_t max_zero, max_discard; /* longest ZERO, DISCARD; multiples of the above; 0 = none */
+    uint32_t cluster;               /* allocation granularity worth telling clients; 0 = unknown */
 };
 
 struct node;

@@ -69,10 +69,12 @@ static int discard_pieces(struct node *n, uint64_t off, uint64_t stop)
     uint64_t unit = max_u64(n->limits.discard_align, n->limits.align);
     while (off < stop) {
         uint64_t len = stop - off;
-        if (!is_aligned(off, unit))
-            len = min_u64(len, unit - (off & (unit - 1)));
+        if (off % unit)
+            len = min_u64(len, unit - off % unit);
         else if (len > unit)
-            len = round_down(len, unit);
+            len -= len % unit;
+        if (n->limits.max_discard)
+            len = min_u64(len, n->limits.max_discard);
         struct req part = {.op = REQ_DISCARD, .off = off, .len = len};
         int ret = driver_submit(n, &part);
         if (ret < 0 && ret != -ENOTSUP)

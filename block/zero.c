@@ -41,10 +41,12 @@ static int zero_pieces(struct node *n, const struct req *r, uint64_t off, uint64
     while (len) {
         struct req part = {.op = REQ_ZERO, .flags = r->flags, .kind = r->kind, .off = off};
         part.len = len;
-        if (!is_aligned(off, unit))
-            part.len = min_u64(len, unit - (off & (unit - 1)));
+        if (off % unit)
+            part.len = min_u64(len, unit - off % unit);
         else if (len > unit)
-            part.len = round_down(len, unit);
+            part.len = len - len % unit;
+        if (n->limits.max_zero)
+            part.len = min_u64(part.len, n->limits.max_zero);
         if (part.len < len)
             *durable = false;
         if (!*durable)

@@ -40,6 +40,12 @@ static void explain_rule(const struct rule *r, const struct rules_names *names, 
         out_put(o, ", the state becomes %" PRIu32, r->new_state);
         return;
     }
+    if (r->action == RULE_SUSPEND) {
+        out_put(o, ", the operation is held, once, until \"%s\" is resumed", r->tag);
+        if (r->timeout_ms)
+            out_put(o, " or %" PRIu64 " ms have passed", r->timeout_ms);
+        return;
+    }
     out_put(o, ", what is armed is replaced: from then on %s ", r->once ? "the next" : "every");
     put_or(o, r->io_mask, fault_op_names, FAULT_IO_COUNT);
     out_put(o, " of the host file");

@@ -210,23 +210,42 @@ struct fault_setting {
     bool given;
 };
 
+enum lang_section_id { LANG_CLOSED, LANG_FAULT, LANG_ENGINE, LANG_SUSPEND };
+
 struct lang {
     struct rules *rules;
     const char *file; /* NULL: an option of a command line, number `line` */
     struct err **errp;
 
-    enum { LANG_CLOSED, LANG_FAULT, LANG_ENGINE } section;
+    enum lang_section_id section;
     unsigned section_line;
     struct fault_setting set[FK_COUNT];
 
     struct fault *head, **tail; /* what was read, in order */
-    bool engine_seen, seed_given;
+    struct rule_list suspends;
+    bool seed_given;
     uint64_t seed;
 };
 
 void lang_init(struct lang *l, struct rules *r, const char *file, struct err **errp);
 /* lang_begin: open the section [name "id"] if it is one of ours; else false, and no error. */
 bool lang_begin(struct lang *l, struct ini_text name, struct ini_text id, unsigned line);
+/* sections.c: one section of a rule file, and what its keys mean together. */
+struct lang_section {
+    const char *name;
+    const char *const *keys; /* NULL: fault_keys */
+    unsigned n_keys;
+    bool (*end)(struct lang *l);
+    int id_key; /* what [name "id"] sets; -1: it has no id */
+};
+extern const struct lang_section lang_sections[];
+extern const unsigned lang_n_sections;
+bool lang_end_fault(struct lang *l);
+/* Messages: of a line; in front of an error that is set already; all return false. */
+bool lang_bad(struct lang *l, unsigned line, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+bool lang_at_line(struct lang *l, unsigned line);
+bool lang_no_memory(struct lang *l);
 /* lang_line: a line inside our section. lang_end: the section is complete. */
 bool lang_line(struct lang *l, struct ini_text text, unsigned line);
 bool lang_end(struct lang *l);

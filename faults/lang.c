@@ -16,24 +16,23 @@
 #define FAULTS_MAX 4096 /* of one engine */
 #define CHANGES (OP(WRITE) | OP(WRITE_ZEROES))
 
-static bool at_line(struct lang *l, unsigned line)
+bool lang_at_line(struct lang *l, unsigned line)
 {
     return l->file ? err_prefix(l->errp, "%s:%u: ", l->file, line)
                    : err_prefix(l->errp, "--fault %u: ", l->section_line);
 }
 
-static bool __attribute__((format(printf, 3, 4)))
-bad(struct lang *l, unsigned line, const char *fmt, ...)
+bool lang_bad(struct lang *l, unsigned line, const char *fmt, ...)
 {
     va_list ap;
 
     va_start(ap, fmt);
     err_vset(l->errp, EINVAL, fmt, ap);
     va_end(ap);
-    return at_line(l, line);
+    return lang_at_line(l, line);
 }
 
-static bool no_memory(struct lang *l)
+bool lang_no_memory(struct lang *l)
 {
     return err_set(l->errp, ENOMEM, "%s: no memory for its rules", l->file ? l->file : "--fault");
 }
@@ -42,12 +41,14 @@ void lang_init(struct lang *l, struct rules *r, const char *file, struct err **e
 {
     *l = (struct lang){.rules = r, .file = file, .errp = errp};
     l->tail = &l->head;
+    rule_list_init(&l->suspends);
 }
 
 void lang_drop(struct lang *l)
 {
     fault_list_free(l->head);
     l->head = NULL;
+    rule_list_free(&l->suspends);
 }
 
 void lang_commit(struct lang *l)
@@ -64,14 +65,19 @@ void lang_commit(struct lang *l)
 
 bool lang_begin(struct lang *l, struct ini_text name, struct ini_text id, unsigned line)
 {
-    if (!text_is(name, "fault") && !text_is(name, "engine"))
-        return false;
-    l->section = text_is(name, "fault") ? LANG_FAULT : LANG_ENGINE;
-    l->section_line = line;
-    memset(l->set, 0, sizeof(l->set));
-    if (id.len > 0)
-        l->set[FK_ID] = (struct fault_setting){id, line, true};
-    return true;
+    for (unsigned i = LANG_CLOSED + 1; i < lang_n_sections; i++) {
+        if (!text_is(name, lang_sections[i].name))
+            continue;
+        l->section = (enum lang_section_id)i;
+        l->section_line = line;
+        memset(l->set, 0, sizeof(l->set));
+        if (id.len > 0 && lang_sections[i].id_key < 0)
+            return lang_bad(l, line, "[%s] has no name", lang_sections[i].name);
+        if (id.len > 0)
+            l->set[lang_sections[i].id_key] = (struct fault_setting){id, line, true};
+        return true;
+    }
+    return false;
 }
 
 /* --- Settings --- */
@@ -86,33 +92,45 @@ static bool add_key(struct lang *l, struct ini_text key, struct ini_text value, 
         if (!text_is(key, names[k]))
             continue;
         if (l->set[k].given)
-            return bad(l, line, "'%s' is given twice", names[k]);
+            return lang_bad(l, line, "'%s' is given twice", names[k]);
         l->set[k] = (struct fault_setting){value, line, true};
         return true;
     }
     text_printable(key, shown);
     if (text_is(key, "event") || text_is(key, "iotype") || text_is(key, "sector"))
-        return bad(l, line, "'%s' belongs in [inject-error]; a fault has op, range and others",
-                   shown);
+        return lang_bad(l, line, "'%s' belongs in [inject-error]; a fault has op, range and others",
+                        shown);
     meant = text_nearest(key, names, FK_COUNT);
     if (meant)
-        return bad(l, line, "unknown key '%s': did you mean %s?", shown, meant);
-    return bad(l, line, "unknown key '%s': `breakwater faults actions` lists them", shown);
+        return lang_bad(l, line, "unknown key '%s': did you mean %s?", shown, meant);
+    return lang_bad(l, line, "unknown key '%s': `breakwater faults actions` lists them", shown);
 }
 
-static bool add_seed(struct lang *l, struct ini_text key, struct ini_text value, unsigned line)
+/* The same for the other sections. */
+static bool add_section_key(struct lang *l, struct ini_text key, struct ini_text value,
+                            unsigned line)
 {
-    char shown[64];
+    const struct lang_section *s = &lang_sections[l->section];
+    const char *meant;
+    char shown[64], list[128] = "";
+    struct out o = {list, sizeof(list), 0};
 
-    if (!text_is(key, "seed"))
-        return bad(l, line, "unknown key '%s' in [engine]: there is seed",
-                   text_printable(key, shown));
-    if (l->seed_given)
-        return bad(l, line, "the seed is given twice");
-    if (!value_number(value, "seed", 0, UINT64_MAX, &l->seed, l->errp))
-        return at_line(l, line);
-    l->seed_given = true;
-    return true;
+    for (unsigned k = 0; k < s->n_keys; k++) {
+        out_put(&o, "%s%s", k ? ", " : "", s->keys[k]);
+        if (!text_is(key, s->keys[k]))
+            continue;
+        if (l->set[k].given)
+            return lang_bad(l, line, "'%s' is given twice", s->keys[k]);
+        l->set[k] = (struct fault_setting){value, line, true};
+        return true;
+    }
+    meant = text_nearest(key, s->keys, s->n_keys);
+    text_printable(key, shown);
+    if (meant)
+        return lang_bad(l, line, "unknown key '%s' in [%s]: did you mean %s?", shown, s->name,
+                        meant);
+    return lang_bad(l, line, "unknown key '%s' in [%s]: there %s %s", shown, s->name,
+                    s->n_keys == 1 ? "is" : "are", list);
 }
 
 /* What stands after '=': in quotes, or up to a comment. */
@@ -125,11 +143,11 @@ static bool parse_value(struct lang *l, struct ini_text t, unsigned line, struct
         rest = (struct ini_text){t.at + 1, t.len - 1};
         text_split(&rest, '"', out);
         if (!rest.at)
-            return bad(l, line, "the value lacks its closing quote");
+            return lang_bad(l, line, "the value lacks its closing quote");
         rest = text_trim(rest);
         if (rest.len > 0 && rest.at[0] != '#')
-            return bad(l, line, "nothing but a comment may follow the value, not \"%s\"",
-                       text_printable(rest, shown));
+            return lang_bad(l, line, "nothing but a comment may follow the value, not \"%s\"",
+                            text_printable(rest, shown));
         return true;
     }
     for (size_t i = 0; i < t.len; i++)
@@ -147,12 +165,14 @@ static bool add_setting(struct lang *l, struct ini_text text, unsigned line)
     text_split(&value, '=', &key);
     key = text_trim(key);
     if (!value.at || key.len == 0)
-        return bad(l, line, "\"%s\" is no setting: write KEY=VALUE", text_printable(text, shown));
+        return lang_bad(l, line, "\"%s\" is no setting: write KEY=VALUE",
+                        text_printable(text, shown));
     if (!parse_value(l, text_trim(value), line, &value))
         return false;
     if (value.len == 0)
-        return bad(l, line, "'%s' has no value", text_printable(key, shown));
-    return l->section == LANG_ENGINE ? add_seed(l, key, value, line) : add_key(l, key, value, line);
+        return lang_bad(l, line, "'%s' has no value", text_printable(key, shown));
+    return l->section == LANG_FAULT ? add_key(l, key, value, line)
+                                    : add_section_key(l, key, value, line);
 }
 
 bool lang_line(struct lang *l, struct ini_text text, unsigned line)
@@ -179,19 +199,19 @@ static bool check_keys(struct lang *l, const struct fault *f)
         struct out o = {names, sizeof(names), 0};
 
         if (!l->set[k].given && (info->needs & (1u << k)))
-            return bad(l, line_of(l, FK_ACTION), "action=%s lacks its %s: add %s=%s (%s)",
-                       info->name, fault_keys[k].name, fault_keys[k].name, fault_keys[k].value,
-                       fault_keys[k].text);
+            return lang_bad(l, line_of(l, FK_ACTION), "action=%s lacks its %s: add %s=%s (%s)",
+                            info->name, fault_keys[k].name, fault_keys[k].name, fault_keys[k].value,
+                            fault_keys[k].text);
         if (!l->set[k].given || actions == 0 || (actions & (1u << f->act.action)))
             continue;
         for (unsigned a = 0; a < ACTION_COUNT; a++)
             if (actions & (1u << a))
                 out_put(&o, "%s%s", o.used ? " or " : "", fault_actions[a].name);
-        return bad(l, l->set[k].line, "'%s' does not go with action=%s; it goes with %s",
-                   fault_keys[k].name, info->name, names);
+        return lang_bad(l, l->set[k].line, "'%s' does not go with action=%s; it goes with %s",
+                        fault_keys[k].name, info->name, names);
     }
     if (l->set[FK_BITS].given + l->set[FK_BYTE].given + l->set[FK_ZERO].given > 1)
-        return bad(l, line_of(l, FK_ACTION), "'bits', 'byte' and 'zero' exclude each other");
+        return lang_bad(l, line_of(l, FK_ACTION), "'bits', 'byte' and 'zero' exclude each other");
     return true;
 }
 
@@ -203,11 +223,12 @@ static bool check_ops(struct lang *l, struct fault *f)
     struct out o = {names, sizeof(names), 0};
 
     if (f->sel.kinds != 0 && f->sel.layer == FAULT_GUEST)
-        return bad(l, l->set[FK_KIND].line,
-                   "'kind' is known under the format only: leave out layer=guest");
+        return lang_bad(l, l->set[FK_KIND].line,
+                        "'kind' is known under the format only: leave out layer=guest");
     if (f->sel.fua != FUA_ANY && f->sel.layer == FAULT_HOST)
-        return bad(l, l->set[FK_FUA].line,
-                   "'fua' is what clients ask for: add layer=guest (the host file is flushed)");
+        return lang_bad(
+            l, l->set[FK_FUA].line,
+            "'fua' is what clients ask for: add layer=guest (the host file is flushed)");
     if (f->sel.ops == 0) {
         f->sel.ops = info->default_ops;
         if (only_changes)
@@ -216,11 +237,13 @@ static bool check_ops(struct lang *l, struct fault *f)
             f->sel.ops = info->ops & CHANGES;
     }
     if (only_changes && (f->sel.ops & ~CHANGES))
-        return bad(l, line_of(l, FK_OP), "'%s' is about writes: op must be write, zero or both",
-                   f->sel.kinds ? "kind" : "fua");
+        return lang_bad(l, line_of(l, FK_OP),
+                        "'%s' is about writes: op must be write, zero or both",
+                        f->sel.kinds ? "kind" : "fua");
     if (f->sel.ops & ~info->ops) {
         out_words(&o, info->ops, fault_op_names, FAULT_IO_COUNT);
-        return bad(l, line_of(l, FK_OP), "action=%s can be done to %s only", info->name, names);
+        return lang_bad(l, line_of(l, FK_OP), "action=%s can be done to %s only", info->name,
+                        names);
     }
     return true;
 }
@@ -233,9 +256,10 @@ static bool check_id(struct lang *l, const struct fault *f)
     for (unsigned i = 0; i < 2; i++) {
         for (const struct fault *o = lists[i]; o; o = o->all_next, n++)
             if (f->id && o->id && strcmp(f->id, o->id) == 0)
-                return bad(l, line_of(l, FK_ID), "another fault has the id \"%s\" already", f->id);
+                return lang_bad(l, line_of(l, FK_ID), "another fault has the id \"%s\" already",
+                                f->id);
     }
-    return n < FAULTS_MAX || bad(l, l->section_line, "more than %d faults", FAULTS_MAX);
+    return n < FAULTS_MAX || lang_bad(l, l->section_line, "more than %d faults", FAULTS_MAX);
 }
 
 /* Without a name it is what it says that makes a fault itself: other rules around it, and their
@@ -259,28 +283,28 @@ static bool fill(struct lang *l, struct fault *f)
             fault_keys[k].take(l->set[k].value, rules_event_names(l->rules), f, &e))
             continue;
         err_move(l->errp, e);
-        return at_line(l, l->set[k].line);
+        return lang_at_line(l, l->set[k].line);
     }
     if (!l->set[FK_ACTION].given)
-        return bad(l, l->section_line,
-                   "a fault lacks its action: add action=error or another of those that "
-                   "`breakwater faults actions` lists");
+        return lang_bad(l, l->section_line,
+                        "a fault lacks its action: add action=error or another of those that "
+                        "`breakwater faults actions` lists");
     if (!check_keys(l, f) || !check_ops(l, f) || !check_id(l, f))
         return false;
     f->where = l->file ? mem_printf("%s:%u", l->file, l->section_line)
                        : mem_printf("--fault %u", l->section_line);
     if (!f->where)
-        return no_memory(l);
+        return lang_no_memory(l);
     identify(l, f);
     return true;
 }
 
-static bool end_fault(struct lang *l)
+bool lang_end_fault(struct lang *l)
 {
     struct fault *f = mem_new(struct fault);
 
     if (!f)
-        return no_memory(l);
+        return lang_no_memory(l);
     f->sel.prob = 1;
     f->act = (struct fault_act){.error = EIO, .bytes = HALF, .unit = 512, .bits = 1};
     if (!fill(l, f)) {
@@ -294,10 +318,10 @@ static bool end_fault(struct lang *l)
 
 bool lang_end(struct lang *l)
 {
-    bool fault = l->section == LANG_FAULT;
+    const struct lang_section *s = &lang_sections[l->section];
 
     l->section = LANG_CLOSED;
-    return !fault || end_fault(l);
+    return !s->end || s->end(l);
 }
 
 /* --- Command line --- */

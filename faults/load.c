@@ -24,32 +24,13 @@
 #include "base/bytes.h"
 #include "base/cleanup.h"
 #include "base/mem.h"
-#include "faults/fault_priv.h"
+#include "faults/load_priv.h"
 
 #define FILE_MAX (1 * MiB)
 #define ERRNO_MAX 4095
 #define SECTOR_SHIFT 9
 
-enum key {
-    KEY_ID,
-    KEY_EVENT,
-    KEY_STATE,
-    KEY_NEW_STATE,
-    KEY_IOTYPE,
-    KEY_ERRNO,
-    KEY_SECTOR,
-    KEY_ONCE,
-    KEY_IMMEDIATELY,
-    KEY_COUNT
-};
-
-#define IN_INJECT (1u << RULE_INJECT)
-#define IN_SET_STATE (1u << RULE_SET_STATE)
-
-static const struct {
-    const char *name;
-    unsigned sections; /* where it may stand */
-} keys[KEY_COUNT] = {
+const struct load_key load_keys[KEY_COUNT] = {
     [KEY_ID] = {"id", IN_INJECT | IN_SET_STATE},
     [KEY_EVENT] = {"event", IN_INJECT | IN_SET_STATE},
     [KEY_STATE] = {"state", IN_INJECT | IN_SET_STATE},
@@ -61,54 +42,20 @@ static const struct {
     [KEY_IMMEDIATELY] = {"immediately", IN_INJECT},
 };
 
-static const char *const section_names[] = {
-    [RULE_INJECT] = "inject-error",
-    [RULE_SET_STATE] = "set-state",
-};
-
-struct setting {
-    struct ini_text value;
-    unsigned line;
-    bool given;
-};
-
-struct id {
-    enum rule_action section;
-    struct ini_text text;
-};
-
-struct loader {
-    struct rules *rules;
-    const char *file;
-    unsigned line;
-    struct err **errp;
-
-    bool in_section;
-    enum rule_action section;
-    unsigned section_line;
-    struct setting set[KEY_COUNT];
-
-    struct rule_list injects, set_states;
-    struct id *ids; /* of the sections that have one */
-    size_t n_ids;
-
-    struct lang lang; /* reads the sections that are not blkdebug's */
-};
-
-static bool __attribute__((format(printf, 3, 4)))
-bad(struct loader *l, unsigned line, const char *fmt, ...)
+bool load_bad(struct loader *l, unsigned line, const char *fmt, ...)
 {
     va_list ap;
 
     va_start(ap, fmt);
     err_vset(l->errp, EINVAL, fmt, ap);
     va_end(ap);
-    return err_prefix(l->errp, "%s:%u: ", l->file, line);
+    return l->option ? err_prefix(l->errp, "%s: ", l->option)
+                     : err_prefix(l->errp, "%s:%u: ", l->file, line);
 }
 
-static bool no_memory(struct loader *l)
+bool load_no_memory(struct loader *l)
 {
-    return err_set(l->errp, ENOMEM, "%s: no memory for its rules", l->file);
+    return err_set(l->errp, ENOMEM, "%s: no memory for its rules", l->file ? l->file : "blkdebug");
 }
 
 /* --- Values --- */
@@ -131,9 +78,9 @@ static bool get_number(struct loader *l, enum key k, uint64_t def, uint64_t *out
         if (errno == 0 && end == buf + t.len)
             return true;
     }
-    return bad(l, l->set[k].line,
-               "'%s' must be a number (decimal, 0x hexadecimal or 0 octal), not \"%s\"",
-               keys[k].name, text_printable(t, shown));
+    return load_bad(l, l->set[k].line,
+                    "'%s' must be a number (decimal, 0x hexadecimal or 0 octal), not \"%s\"",
+                    load_keys[k].name, text_printable(t, shown));
 }
 
 /* States are compared as 32-bit numbers; a small negative one is a state like any other. */
@@ -144,7 +91,8 @@ static bool get_state(struct loader *l, enum key k, uint32_t *out)
     if (!get_number(l, k, 0, &v))
         return false;
     if (v > UINT32_MAX && v < (uint64_t)INT32_MIN)
-        return bad(l, l->set[k].line, "'%s' is %" PRIu64 ": a state has 32 bits", keys[k].name, v);
+        return load_bad(l, l->set[k].line, "'%s' is %" PRIu64 ": a state has 32 bits",
+                        load_keys[k].name, v);
     *out = v;
     return true;
 }
@@ -164,8 +112,8 @@ static bool get_bool(struct loader *l, enum key k, bool *out)
         if (*out || text_is(t, no[i]))
             return true;
     }
-    return bad(l, l->set[k].line, "'%s' must be \"on\" or \"off\", not \"%s\"", keys[k].name,
-               text_printable(t, shown));
+    return load_bad(l, l->set[k].line, "'%s' must be \"on\" or \"off\", not \"%s\"",
+                    load_keys[k].name, text_printable(t, shown));
 }
 
 static bool get_name(struct loader *l, enum key k, const char *const *names, unsigned n,
@@ -183,10 +131,10 @@ static bool get_name(struct loader *l, enum key k, const char *const *names, uns
     }
     meant = text_nearest(t, names, n);
     if (meant)
-        return bad(l, l->set[k].line, "unknown %s \"%s\": did you mean \"%s\"?", keys[k].name,
-                   text_printable(t, shown), meant);
-    return bad(l, l->set[k].line, "unknown %s \"%s\": docs/faults.md lists them", keys[k].name,
-               text_printable(t, shown));
+        return load_bad(l, l->set[k].line, "unknown %s \"%s\": did you mean \"%s\"?",
+                        load_keys[k].name, text_printable(t, shown), meant);
+    return load_bad(l, l->set[k].line, "unknown %s \"%s\": docs/faults.md lists them",
+                    load_keys[k].name, text_printable(t, shown));
 }
 
 /* --- Sections --- */
@@ -200,17 +148,17 @@ static bool check_id(struct loader *l)
     if (!s->given)
         return true;
     if (!text_id_is_well_formed(s->value))
-        return bad(l, s->line,
-                   "\"%s\" is no id: use letters, digits, '-', '.' and '_', a letter first",
-                   text_printable(s->value, shown));
+        return load_bad(l, s->line,
+                        "\"%s\" is no id: use letters, digits, '-', '.' and '_', a letter first",
+                        text_printable(s->value, shown));
     for (size_t i = 0; i < l->n_ids; i++)
         if (l->ids[i].section == l->section && l->ids[i].text.len == s->value.len &&
             memcmp(l->ids[i].text.at, s->value.at, s->value.len) == 0)
-            return bad(l, s->line, "another [%s] has the id \"%s\" already",
-                       section_names[l->section], text_printable(s->value, shown));
+            return load_bad(l, s->line, "another [%s] has the id \"%s\" already",
+                            rule_section_names[l->section], text_printable(s->value, shown));
     ids = mem_realloc(l->ids, (l->n_ids + 1) * sizeof(ids[0]));
     if (!ids)
-        return no_memory(l);
+        return load_no_memory(l);
     l->ids = ids;
     ids[l->n_ids++] = (struct id){l->section, s->value};
     return true;
@@ -225,12 +173,12 @@ static bool fill_inject(struct loader *l, struct rule *rule)
         !get_bool(l, KEY_ONCE, &rule->once) || !get_bool(l, KEY_IMMEDIATELY, &rule->immediately))
         return false;
     if (error > ERRNO_MAX)
-        return bad(l, l->set[KEY_ERRNO].line, "'errno' must be 0 to %d", ERRNO_MAX);
+        return load_bad(l, l->set[KEY_ERRNO].line, "'errno' must be 0 to %d", ERRNO_MAX);
     rule->error = error;
     if (sector != UINT64_MAX && sector > INT64_MAX >> SECTOR_SHIFT)
-        return bad(l, l->set[KEY_SECTOR].line,
-                   "'sector' must be -1 (any) or 0 to %" PRId64 ", in units of 512 bytes",
-                   INT64_MAX >> SECTOR_SHIFT);
+        return load_bad(l, l->set[KEY_SECTOR].line,
+                        "'sector' must be -1 (any) or 0 to %" PRId64 ", in units of 512 bytes",
+                        INT64_MAX >> SECTOR_SHIFT);
     rule->off = sector == UINT64_MAX ? SECTOR_ANY : (int64_t)(sector << SECTOR_SHIFT);
 
     rule->io_mask = (1u << FAULT_IO_COUNT) - 1 - (1u << FAULT_BLOCK_STATUS);
@@ -248,8 +196,8 @@ static bool fill_rule(struct loader *l, struct rule *rule)
 
     rule->action = l->section;
     if (!l->set[KEY_EVENT].given)
-        return bad(l, l->section_line, "[%s] lacks its event: add a line event = \"...\"",
-                   section_names[l->section]);
+        return load_bad(l, l->section_line, "[%s] lacks its event: add a line event = \"...\"",
+                        rule_section_names[l->section]);
     if (!get_name(l, KEY_EVENT, names->event, names->n_events, &rule->event) ||
         !get_state(l, KEY_STATE, &rule->state))
         return false;
@@ -259,7 +207,7 @@ static bool fill_rule(struct loader *l, struct rule *rule)
 }
 
 /* The section that is open, if any, becomes a rule. */
-static bool end_section(struct loader *l)
+bool load_end_section(struct loader *l)
 {
     struct rule *rule;
 
@@ -272,22 +220,22 @@ static bool end_section(struct loader *l)
         return false;
     rule = mem_new(struct rule);
     if (!rule)
-        return no_memory(l);
+        return load_no_memory(l);
     if (!fill_rule(l, rule)) {
         rule_free(rule);
         return false;
     }
     rule_list_push(l->section == RULE_INJECT ? &l->injects : &l->set_states, rule);
-    rule->where = mem_printf("%s:%u", l->file, l->section_line);
-    return rule->where || no_memory(l);
+    rule->where = l->option ? mem_strdup(l->option) : mem_printf("%s:%u", l->file, l->section_line);
+    return rule->where || load_no_memory(l);
 }
 
 static bool begin_section(struct loader *l, const struct ini_line *line)
 {
     char shown[64];
 
-    for (unsigned i = 0; i < ARRAY_LEN(section_names); i++) {
-        if (!text_is(line->name, section_names[i]))
+    for (unsigned i = 0; i < RULE_SUSPEND; i++) {
+        if (!text_is(line->name, rule_section_names[i]))
             continue;
         l->in_section = true;
         l->section = i;
@@ -297,10 +245,14 @@ static bool begin_section(struct loader *l, const struct ini_line *line)
             l->set[KEY_ID] = (struct setting){line->value, l->line, true};
         return true;
     }
-    return lang_begin(&l->lang, line->name, line->value, l->line) ||
-           bad(l, l->line,
-               "unknown section [%s]: there are [inject-error], [set-state], [fault] and [engine]",
-               text_printable(line->name, shown));
+    if (lang_begin(&l->lang, line->name, line->value, l->line))
+        return true;
+    return *l->errp
+               ? false
+               : load_bad(l, l->line,
+                          "unknown section [%s]: there are [inject-error], [set-state], [suspend], "
+                          "[fault] and [engine]",
+                          text_printable(line->name, shown));
 }
 
 static bool add_setting(struct loader *l, const struct ini_line *line)
@@ -308,29 +260,31 @@ static bool add_setting(struct loader *l, const struct ini_line *line)
     char shown[64];
 
     if (!l->in_section)
-        return bad(l, l->line,
-                   "a setting before the first section: start with [inject-error], "
-                   "[set-state] or [fault] in the first column");
+        return load_bad(l, l->line,
+                        "a setting before the first section: start with [inject-error], "
+                        "[set-state] or [fault] in the first column");
     for (unsigned k = 0; k < KEY_COUNT; k++) {
-        if (!text_is(line->name, keys[k].name))
+        if (!text_is(line->name, load_keys[k].name))
             continue;
-        if (!(keys[k].sections & (1u << l->section)))
-            return bad(l, l->line, "'%s' does not belong in [%s]", keys[k].name,
-                       section_names[l->section]);
+        if (!(load_keys[k].sections & (1u << l->section)))
+            return load_bad(l, l->line, "'%s' does not belong in [%s]", load_keys[k].name,
+                            rule_section_names[l->section]);
         if (!line->quoted || line->value.len == 0)
-            return bad(l, l->line, "write the value in double quotes: %s = \"...\"", keys[k].name);
+            return load_bad(l, l->line, "write the value in double quotes: %s = \"...\"",
+                            load_keys[k].name);
         if (!line->closed)
-            return bad(l, l->line, "the value of '%s' lacks its closing quote", keys[k].name);
+            return load_bad(l, l->line, "the value of '%s' lacks its closing quote",
+                            load_keys[k].name);
         l->set[k] = (struct setting){line->value, l->line, true};
         return true;
     }
     if (memchr(line->name.at, '=', line->name.len))
-        return bad(l, l->line, "put a space before '=' in \"%s\"",
-                   text_printable(line->name, shown));
+        return load_bad(l, l->line, "put a space before '=' in \"%s\"",
+                        text_printable(line->name, shown));
     if (line->name.at[0] == '#')
-        return bad(l, l->line, "a comment must start in the first column");
-    return bad(l, l->line, "unknown key '%s' in [%s]", text_printable(line->name, shown),
-               section_names[l->section]);
+        return load_bad(l, l->line, "a comment must start in the first column");
+    return load_bad(l, l->line, "unknown key '%s' in [%s]", text_printable(line->name, shown),
+                    rule_section_names[l->section]);
 }
 
 static bool load_line(struct loader *l, const char *text, size_t len)
@@ -338,9 +292,9 @@ static bool load_line(struct loader *l, const char *text, size_t len)
     struct ini_line line;
 
     if (memchr(text, 0, len))
-        return bad(l, l->line, "the line holds a NUL byte: this is no text file");
+        return load_bad(l, l->line, "the line holds a NUL byte: this is no text file");
     if (len - (text[len - 1] == '\n') > INI_LINE_MAX)
-        return bad(l, l->line, "the line is longer than %d bytes", INI_LINE_MAX);
+        return load_bad(l, l->line, "the line is longer than %d bytes", INI_LINE_MAX);
     if (l->lang.section != LANG_CLOSED && text[0] != '[')
         return lang_line(&l->lang, (struct ini_text){text, len}, l->line);
     ini_parse(text, len, &line);
@@ -348,18 +302,18 @@ static bool load_line(struct loader *l, const char *text, size_t len)
     case INI_BLANK:
         return true;
     case INI_SECTION:
-        return end_section(l) && begin_section(l, &line);
+        return load_end_section(l) && begin_section(l, &line);
     case INI_SETTING:
         return add_setting(l, &line);
     case INI_BAD:
         break;
     }
-    return bad(l, l->line,
-               text[0] == '[' ? "a section without a name"
-                              : "a line of white space only: make it empty");
+    return load_bad(l, l->line,
+                    text[0] == '[' ? "a section without a name"
+                                   : "a line of white space only: make it empty");
 }
 
-static bool load_lines(struct loader *l, const char *text, size_t len)
+bool load_lines(struct loader *l, const char *text, size_t len)
 {
     while (len > 0) {
         const char *newline = memchr(text, '\n', len);
@@ -371,51 +325,76 @@ static bool load_lines(struct loader *l, const char *text, size_t len)
         text += n;
         len -= n;
     }
-    return end_section(l);
+    return load_end_section(l);
+}
+
+void load_begin(struct loader *l, struct rules *r, const char *file, struct err **e)
+{
+    *l = (struct loader){.rules = r, .file = file, .errp = e};
+    rule_list_init(&l->injects);
+    rule_list_init(&l->set_states);
+    lang_init(&l->lang, r, file, e);
+}
+
+bool load_finish(struct loader *l, bool ok)
+{
+    struct rule_list *const lists[] = {&l->injects, &l->set_states, &l->lang.suspends, NULL};
+
+    if (ok && rules_add(l->rules, lists) < 0)
+        ok = load_no_memory(l);
+    if (ok)
+        lang_commit(&l->lang);
+    lang_drop(&l->lang);
+    rule_list_free(&l->injects);
+    rule_list_free(&l->set_states);
+    mem_free(l->ids);
+    return ok;
 }
 
 bool rules_load(struct rules *r, const char *file, const char *text, size_t len, struct err **errp)
 {
     struct err *e = NULL;
-    struct loader l = {.rules = r, .file = file, .errp = &e};
-    bool ok;
+    struct loader l;
 
-    rule_list_init(&l.injects);
-    rule_list_init(&l.set_states);
-    lang_init(&l.lang, r, file, &e);
-    ok = load_lines(&l, text, len);
-    if (ok && rules_add(r, &l.injects, &l.set_states) < 0)
-        ok = no_memory(&l);
-    if (ok)
-        lang_commit(&l.lang);
-    lang_drop(&l.lang);
-    rule_list_free(&l.injects);
-    rule_list_free(&l.set_states);
-    mem_free(l.ids);
-    return ok || err_move(errp, e);
+    load_begin(&l, r, file, &e);
+    return load_finish(&l, load_lines(&l, text, len)) || err_move(errp, e);
+}
+
+char *rules_read_file(const char *path, size_t *len, struct err **errp)
+{
+    AUTO_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC);
+    AUTO_FREE char *text = NULL;
+    ssize_t n;
+
+    *len = 0;
+    if (fd < 0) {
+        err_set_errno(errp, errno, "Could not open rule file '%s'", path);
+        return NULL;
+    }
+    text = mem_alloc(FILE_MAX + 1);
+    if (!text) {
+        err_set(errp, ENOMEM, "No memory to read rule file '%s'", path);
+        return NULL;
+    }
+    /* By reading, not by asking for the size: it may be a pipe. */
+    do {
+        n = read(fd, text + *len, FILE_MAX + 1 - *len);
+        if (n > 0)
+            *len += n;
+    } while ((n > 0 && *len <= FILE_MAX) || (n < 0 && errno == EINTR));
+    if (n < 0)
+        err_set_errno(errp, errno, "Could not read rule file '%s'", path);
+    else if (*len > FILE_MAX)
+        err_set(errp, EFBIG, "Rule file '%s' is larger than 1 MiB", path);
+    else
+        return steal(text);
+    return NULL;
 }
 
 bool rules_load_file(struct rules *r, const char *path, struct err **errp)
 {
-    AUTO_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC);
-    AUTO_FREE char *text = NULL;
-    size_t len = 0;
-    ssize_t n;
+    size_t len;
+    AUTO_FREE char *text = rules_read_file(path, &len, errp);
 
-    if (fd < 0)
-        return err_set_errno(errp, errno, "Could not open rule file '%s'", path);
-    text = mem_alloc(FILE_MAX + 1);
-    if (!text)
-        return err_set(errp, ENOMEM, "No memory to read rule file '%s'", path);
-    /* By reading, not by asking for the size: it may be a pipe. */
-    do {
-        n = read(fd, text + len, FILE_MAX + 1 - len);
-        if (n > 0)
-            len += n;
-    } while ((n > 0 && len <= FILE_MAX) || (n < 0 && errno == EINTR));
-    if (n < 0)
-        return err_set_errno(errp, errno, "Could not read rule file '%s'", path);
-    if (len > FILE_MAX)
-        return err_set(errp, EFBIG, "Rule file '%s' is larger than 1 MiB", path);
-    return rules_load(r, path, text, len, errp);
+    return text && rules_load(r, path, text, len, errp);
 }

@@ -17,23 +17,12 @@
 
 #include "base/mem.h"
 #include "base/rng.h"
-#include "faults/fault_priv.h"
+#include "faults/engine_priv.h"
 
 #define STATE_INITIAL 1
 #define SECTOR_SIZE 512
 
-struct rules {
-    const struct rules_names *names;
-    uint32_t state;
-    struct rule **by_event; /* heads, newest first */
-    struct rule *armed;
-    struct rule **all; /* in load order; owns them, spent or not */
-    unsigned n_all;
-
-    struct fault_set faults; /* beyond blkdebug: see decide.c */
-    uint64_t seed;
-    enum seed_source seed_source;
-};
+const char *const rule_section_names[RULE_ACTIONS] = {"inject-error", "set-state", "suspend"};
 
 const char *const fault_io_names[FAULT_IO_COUNT] = {
     "read", "write", "write-zeroes", "discard", "flush", "block-status",
@@ -61,6 +50,7 @@ void rule_free(struct rule *rule)
     if (!rule)
         return;
     mem_free(rule->where);
+    mem_free(rule->tag);
     mem_free(rule);
 }
 
@@ -68,6 +58,13 @@ void rules_free(struct rules *r)
 {
     if (!r)
         return;
+    assert(!r->suspended);
+    while (r->breaks) {
+        struct rule *rule = r->breaks;
+
+        r->breaks = rule->break_next;
+        rule_free(rule);
+    }
     for (unsigned i = 0; i < r->n_all; i++)
         rule_free(r->all[i]);
     fault_set_free(&r->faults);
@@ -150,19 +147,21 @@ static void add_list(struct rules *r, struct rule_list *l)
     rule_list_init(l);
 }
 
-int rules_add(struct rules *r, struct rule_list *first, struct rule_list *second)
+int rules_add(struct rules *r, struct rule_list *const *lists)
 {
-    size_t n = (size_t)r->n_all + first->n + second->n;
+    size_t n = r->n_all;
     struct rule **all;
 
-    if (n == 0)
+    for (unsigned i = 0; lists[i]; i++)
+        n += lists[i]->n;
+    if (n == r->n_all)
         return 0;
     all = mem_realloc(r->all, n * sizeof(all[0]));
     if (!all)
         return -ENOMEM;
     r->all = all;
-    add_list(r, first);
-    add_list(r, second);
+    for (unsigned i = 0; lists[i]; i++)
+        add_list(r, lists[i]);
     return 0;
 }
 
@@ -171,16 +170,22 @@ static bool state_matches(const struct rules *r, const struct rule *rule)
     return rule->state == 0 || rule->state == r->state;
 }
 
-unsigned rules_event(struct rules *r, unsigned event)
+void rules_event(struct rules *r, unsigned event, struct rules_sleeper *s)
 {
     uint32_t new_state = r->state;
     bool emptied = false;
 
     assert(event < r->names->n_events);
-    for (struct rule *rule = r->by_event[event]; rule; rule = rule->event_next) {
+    for (struct rule *rule = r->by_event[event], *next; rule; rule = next) {
+        next = rule->event_next;
         rule->seen++;
         if (!state_matches(r, rule))
             continue;
+        if (rule->action == RULE_SUSPEND) {
+            if (s)
+                rules_suspend(r, rule, s);
+            continue;
+        }
         rule->armed++;
         if (rule->action == RULE_SET_STATE) {
             rule->fired++;
@@ -194,7 +199,6 @@ unsigned rules_event(struct rules *r, unsigned event)
         r->armed = rule;
     }
     r->state = new_state;
-    return 0;
 }
 
 static bool io_matches(const struct rule *rule, enum fault_io io, uint64_t off, uint64_t len)
@@ -207,15 +211,22 @@ static bool io_matches(const struct rule *rule, enum fault_io io, uint64_t off, 
     return (uint64_t)rule->off >= off && (uint64_t)rule->off - off < len;
 }
 
-/* Take a rule that has fired its only time out of play. It stays for its counters. */
-static void rule_spend(struct rules *r, struct rule **armed_at)
+void rules_unlink(struct rules *r, struct rule *rule)
 {
-    struct rule *rule = *armed_at, **at = &r->by_event[rule->event];
+    struct rule **at = &r->by_event[rule->event];
 
-    *armed_at = rule->armed_next;
     while (*at != rule)
         at = &(*at)->event_next;
     *at = rule->event_next;
+}
+
+/* Take a rule that has fired its only time out of play. It stays for its counters. */
+static void rule_spend(struct rules *r, struct rule **armed_at)
+{
+    struct rule *rule = *armed_at;
+
+    *armed_at = rule->armed_next;
+    rules_unlink(r, rule);
     rule->spent = true;
 }
 
@@ -283,14 +294,20 @@ bool rules_describe(const struct rules *r, unsigned i, char *buf, size_t buf_len
         return true;
     }
     rule = r->all[i];
-    out_put(&o, "%s %s event=%s", rule->where,
-            rule->action == RULE_INJECT ? "inject-error" : "set-state",
+    out_put(&o, "%s %s event=%s", rule->where, rule_section_names[rule->action],
             r->names->event[rule->event]);
     if (rule->state != 0)
         out_put(&o, " state=%" PRIu32, rule->state);
     if (rule->action == RULE_SET_STATE) {
         out_put(&o, " new_state=%" PRIu32 ": seen %" PRIu64 ", applied %" PRIu64, rule->new_state,
                 rule->seen, rule->fired);
+        return true;
+    }
+    if (rule->action == RULE_SUSPEND) {
+        out_put(&o, " tag=%s: seen %" PRIu64 ", %s", rule->tag, rule->seen,
+                rule->sleeper ? "holds a request"
+                : rule->spent ? "spent"
+                              : "waits");
         return true;
     }
     if (io_mask_name(rule->io_mask))

@@ -53,9 +53,28 @@ bool rules_load(struct rules *r, const char *file, const char *text, size_t len,
 /* rules_load_file: read and load; files over 1 MiB are refused (EFBIG). */
 bool rules_load_file(struct rules *r, const char *path, struct err **errp);
 
-/* rules_event: event(E) of the specification. Returns how many times the request must be suspended
- * (0: there is no suspend rule yet). */
-unsigned rules_event(struct rules *r, unsigned event);
+/* A request at an event: whoever announces it lends this, zeroed, to the engine. */
+struct rules_sleeper {
+    unsigned left;       /* sleep until it is 0: so often it must be resumed */
+    uint64_t timeout_ms; /* wake up by rules_resume_sleeper after so long; 0: never */
+};
+
+/* rules_event: event(E) of blkdebug: arm errors, then set the state. If left > 0 afterwards, s
+ * stays lent until it is 0 again. s NULL: nothing may sleep now, breakpoints are left alone. */
+void rules_event(struct rules *r, unsigned event, struct rules_sleeper *s);
+
+/* Breakpoints, as blkdebug's. rules_break: hold the next request that announces this event, in
+ * whatever state. 0 or -ENOMEM.
+ * rules_resume: take the newest hold of this tag (NULL: of any) off its request; *woken is set if
+ * that was the last on it. -ENOENT: none.
+ * rules_remove_break: delete what has this tag and holds nothing yet. -ENOENT: nothing had. Who
+ * means blkdebug's remove_break resumes the tag, too, until there is none.
+ * rules_resume_sleeper: take all holds off s. */
+int rules_break(struct rules *r, unsigned event, const char *tag);
+int rules_resume(struct rules *r, const char *tag, struct rules_sleeper **woken);
+int rules_remove_break(struct rules *r, const char *tag);
+void rules_resume_sleeper(struct rules *r, struct rules_sleeper *s);
+bool rules_is_suspended(const struct rules *r, const char *tag);
 /* rules_check: io(type, off, len) of the specification. */
 struct fault_verdict rules_check(struct rules *r, enum fault_io io, uint64_t off, uint64_t len);
 unsigned rules_state(const struct rules *r);

@@ -10,7 +10,7 @@
 #include "faults/rules.h"
 #include "faults/text.h"
 
-enum rule_action { RULE_INJECT, RULE_SET_STATE };
+enum rule_action { RULE_INJECT, RULE_SET_STATE, RULE_SUSPEND, RULE_ACTIONS };
 
 #define SECTOR_ANY INT64_C(-1)
 
@@ -27,11 +27,17 @@ struct rule {
     int64_t off;      /* bytes, or SECTOR_ANY */
     bool once, immediately;
 
+    char *tag;                     /* suspend */
+    uint64_t timeout_ms;           /* 0: for ever */
+    struct rules_sleeper *sleeper; /* whom it holds */
+    bool transient;                /* made by rules_break: gone once it is over */
+
     bool spent;                  /* once, and it fired: takes part in nothing any more */
     uint64_t seen, armed, fired; /* counters: its event came; it matched; it failed a request */
 
     struct rule *event_next; /* rules of one event, newest first */
-    struct rule *armed_next; /* armed rules, oldest first */
+    struct rule *armed_next; /* armed rules, oldest first; or suspended ones */
+    struct rule *break_next; /* breakpoints that are no file's */
     struct rule *load_next;  /* while a file is being read */
 };
 
@@ -48,11 +54,14 @@ void rule_free(struct rule *rule);
 void rule_list_init(struct rule_list *l);
 void rule_list_push(struct rule_list *l, struct rule *rule);
 void rule_list_free(struct rule_list *l);
-/* rules_add: all rules of first, then of second; takes them over. -ENOMEM: nothing added, and both
- * lists are as they were. */
-int rules_add(struct rules *r, struct rule_list *first, struct rule_list *second);
+/* rules_add: all rules of the lists, in order, up to a NULL; takes them over. -ENOMEM: nothing
+ * added, and the lists are as they were. */
+int rules_add(struct rules *r, struct rule_list *const *lists);
+/* rules_suspend: rule, which is in the list of its event, holds s from now on. */
+void rules_suspend(struct rules *r, struct rule *rule, struct rules_sleeper *s);
 
 extern const char *const fault_io_names[FAULT_IO_COUNT];
+extern const char *const rule_section_names[RULE_ACTIONS];
 
 /* --- ini.c: one line of a rule file --- */
 

@@ -40,6 +40,8 @@ bool value_word(struct ini_text t, const char *key, const char *const *names, si
 /* value_words: a list with commas, as bits 1 << index. */
 bool value_words(struct ini_text t, const char *key, const char *const *names, size_t n,
                  unsigned *out, struct err **errp);
+/* value_duration: milliseconds; 500ms, 10s, 2m. */
+bool value_duration(struct ini_text t, const char *key, uint64_t *out_ms, struct err **errp);
 /* value_errno: a name (EIO) or a number, 1 to 4095. */
 bool value_errno(struct ini_text t, const char *key, int *out, struct err **errp);
 /* value_prob: 25%, 0.1% or 0.25; above 0 and at most 1. */

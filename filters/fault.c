@@ -75,6 +75,8 @@ static int fault_submit(struct node *n, struct req *r)
     struct fault_node *f = n->state;
     enum fault_io io = io_of_op[r->op];
 
+    if (f->limited && fault_limit(n, r) < 0)
+        return -ENOTSUP;
     if (io != IO_NONE && rules_watches(f->rules, f->layer, io))
         return meet(n, r, io);
     return node_submit(n->child[0], r);
@@ -102,7 +104,7 @@ static void fault_event(struct node *n, enum blk_event ev)
     struct fault_node *f = n->state;
 
     if (rules_listens(f->rules, ev))
-        rules_event(f->rules, ev);
+        fault_announce(f, ev);
     if (!is_about_this_node(ev))
         node_event(n->child[0], ev);
 }
@@ -148,7 +150,7 @@ struct node *fault_open(struct node *child, struct rules *rules, struct err **er
     f = n->state;
     f->rules = rules;
     f->layer = FAULT_HOST;
-    rules_event(rules, EV_NONE);
+    rules_event(rules, EV_NONE, NULL);
     return n;
 }
 
@@ -170,6 +172,11 @@ void fault_let_hang(struct node *n, bool may)
     struct fault_node *f = n->state;
 
     f->may_hang = may;
-    if (!may)
-        co_queue_wake_all(&f->hung);
+    if (may)
+        return;
+    co_queue_wake_all(&f->hung);
+    co_queue_wake_all(&f->stopped);
+    if (f->layer == FAULT_HOST)
+        while (fault_resume(n, NULL) == 0)
+            ;
 }

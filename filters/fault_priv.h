@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * What the two files of the fault filter share.
+ * What the files of the fault filter share.
  */
 #ifndef FILTERS_FAULT_PRIV_H
 #define FILTERS_FAULT_PRIV_H
 
+#include "block/event.h"
 #include "faults/fault.h"
 #include "filters/filters_priv.h"
 #include "io/lock.h"
@@ -14,9 +15,16 @@ struct fault_node {
     enum fault_layer layer;
     bool may_hang;
     struct co_queue hung;
+    struct co_queue stopped; /* who waits for a request to meet a breakpoint */
+    bool limited;            /* fault_limit has something to say */
 };
 
 /* fault_carry_out: do with r what was decided. Yields. */
 int fault_carry_out(struct node *n, struct req *r, const struct fault_decision *d);
+/* fault_announce: tell the engine of ev, and sleep at its breakpoints. Yields. */
+void fault_announce(struct fault_node *f, enum blk_event ev);
+/* fault_limit: -ENOTSUP for a ZERO that is shorter than the zero alignment that was asked for, so
+ * that writes take its place, which the rules then see; else 0. */
+int fault_limit(const struct node *n, const struct req *r);
 
 #endif

@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "block/node.h"
+#include "faults/options.h"
 #include "faults/rules.h"
 
 extern const struct driver fault_driver, fault_guest_driver, cbw_driver, cbw_view_driver,
@@ -25,6 +26,20 @@ struct node *fault_guest_open(struct node *child, struct rules *rules, struct er
  * and those that would fail with -ESHUTDOWN. To be told when serving begins, and when it ends: a
  * request that hung while the image is opened or drained would hang everything. */
 void fault_let_hang(struct node *n, bool may);
+/* fault_set_limits: let n, fresh from fault_open, have these limits instead of its child's. EINVAL
+ * with blkdebug's text where they do not go together. */
+bool fault_set_limits(struct node *n, const struct fault_limits *limits, struct err **errp);
+/* Breakpoints, as blkdebug's, on a node of fault_open. fault_break: the next operation that
+ * announces this event is held: -ENOENT for an unknown event. fault_resume: let the newest
+ * operation that this tag holds go on; -ENOENT: none. fault_remove_break: forget what holds nothing
+ * yet, and resume all of this tag; -ENOENT if there was nothing to forget, even if it resumed some.
+ * fault_wait_break: yields until an operation is held by this tag; -ESHUTDOWN once the node may not
+ * hold any (fault_let_hang). */
+int fault_break(struct node *n, const char *event, const char *tag);
+int fault_resume(struct node *n, const char *tag);
+int fault_remove_break(struct node *n, const char *tag);
+bool fault_is_suspended(const struct node *n, const char *tag);
+int fault_wait_break(struct node *n, const char *tag);
 /* fault_names: the block layer's names of events and kinds, as rules_new wants them. */
 const struct rules_names *fault_names(void);
 

@@ -47,7 +47,7 @@ static void play(struct rules *r)
     unsigned warnings = 0;
 
     for (unsigned ev = 0; ev < EV_COUNT; ev++) {
-        rules_event(r, ev);
+        rules_event(r, ev, NULL);
         for (unsigned io = 0; io < FAULT_IO_COUNT; io++)
             if (rules_check(r, io, ev * 512, io * 1024).error < 0)
                 abort();

@@ -91,7 +91,7 @@ static void bad_lines_name_line_and_hint(void **state)
     refuse(F "errno=\"5\n" ERROR, "f.conf:2: the value lacks its closing quote");
     refuse(F "errno=\"5\" 6\n" ERROR,
            "f.conf:2: nothing but a comment may follow the value, not \"6\"");
-    refuse("[engine]\nsede=1\n", "f.conf:2: unknown key 'sede' in [engine]: there is seed");
+    refuse("[engine]\nsede=1\n", "f.conf:2: unknown key 'sede' in [engine]: did you mean seed?");
     refuse("[engine]\nseed=1\n[engine]\nseed=1\n", "f.conf:4: the seed is given twice");
     refuse("[engine]\nseed=x\n", "f.conf:2: 'seed' must be a number from 0 on, not \"x\"");
     refuse("[fault \"1\"]\n" ERROR, "f.conf:1: \"1\" is no id: use letters, digits, '-', '.' and "

@@ -76,7 +76,7 @@ static void numbers_are_read_as_strtoull_does(void **state)
 
         snprintf(text, sizeof(text), INJECT "event = \"none\"\nerrno = \"%s\"\n", n[i].text);
         r = rules_of(text);
-        rules_event(r, EV_NONE);
+        rules_event(r, EV_NONE, NULL);
         assert_int_equal(rules_check(r, FAULT_READ, 0, 1).error, n[i].error);
         rules_free(r);
     }
@@ -144,7 +144,7 @@ static void one_bad_section_leaves_the_engine_as_it_was(void **state)
 
     assert_false(rules_load(r, "bad.conf", bad, strlen(bad), NULL));
     assert_int_equal(rules_count(r), 1);
-    rules_event(r, EV_READ_AIO);
+    rules_event(r, EV_READ_AIO, NULL);
     assert_int_equal(rules_check(r, FAULT_READ, 0, 1).error, EIO);
     rules_free(r);
 }

@@ -116,10 +116,10 @@ static int check_write(struct player *p, enum blk_event ev, enum fault_io io, ui
 {
     int error;
 
-    rules_event(p->rules, ev);
+    rules_event(p->rules, ev, NULL);
     error = check(p, io, off, len);
     p->written = true;
-    rules_event(p->rules, EV_PWRITEV_DONE);
+    rules_event(p->rules, EV_PWRITEV_DONE, NULL);
     return error;
 }
 
@@ -127,10 +127,10 @@ static int play_flush(struct player *p)
 {
     int error;
 
-    rules_event(p->rules, EV_FLUSH_TO_OS);
+    rules_event(p->rules, EV_FLUSH_TO_OS, NULL);
     if (!p->written)
         return 0;
-    rules_event(p->rules, EV_FLUSH_TO_DISK);
+    rules_event(p->rules, EV_FLUSH_TO_DISK, NULL);
     error = check(p, FAULT_FLUSH, 0, 0);
     if (error == 0)
         p->written = false;
@@ -144,13 +144,13 @@ static int play(struct player *p, const char *command)
     if (strcmp(command, "flush") == 0)
         return play_flush(p);
     if (sscanf(command, "read %u %u", &off, &len) == 2) {
-        rules_event(p->rules, EV_READ_AIO);
+        rules_event(p->rules, EV_READ_AIO, NULL);
         return check(p, FAULT_READ, off, len);
     }
     if (sscanf(command, "write -z %u %u", &off, &len) == 2)
         return check_write(p, EV_PWRITEV_ZERO, FAULT_WRITE_ZEROES, off, len);
     if (sscanf(command, "write %u %u", &off, &len) == 2) {
-        rules_event(p->rules, EV_WRITE_AIO);
+        rules_event(p->rules, EV_WRITE_AIO, NULL);
         return check_write(p, EV_PWRITEV, FAULT_WRITE, off, len);
     }
     if (sscanf(command, "discard %u %u", &off, &len) == 2) {
@@ -208,7 +208,7 @@ static void requests_end_as_under_blkdebug(void **state)
         char want[2000], ours[2000] = "";
         bool failed = false;
 
-        rules_event(p.rules, EV_NONE);
+        rules_event(p.rules, EV_NONE, NULL);
         for (int n = 0; sc->commands[n]; n++) {
             int error = play(&p, sc->commands[n]);
             int status = run_qemu_io(sc->rules, sc->commands, n + 1, want, sizeof(want));

@@ -23,9 +23,9 @@ static void nothing_fires_before_its_event(void **state)
     assert_true(rules_listens(r, EV_READ_AIO));
     assert_false(rules_listens(r, EV_WRITE_AIO));
     assert_int_equal(io(r, FAULT_READ), 0);
-    assert_int_equal(rules_event(r, EV_WRITE_AIO), 0);
+    rules_event(r, EV_WRITE_AIO, NULL);
     assert_int_equal(io(r, FAULT_READ), 0);
-    rules_event(r, EV_READ_AIO);
+    rules_event(r, EV_READ_AIO, NULL);
     assert_false(rules_idle(r));
     assert_int_equal(io(r, FAULT_READ), EIO);
     rules_free(r);
@@ -36,7 +36,7 @@ static void armed_rules_latch_and_hit_everything_but_block_status(void **state)
     struct rules *r = rules_of(INJECT "event = \"read_aio\"\nerrno = \"28\"\n");
     (void)state;
 
-    rules_event(r, EV_READ_AIO);
+    rules_event(r, EV_READ_AIO, NULL);
     for (int i = 0; i < 3; i++) {
         assert_int_equal(io(r, FAULT_READ), ENOSPC);
         assert_int_equal(io(r, FAULT_WRITE), ENOSPC);
@@ -44,7 +44,7 @@ static void armed_rules_latch_and_hit_everything_but_block_status(void **state)
         assert_int_equal(io(r, FAULT_DISCARD), ENOSPC);
         assert_int_equal(rules_check(r, FAULT_FLUSH, 0, 0).error, ENOSPC);
         assert_int_equal(io(r, FAULT_BLOCK_STATUS), 0);
-        rules_event(r, EV_WRITE_AIO); /* arms nothing, so disarms nothing */
+        rules_event(r, EV_WRITE_AIO, NULL); /* arms nothing, so disarms nothing */
     }
     rules_free(r);
 }
@@ -61,7 +61,7 @@ static void iotype_selects_one_kind(void **state)
 
         snprintf(text, sizeof(text), INJECT "event = \"none\"\niotype = \"%s\"\n", name[want]);
         r = rules_of(text);
-        rules_event(r, EV_NONE);
+        rules_event(r, EV_NONE, NULL);
         for (int i = 0; i < FAULT_IO_COUNT; i++)
             assert_int_equal(io(r, i), i == want ? EIO : 0);
         rules_free(r);
@@ -76,11 +76,11 @@ static void an_event_that_arms_replaces_what_was_armed(void **state)
                         "iotype = \"write\"\n" INJECT "event = \"l2_load\"\nstate = \"7\"\n");
     (void)state;
 
-    rules_event(r, EV_READ_AIO);
+    rules_event(r, EV_READ_AIO, NULL);
     assert_int_equal(io(r, FAULT_WRITE), EIO);
-    rules_event(r, EV_L2_LOAD); /* has an inject rule, but for another state */
+    rules_event(r, EV_L2_LOAD, NULL); /* has an inject rule, but for another state */
     assert_int_equal(io(r, FAULT_WRITE), EIO);
-    rules_event(r, EV_WRITE_AIO);
+    rules_event(r, EV_WRITE_AIO, NULL);
     assert_int_equal(io(r, FAULT_WRITE), ENOSPC);
     assert_int_equal(io(r, FAULT_READ), 0);
     rules_free(r);
@@ -94,7 +94,7 @@ static void the_first_in_the_file_wins(void **state)
                         "event = \"read_aio\"\nerrno = \"5\"\n");
     (void)state;
 
-    rules_event(r, EV_READ_AIO);
+    rules_event(r, EV_READ_AIO, NULL);
     assert_int_equal(read_at(r, 0, 1024), ENOSPC);
     assert_int_equal(read_at(r, 0, 512), EINVAL);
     rules_free(r);
@@ -107,7 +107,7 @@ static void of_several_set_states_the_first_in_the_file_wins(void **state)
     (void)state;
 
     assert_int_equal(rules_state(r), 1);
-    rules_event(r, EV_READ_AIO);
+    rules_event(r, EV_READ_AIO, NULL);
     assert_int_equal(rules_state(r), 2);
     rules_free(r);
 }
@@ -122,13 +122,13 @@ static void the_new_state_holds_from_the_next_event_on(void **state)
                            "errno = \"28\"\n" INJECT "event = \"write_aio\"\nstate = \"3\"\n");
     (void)state;
 
-    rules_event(r, EV_WRITE_AIO);
+    rules_event(r, EV_WRITE_AIO, NULL);
     assert_int_equal(rules_state(r), 2);
     assert_int_equal(io(r, FAULT_WRITE), 0);
-    rules_event(r, EV_WRITE_AIO);
+    rules_event(r, EV_WRITE_AIO, NULL);
     assert_int_equal(rules_state(r), 3);
     assert_int_equal(io(r, FAULT_WRITE), ENOSPC);
-    rules_event(r, EV_WRITE_AIO);
+    rules_event(r, EV_WRITE_AIO, NULL);
     assert_int_equal(io(r, FAULT_WRITE), EIO);
     rules_free(r);
 }
@@ -140,11 +140,11 @@ static void new_state_omitted_leaves_only_stateless_rules(void **state)
                            "errno = \"28\"\n" INJECT "event = \"write_aio\"\n");
     (void)state;
 
-    rules_event(r, EV_WRITE_AIO);
+    rules_event(r, EV_WRITE_AIO, NULL);
     assert_int_equal(io(r, FAULT_WRITE), ENOSPC);
-    rules_event(r, EV_READ_AIO);
+    rules_event(r, EV_READ_AIO, NULL);
     assert_int_equal(rules_state(r), 0);
-    rules_event(r, EV_WRITE_AIO);
+    rules_event(r, EV_WRITE_AIO, NULL);
     assert_int_equal(io(r, FAULT_WRITE), EIO);
     rules_free(r);
 }
@@ -155,7 +155,7 @@ static void errno_zero_shields_and_is_never_used_up(void **state)
                                       "once = \"on\"\n" INJECT "event = \"none\"\n");
     (void)state;
 
-    rules_event(r, EV_NONE);
+    rules_event(r, EV_NONE, NULL);
     for (int i = 0; i < 3; i++) {
         assert_int_equal(read_at(r, 1024, 512), 0);
         assert_int_equal(read_at(r, 512, 512), EIO);
@@ -169,16 +169,16 @@ static void once_fires_once_even_when_its_event_comes_again(void **state)
                                       "event = \"write_aio\"\n");
     (void)state;
 
-    rules_event(r, EV_READ_AIO);
+    rules_event(r, EV_READ_AIO, NULL);
     assert_int_equal(io(r, FAULT_READ), ENOSPC);
     assert_int_equal(io(r, FAULT_READ), 0);
     assert_true(rules_idle(r));
     assert_false(rules_listens(r, EV_READ_AIO));
-    rules_event(r, EV_READ_AIO);
+    rules_event(r, EV_READ_AIO, NULL);
     assert_int_equal(io(r, FAULT_READ), 0);
     /* A spent rule does not empty the list either. */
-    rules_event(r, EV_WRITE_AIO);
-    rules_event(r, EV_READ_AIO);
+    rules_event(r, EV_WRITE_AIO, NULL);
+    rules_event(r, EV_READ_AIO, NULL);
     assert_int_equal(io(r, FAULT_READ), EIO);
     rules_free(r);
 }
@@ -191,12 +191,12 @@ static void once_in_the_middle_leaves_its_neighbours_armed(void **state)
                                       "event = \"none\"\nsector = \"3\"\nerrno = \"3\"\n");
     (void)state;
 
-    rules_event(r, EV_NONE);
+    rules_event(r, EV_NONE, NULL);
     assert_int_equal(read_at(r, 1024, 512), 2);
     assert_int_equal(read_at(r, 1024, 512), 0);
     assert_int_equal(read_at(r, 1536, 512), 3);
     assert_int_equal(read_at(r, 512, 512), 1);
-    rules_event(r, EV_NONE);
+    rules_event(r, EV_NONE, NULL);
     assert_int_equal(read_at(r, 1024, 512), 0);
     assert_int_equal(read_at(r, 1536, 512), 3);
     assert_int_equal(read_at(r, 512, 512), 1);
@@ -208,7 +208,7 @@ static void sector_must_lie_in_the_request(void **state)
     struct rules *r = rules_of(INJECT "event = \"none\"\nsector = \"0x10\"\n");
     (void)state;
 
-    rules_event(r, EV_NONE);
+    rules_event(r, EV_NONE, NULL);
     assert_int_equal(read_at(r, 8192, 1), EIO);
     assert_int_equal(read_at(r, 0, 8193), EIO);
     assert_int_equal(read_at(r, 0, 8192), 0);
@@ -225,7 +225,7 @@ static void immediately_is_handed_on(void **state)
                                       "immediately = \"yes\"\n" INJECT "event = \"none\"\n");
     (void)state;
 
-    rules_event(r, EV_NONE);
+    rules_event(r, EV_NONE, NULL);
     assert_true(rules_check(r, FAULT_READ, 0, 1).immediately);
     assert_false(rules_check(r, FAULT_WRITE, 0, 1).immediately);
     rules_free(r);
@@ -240,10 +240,10 @@ static void counters_tell_what_happened(void **state)
     char line[200], small[12];
     (void)state;
 
-    rules_event(r, EV_READ_AIO);
-    rules_event(r, EV_READ_AIO);
-    rules_event(r, EV_WRITE_AIO);
-    rules_event(r, EV_READ_AIO); /* seen, but the state is 4 */
+    rules_event(r, EV_READ_AIO, NULL);
+    rules_event(r, EV_READ_AIO, NULL);
+    rules_event(r, EV_WRITE_AIO, NULL);
+    rules_event(r, EV_READ_AIO, NULL); /* seen, but the state is 4 */
     assert_int_equal(read_at(r, 4096, 512), EIO);
     assert_int_equal(read_at(r, 4096, 512), 0);
     assert_int_equal(rules_count(r), 3);

@@ -34,7 +34,7 @@ static void an_armed_blkdebug_rule_is_watched_too(void **state)
     (void)state;
 
     assert_false(rules_watches(r, FAULT_HOST, FAULT_READ));
-    rules_event(r, EV_READ_AIO);
+    rules_event(r, EV_READ_AIO, NULL);
     assert_true(rules_watches(r, FAULT_HOST, FAULT_READ));
     assert_false(rules_watches(r, FAULT_GUEST, FAULT_READ));
     rules_free(r);
@@ -143,7 +143,7 @@ static void states_are_shared_with_blkdebug_and_seen_as_they_were(void **state)
     rules_free(r);
     r = rules_of(SET_STATE "event = \"read_aio\"\nnew_state = \"7\"\n"
                            "[fault]\nstate=7\nop=read\naction=error\n");
-    rules_event(r, EV_READ_AIO);
+    rules_event(r, EV_READ_AIO, NULL);
     assert_true(hit(r, FAULT_READ, 0, 1));
     rules_free(r);
 }

@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * The sections of rule files that are neither blkdebug's nor a [fault]: their keys, and what they
+ * mean once the section is complete.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "base/parse.h"
+#include "faults/fault_priv.h"
+
+#define LONGEST_MS (UINT64_C(1000) * 3600 * 24 * 365)
+
+bool value_duration(struct ini_text t, const char *key, uint64_t *out_ms, struct err **errp)
+{
+    char buf[64] = "", shown[64];
+
+    if (t.len < sizeof(buf))
+        memcpy(buf, t.at, t.len);
+    if (parse_duration_ms(buf, key, out_ms, NULL) && *out_ms <= LONGEST_MS)
+        return true;
+    return err_set(errp, EINVAL, "'%s' must be a time, such as 500ms, 10s or 2m, not \"%s\"", key,
+                   text_printable(t, shown));
+}
+
+/* --- [engine] --- */
+
+enum { ENGINE_SEED, ENGINE_KEYS };
+static const char *const engine_keys[ENGINE_KEYS] = {"seed"};
+
+static bool engine_end(struct lang *l)
+{
+    const struct fault_setting *seed = &l->set[ENGINE_SEED];
+
+    if (!seed->given)
+        return true;
+    if (l->seed_given)
+        return lang_bad(l, seed->line, "the seed is given twice");
+    if (!value_number(seed->value, "seed", 0, UINT64_MAX, &l->seed, l->errp))
+        return lang_at_line(l, seed->line);
+    l->seed_given = true;
+    return true;
+}
+
+/* --- [suspend "tag"] --- */
+
+enum { SUSPEND_TAG, SUSPEND_EVENT, SUSPEND_STATE, SUSPEND_TIMEOUT, SUSPEND_KEYS };
+static const char *const suspend_keys[SUSPEND_KEYS] = {"tag", "event", "state", "timeout"};
+
+static bool suspend_fill(struct lang *l, struct rule *rule)
+{
+    const struct rules_names *names = rules_event_names(l->rules);
+    const struct fault_setting *s = l->set;
+    uint64_t state = 0;
+
+    for (unsigned k = 0; k < SUSPEND_KEYS; k++) {
+        bool ok = true;
+
+        if (!s[k].given)
+            continue;
+        if (k == SUSPEND_EVENT)
+            ok = value_word(s[k].value, "event", names->event, names->n_events, &rule->event,
+                            l->errp);
+        else if (k == SUSPEND_STATE)
+            ok = value_number(s[k].value, "state", 0, UINT32_MAX, &state, l->errp);
+        else if (k == SUSPEND_TIMEOUT)
+            ok = value_duration(s[k].value, "timeout", &rule->timeout_ms, l->errp);
+        if (!ok)
+            return lang_at_line(l, s[k].line);
+    }
+    rule->state = (uint32_t)state;
+    rule->where = mem_printf("%s:%u", l->file, l->section_line);
+    rule->tag = mem_strndup(s[SUSPEND_TAG].value.at, s[SUSPEND_TAG].value.len);
+    return (rule->where && rule->tag) || lang_no_memory(l);
+}
+
+static bool suspend_end(struct lang *l)
+{
+    struct rule *rule;
+
+    if (!l->set[SUSPEND_TAG].given)
+        return lang_bad(l, l->section_line,
+                        "a breakpoint lacks its tag: write [suspend \"tag\"], as it is resumed by "
+                        "that");
+    if (!l->set[SUSPEND_EVENT].given)
+        return lang_bad(l, l->section_line, "[suspend] lacks its event: add a line event = ...");
+    rule = mem_new(struct rule);
+    if (!rule)
+        return lang_no_memory(l);
+    rule->action = RULE_SUSPEND;
+    if (!suspend_fill(l, rule)) {
+        rule_free(rule);
+        return false;
+    }
+    rule_list_push(&l->suspends, rule);
+    return true;
+}
+
+/* --- All of them --- */
+
+const struct lang_section lang_sections[] = {
+    [LANG_CLOSED] = {.name = ""},
+    [LANG_FAULT] = {.name = "fault", .end = lang_end_fault, .id_key = FK_ID},
+    [LANG_ENGINE] = {"engine", engine_keys, ENGINE_KEYS, engine_end, -1},
+    [LANG_SUSPEND] = {"suspend", suspend_keys, SUSPEND_KEYS, suspend_end, SUSPEND_TAG},
+};
+const unsigned lang_n_sections = sizeof(lang_sections) / sizeof(lang_sections[0]);
