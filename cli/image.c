@@ -13,6 +13,7 @@
 #include "base/bytes.h"
 #include "base/cleanup.h"
 #include "block/file.h"
+#include "filters/filters.h"
 #include "cli/cli.h"
 #include "cli/image_copy.h"
 #include "io/reactor.h"
@@ -47,10 +48,30 @@ static bool settle(const struct image_opts *o, int i, enum image_format *f, stru
     return err_move(errp, e);
 }
 
+/* The image's name is blkdebug:RULES:FILE. */
+static struct node *add_rules(struct node *file, const char *path, struct err **errp)
+{
+    struct rules *rules = rules_new(fault_names());
+    struct node *n = NULL;
+    if (!rules)
+        err_set(errp, ENOMEM, "out of memory for fault rules");
+    else if (!*path || rules_load_file(rules, path, errp))
+        n = fault_open(file, rules, errp);
+    if (!n)
+        rules_free(rules);
+    return n;
+}
+
 struct node *image_open_file(const struct image_opts *o, int i, struct err **errp)
 {
     const struct file_opts fo = {.path = o->file[i], .read_only = true, .no_lock = o->force_share};
-    return file_open(&fo, errp);
+    struct node *file = file_open(&fo, errp);
+    if (!file || !o->rules[i])
+        return file;
+    struct node *n = add_rules(file, o->rules[i], errp);
+    if (!n)
+        node_unref(file);
+    return n;
 }
 
 struct node *image_open(const struct image_opts *o, int i, struct err **errp)
@@ -123,6 +144,8 @@ static int run_command(const struct image_command *cmd, int argc, char **argv)
     for (int i = 0; i < IMAGE_OWNED_COUNT; i++)
         mem_free(job.o.owned[i]);
     mem_free(job.copy);
+    mem_free(job.o.rules[0]);
+    mem_free(job.o.rules[1]);
     return code;
 }
 

@@ -38,6 +38,7 @@ struct image_opts { /* strings belong to argv, but for `owned` */
     struct qc_create_opts qc; /* what -o said; not its size and backing file */
     char *
         owned[IMAGE_OWNED_COUNT]; /* what backing, size and qc's strings point at if -o said them */
+    char *rules[2]; /* owned: the rule file in a name blkdebug:RULES:FILE; NULL: no such name */
 };
 
 /* One command. */

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "cli/image_copy.h"
+#include "faults/options.h"
 
 static const struct option long_options[] = {
     {"format", required_argument, NULL, 'f'},
@@ -121,7 +122,10 @@ static bool finish(int argc, char **argv, struct image_job *job, struct err **er
     if (o->n_files > cmd->max_files)
         return err_set(errp, EINVAL, "'%s' is one too many", argv[optind + cmd->max_files]);
     for (int i = 0; i < o->n_files; i++)
-        o->file[i] = argv[optind + i];
+        if (!blkdebug_split_name(argv[optind + i], &o->rules[i], &o->file[i], errp))
+            return false;
+    if (cmd == &image_create_command && o->rules[0])
+        return err_set(errp, EINVAL, "an image cannot be created through blkdebug");
     if (cmd == &image_create_command && o->n_files == 2) {
         if (o->size)
             return err_set(errp, EINVAL, "SIZE is given twice, as an argument and by -o");

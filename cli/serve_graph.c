@@ -23,9 +23,15 @@ static void show_warning(void *arg, const char *text)
     log_warn("%s", text);
 }
 
-static bool load_faults(const struct serve_opts *o, struct rules *rules, struct err **errp)
+static bool load_faults(const struct serve_opts *o, struct rules *rules,
+                        struct fault_limits *limits, struct err **errp)
 {
-    if (o->faults && !rules_load_file(rules, o->faults, errp))
+    bool named = o->blkdebug_config && *o->blkdebug_config;
+    const char *file = named ? o->blkdebug_config : o->faults;
+
+    if (file && !rules_load_file(rules, file, errp))
+        return false;
+    if (o->blkdebug && !rules_load_blkdebug(rules, o->blkdebug->v, o->blkdebug->n, limits, errp))
         return false;
     for (unsigned i = 0; i < o->n_fault; i++)
         if (!rules_load_option(rules, o->fault[i], i + 1, errp))
@@ -41,11 +47,12 @@ static bool load_faults(const struct serve_opts *o, struct rules *rules, struct 
 static bool add_faults(const struct serve_opts *o, struct serve_graph *g, struct err **errp)
 {
     struct rules *rules = rules_new(fault_names());
+    struct fault_limits limits = {0};
     struct node *n = NULL;
 
     if (!rules)
         return err_set(errp, ENOMEM, "out of memory for fault rules");
-    if (load_faults(o, rules, errp))
+    if (load_faults(o, rules, &limits, errp))
         n = fault_open(g->top, rules, errp);
     if (!n) {
         rules_free(rules);
@@ -53,7 +60,7 @@ static bool add_faults(const struct serve_opts *o, struct serve_graph *g, struct
     }
     g->top = g->host_faults = n;
     g->rules = rules;
-    return true;
+    return fault_set_limits(n, &limits, errp);
 }
 
 static bool add_guest_faults(struct serve_graph *g, struct err **errp)
@@ -150,7 +157,7 @@ bool serve_graph_open(const struct serve_opts *o, struct serve_graph *g, struct 
         return false;
     if (o->format == FORMAT_RAW)
         warn_of_raw_qcow2(o, g->top);
-    if (((o->faults || o->n_fault) && !add_faults(o, g, errp)) ||
+    if ((serve_has_faults(o) && !add_faults(o, g, errp)) ||
         (o->format == FORMAT_QCOW2 && !add_qcow2(o, &g->top, errp)) ||
         (o->offset > 0 && !add_offset(o, &g->top, errp)) ||
         (g->rules && rules_has_layer(g->rules, FAULT_GUEST) && !add_guest_faults(g, errp)) ||

@@ -85,7 +85,7 @@ static bool take_option(int opt, const char *arg, struct serve_opts *o, struct s
 
 static bool finish(struct serve_opts *o, const struct serve_choices *ch, struct err **errp)
 {
-    if (!format_settle(o->image, "-f", &o->format, errp))
+    if (!serve_settle_image(o, errp) || !format_settle(o->image, "-f", &o->format, errp))
         return false;
     if (o->socket_path && ch->tcp)
         return err_set(errp, EINVAL, "--socket and --port or --bind exclude each other");
@@ -100,7 +100,7 @@ static bool finish(struct serve_opts *o, const struct serve_choices *ch, struct 
     if (o->max_connections > 90)
         o->server.max_connections = o->max_connections + 10;
     /* Who injects faults wants to see the rules' counters at the end. */
-    if (ch->verbose || o->faults || o->n_fault)
+    if (ch->verbose || serve_has_faults(o))
         log_set_level(ch->verbose > 1 ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO);
     if (ch->level_given)
         log_set_level(ch->level);
@@ -152,4 +152,8 @@ void serve_opts_free(struct serve_opts *o)
         mem_free(o->bitmaps[i].name);
     mem_free(o->bitmaps);
     mem_free(o->fault);
+    mem_free(o->blkdebug_config);
+    if (o->blkdebug)
+        blkdebug_args_free(o->blkdebug);
+    mem_free(o->blkdebug);
 }

@@ -10,6 +10,7 @@
 
 #include "base/err.h"
 #include "base/log.h"
+#include "cli/blkdebug.h"
 #include "cli/format.h"
 #include "server/server.h"
 
@@ -27,7 +28,9 @@ struct serve_opts { /* strings belong to argv, except the bitmaps' names */
     enum cache_mode cache;
     uint64_t offset; /* where the export begins in the disk, bytes */
     const char *backing_dir, *faults;
-    const char **fault; /* faults given one by one */
+    char *blkdebug_config;          /* of an image named blkdebug:CONFIG:IMAGE; owned */
+    struct blkdebug_args *blkdebug; /* --blkdebug; NULL: none */
+    const char **fault;             /* faults given one by one */
     unsigned n_fault;
     uint64_t fault_seed;
     bool fault_seed_given;
@@ -52,6 +55,8 @@ enum serve_parse { SERVE_RUN, SERVE_DONE, SERVE_WRONG };
  * --version was answered. SERVE_WRONG: *errp says what is wrong with the command line. Sets the log
  * level. */
 enum serve_parse serve_parse(int argc, char **argv, struct serve_opts *o, struct err **errp);
+/* serve_has_faults: shall there be a fault filter? */
+bool serve_has_faults(const struct serve_opts *o);
 void serve_opts_free(struct serve_opts *o);
 
 #endif

@@ -39,6 +39,32 @@ bool serve_check_faults(const struct serve_opts *o, struct err **errp)
     return ok;
 }
 
+bool serve_settle_image(struct serve_opts *o, struct err **errp)
+{
+    if (!blkdebug_split_name(o->image, &o->blkdebug_config, &o->image, errp))
+        return false;
+    if (o->blkdebug_config && *o->blkdebug_config && o->faults)
+        return err_set(errp, EINVAL,
+                       "--faults and a rule file in the image's name exclude each "
+                       "other");
+    return true;
+}
+
+bool serve_has_faults(const struct serve_opts *o)
+{
+    return o->faults || o->n_fault || o->blkdebug || o->blkdebug_config;
+}
+
+static bool take_blkdebug(struct serve_opts *o, const char *arg, struct err **errp)
+{
+    if (o->blkdebug)
+        return err_set(errp, EINVAL, "--blkdebug is given twice");
+    o->blkdebug = mem_new(struct blkdebug_args);
+    if (!o->blkdebug)
+        return err_set(errp, ENOMEM, "out of memory for options");
+    return blkdebug_parse(arg, "--blkdebug", o->blkdebug, errp);
+}
+
 enum take serve_take_faults(int opt, const char *arg, struct serve_opts *o,
                             struct serve_choices *ch, struct err **errp)
 {
@@ -48,6 +74,8 @@ enum take serve_take_faults(int opt, const char *arg, struct serve_opts *o,
         return TAKE_OK;
     case OPT_FAULT:
         return take_if(add_fault(o, arg, errp));
+    case OPT_BLKDEBUG:
+        return take_if(take_blkdebug(o, arg, errp));
     case OPT_FAULT_SEED:
         o->fault_seed_given = true;
         return take_if(parse_u64(arg, "--fault-seed", 0, UINT64_MAX, &o->fault_seed, errp));

@@ -15,6 +15,7 @@ enum {
     OPT_FAULTS = 256,
     OPT_FAULT,
     OPT_FAULT_SEED,
+    OPT_BLKDEBUG,
     OPT_CHECKPOINTS,
     OPT_NO_CHECKPOINTS,
     OPT_SCRATCH_DIR,
@@ -60,6 +61,8 @@ enum take serve_take_faults(int opt, const char *arg, struct serve_opts *o,
 enum take serve_take_changes(int opt, const char *arg, struct serve_opts *o,
                              struct serve_choices *ch, struct err **errp);
 
+/* serve_settle_image: the image's name may hold a rule file: blkdebug:CONFIG:IMAGE. */
+bool serve_settle_image(struct serve_opts *o, struct err **errp);
 /* serve_check_faults: are the faults given one by one well-formed? */
 bool serve_check_faults(const struct serve_opts *o, struct err **errp);
 

@@ -30,6 +30,7 @@ const struct option serve_long_options[] = {
     {"faults", required_argument, NULL, OPT_FAULTS},
     {"fault", required_argument, NULL, OPT_FAULT},
     {"fault-seed", required_argument, NULL, OPT_FAULT_SEED},
+    {"blkdebug", required_argument, NULL, OPT_BLKDEBUG},
     {"checkpoints", no_argument, NULL, OPT_CHECKPOINTS},
     {"no-checkpoints", no_argument, NULL, OPT_NO_CHECKPOINTS},
     {"scratch-dir", required_argument, NULL, OPT_SCRATCH_DIR},
@@ -71,6 +72,7 @@ const char serve_help[] =
     "      --faults FILE         inject faults by these rules (blkdebug's, and [fault] sections)\n"
     "      --fault 'KEY=VALUE ...'  inject this fault; repeatable. See breakwater-faults(1)\n"
     "      --fault-seed N        of what faults draw [a random one, which is logged]\n"
+    "      --blkdebug KEY=VALUE,...  options of QEMU's blkdebug, or a JSON object of them\n"
     "  -B, --bitmap NAME[,granularity=N]\n"
     "                            record changed blocks as qemu:dirty-bitmap:NAME; repeatable\n"
     "      --checkpoints, --no-checkpoints\n"

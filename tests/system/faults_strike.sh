@@ -187,3 +187,58 @@ expect_fail 1 "there is no 'chek'" "$BREAKWATER" faults chek
 "$BREAKWATER" faults explain draws.conf | grep -q 'every read of the guest disk, with a probability of 50%, fails with EIO'
 [ "$("$BREAKWATER" faults events | wc -l)" -eq 48 ]
 "$BREAKWATER" faults actions | grep -q '^  misdirect '
+
+say "blkdebug's options, as keys and as JSON, and its file names"
+fresh
+start_serve s --blkdebug align=4k,max-transfer=64k disk.qcow2
+nbd_io "$(uri s)" 'write -P 2 8M 100k' 'read -P 2 8M 100k' 'read -P 1 0 512'
+stop_serve s
+check_image disk.qcow2
+image_io disk.qcow2 'read -P 2 8M 100k'
+start_serve s --blkdebug inject-error.0.event=read_aio,inject-error.0.once=on disk.qcow2
+io_fails "$(uri s)" 'Input/output error' 'read 1M 4k'
+nbd_io "$(uri s)" 'read -P 1 1M 4k'
+stop_serve s
+counted s 'inject-error.0 inject-error event=read_aio errno=5 once: seen [0-9]+, armed 1, fired 1'
+start_serve s --blkdebug '{"set-state": [{"event": "read_aio", "new_state": 2}],
+    "inject-error": [{"event": "read_aio", "state": 2, "errno": 28, "once": true}]}' disk.qcow2
+nbd_io "$(uri s)" 'read -P 1 1M 4k'
+io_fails "$(uri s)" 'No space left' 'read 1M 4k'
+stop_serve s
+printf '[inject-error]\nevent = "read_aio"\nonce = "on"\n' >once.conf
+start_serve s blkdebug:once.conf:disk.qcow2
+io_fails "$(uri s)" 'Input/output error' 'read 1M 4k'
+nbd_io "$(uri s)" 'read -P 1 1M 4k'
+stop_serve s
+start_serve s blkdebug::disk.qcow2
+nbd_io "$(uri s)" 'read -P 1 1M 4k'
+stop_serve s
+"$BREAKWATER" image check blkdebug:once.conf:disk.qcow2
+expect_fail 2 'Input/output error' "$BREAKWATER" image compare blkdebug:once.conf:disk.qcow2 disk.qcow2
+"$BREAKWATER" image compare blkdebug::disk.qcow2 disk.qcow2
+expect_fail 1 'blkdebug requires both config file and image path' "${serve[@]}" blkdebug:disk.qcow2
+expect_fail 1 'exclude each other' "${serve[@]}" --faults once.conf blkdebug:once.conf:disk.qcow2
+expect_fail 1 'cannot be created through blkdebug' "$BREAKWATER" image create blkdebug::new.qcow2 1M
+expect_fail 2 'Cannot meet constraints with align 3' "${serve[@]}" --blkdebug align=3 disk.qcow2
+expect_fail 2 "doesn't support the option 'foo'" "${serve[@]}" --blkdebug foo=1 disk.qcow2
+expect_fail 1 "align' is neither" "${serve[@]}" --blkdebug '{"align": 1.5}' disk.qcow2
+expect_fail 1 "--blkdebug: .* at byte 8" "${serve[@]}" --blkdebug '{"align"' disk.qcow2
+expect_fail 1 "'align' is no option" "${serve[@]}" --blkdebug align disk.qcow2
+expect_fail 2 'unused.conf' "${serve[@]}" blkdebug:unused.conf:disk.qcow2
+
+say "a breakpoint of a file holds one operation; others go on, and its timeout ends it"
+printf '[suspend "read"]\nevent = read_aio\ntimeout = 1500ms\n' >hold.conf
+start_serve s --faults hold.conf disk.qcow2
+qemu-io -f raw -c 'read -P 1 0 4k' "$(uri s)" >held.out 2>&1 </dev/null &
+held=$!
+wait_for 5 grep -q 'held at read_aio' s.log || fail "nothing was held"
+nbd_io "$(uri s)" 'read -P 1 1M 4k'
+kill -0 $held || fail "the first read was not held"
+wait $held
+stop_serve s
+start_serve s --faults hold.conf disk.qcow2
+qemu-io -f raw -c 'read -P 1 0 4k' "$(uri s)" >held.out 2>&1 </dev/null &
+held=$!
+wait_for 5 grep -q 'held at read_aio' s.log || fail "nothing was held"
+stop_serve s
+wait $held || true
