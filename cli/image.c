@@ -20,8 +20,8 @@
 #include "qcow2/qcow2.h"
 
 static const struct image_command *const commands[] = {
-    &image_info_command, &image_create_command,  &image_check_command,
-    &image_map_command,  &image_compare_command, &image_convert_command,
+    &image_info_command,    &image_create_command,  &image_check_command,   &image_map_command,
+    &image_compare_command, &image_convert_command, &image_measure_command,
 };
 
 /* Only to help with the message: the format is never taken from the content. */
@@ -159,7 +159,8 @@ static int image_main(int argc, char **argv)
         if (strcmp(argv[1], commands[i]->name) == 0)
             return run_command(commands[i], argc - 1, argv + 1);
     return cli_usage(
-        "image", "there is no command '%s'; there are info, create, check, map, compare, convert",
+        "image",
+        "there is no command '%s'; there are info, create, check, map, compare, convert, measure",
         argv[1]);
 }
 

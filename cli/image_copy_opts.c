@@ -57,6 +57,9 @@ const char image_copy_help[] =
     "      --skip-broken-bitmaps  ... but for inconsistent ones\n"
     "  -t MODE, -T MODE        the cache of TARGET, of SOURCE: none, writeback, writethrough,\n"
     "                          directsync, unsafe (flush nothing) [writeback]\n"
+    "measure, with -f, -l, -o, -U, --backing-dir and --json as above, and:\n"
+    "  -O FORMAT               the format that the image would get [raw]\n"
+    "      --size SIZE         of a new image, instead of an image\n"
     "\n";
 
 static bool take_cache(struct image_cache *c, const char *text, const char *what, struct err **errp)

@@ -33,6 +33,7 @@ static const char help_text[] =
     "       breakwater image map [OPTION]... FILE\n"
     "       breakwater image compare [OPTION]... A B\n"
     "       breakwater image convert [OPTION]... SOURCE... TARGET\n"
+    "       breakwater image measure [OPTION]... [IMAGE]\n"
     "Show, make, check, map, compare and convert disk images; options and exit codes are\n"
     "qemu-img's. There is no repair, and no resize, rebase, commit, snapshot, bitmap or measure "
     "yet.\n"
