@@ -55,6 +55,12 @@ size_t stream_unread(struct stream *s)
     return s->ops->unread ? s->ops->unread(s) : 0;
 }
 
+void stream_offer(struct stream *s, const void *buf, size_t len)
+{
+    if (s->ops->offer)
+        s->ops->offer(s, buf, len);
+}
+
 void stream_shutdown(struct stream *s)
 {
     s->ops->shutdown(s);
@@ -94,6 +100,12 @@ static size_t socket_unread(struct stream *s)
     return (size_t)bytes;
 }
 
+static void socket_offer(struct stream *s, const void *buf, size_t len)
+{
+    ssize_t n = send(((struct socket_stream *)s)->fd, buf, len, MSG_DONTWAIT | MSG_NOSIGNAL);
+    (void)n; /* it was an offer */
+}
+
 static void socket_shutdown(struct stream *s)
 {
     int fd = ((struct socket_stream *)s)->fd;
@@ -111,6 +123,7 @@ static const struct stream_ops socket_ops = {
     .recv = socket_recv,
     .sendv = socket_sendv,
     .unread = socket_unread,
+    .offer = socket_offer,
     .shutdown = socket_shutdown,
     .free = socket_free,
 };
@@ -249,6 +262,13 @@ static int pipe_sendv(struct stream *s, struct iovec *iov, int iov_len, int64_t 
     return 0;
 }
 
+static void pipe_offer(struct stream *s, const void *buf, size_t len)
+{
+    struct ring *out = ((struct pipe_stream *)s)->out;
+
+    ring_send(out, buf, (size_t)min_u64(len, out->cap - out->used), IO_NO_DEADLINE);
+}
+
 static size_t pipe_unread(struct stream *s)
 {
     return ((struct pipe_stream *)s)->out->used;
@@ -287,6 +307,7 @@ static const struct stream_ops pipe_ops = {
     .recv = pipe_recv,
     .sendv = pipe_sendv,
     .unread = pipe_unread,
+    .offer = pipe_offer,
     .shutdown = pipe_shutdown,
     .free = pipe_free,
 };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * A byte stream: a socket, an in-memory pipe (tests, simulated clock), later TLS. Code above never
- * asks which. One coroutine may receive while another sends; never two of a kind at once.
+ * A byte stream: a socket, an in-memory pipe (tests, simulated clock), TLS over either. Code above
+ * never asks which. One coroutine may receive while another sends; never two of a kind at once.
  */
 #ifndef IO_STREAM_H
 #define IO_STREAM_H
@@ -19,7 +19,8 @@ struct stream;
 struct stream_ops {
     ssize_t (*recv)(struct stream *s, void *buf, size_t len, bool whole, int64_t deadline_ns);
     int (*sendv)(struct stream *s, struct iovec *iov, int iov_len, int64_t deadline_ns);
-    size_t (*unread)(struct stream *s); /* NULL: not known */
+    size_t (*unread)(struct stream *s);                           /* NULL: not known */
+    void (*offer)(struct stream *s, const void *buf, size_t len); /* NULL: never */
     void (*shutdown)(struct stream *s);
     void (*free)(struct stream *s);
 };
@@ -39,6 +40,9 @@ int stream_sendv(struct stream *s, struct iovec *iov, int iov_len, int64_t deadl
 /* stream_unread: about how many bytes were sent that the peer has not taken yet; 0 if there is no
  * way to know (TCP tells what was acknowledged, not what was read). Does not yield. */
 size_t stream_unread(struct stream *s);
+/* stream_offer: send without waiting what fits, and forget the rest: for a last word before
+ * stream_shutdown. No send may be pending. Does not yield. */
+void stream_offer(struct stream *s, const void *buf, size_t len);
 /* stream_shutdown: both directions; a pending recv returns 0 or an error, a pending send fails.
  * Does not yield; may be called from another coroutine. */
 void stream_shutdown(struct stream *s);
