@@ -17,7 +17,9 @@
 static void move_forward(struct qc *q)
 {
     struct qc_remake m;
-    int r = qc_remake_begin(&m, q, 0);
+    int r = qc_remake_hold(&m, q);
+    if (r == 0)
+        r = qc_remake_begin(&m, 0);
     m.trim = true;
     if (r == 0)
         r = qc_remake_commit(&m);
@@ -34,7 +36,9 @@ static int empty(struct qc *q)
     AUTO_FREE uint8_t *none = mem_zalloc(max_u64(q->l1_size * 8, 8));
     if (!none)
         return -ENOMEM;
-    int r = qc_remake_begin(&m, q, 0);
+    int r = qc_remake_hold(&m, q);
+    if (r == 0)
+        r = qc_remake_begin(&m, 0);
     if (r == 0)
         r = qc_remake_refer(&m, q->l1, q->l1_size, 0, -1);
     if (r == 0) {
@@ -65,7 +69,9 @@ int qc_shrink(struct qc *q, uint64_t size)
 {
     struct qc_remake m;
     uint64_t per_l1 = UINT64_C(1) << q->l1_shift;
-    int r = qc_remake_begin(&m, q, 0);
+    int r = qc_remake_hold(&m, q);
+    if (r == 0)
+        r = qc_remake_begin(&m, 0);
     if (r == 0 && size < q->node->size) {
         m.size = size;
         m.cut = round_up(size, q->cluster_size);

@@ -22,7 +22,8 @@ struct qc_snapshot {
     uint32_t extra_len; /* bytes of extra data */
     uint32_t date_sec, date_nsec;
     uint64_t vm_clock_ns, vm_state_bytes;
-    uint64_t icount; /* UINT64_MAX: not recorded */
+    uint64_t disk_size; /* of the guest disk then; UINT64_MAX: not recorded */
+    uint64_t icount;    /* UINT64_MAX: not recorded */
     char *id, *name;
 };
 

@@ -39,12 +39,15 @@ static int read_snapshot(struct node *file, uint64_t off, struct qc_snapshot *s,
         .vm_clock_ns = get_be64(e + 24),
         .vm_state_bytes = get_be32(e + 32),
         .extra_len = get_be32(e + 36),
+        .disk_size = UINT64_MAX,
         .icount = UINT64_MAX,
     };
     if (s->extra_len > SNAPSHOT_EXTRA_MAX)
         return -EFBIG;
     if (s->extra_len >= 8)
         s->vm_state_bytes = get_be64(e + 40);
+    if (s->extra_len >= 16)
+        s->disk_size = get_be64(e + 48);
     if (s->extra_len >= 24)
         s->icount = get_be64(e + 56);
     uint64_t id_off = off + SNAPSHOT_ENTRY + s->extra_len;

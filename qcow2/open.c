@@ -81,6 +81,7 @@ struct node *qc_open_chain(struct node *file, const struct qc_open_opts *opts,
     else if (!opts->read_only && file->read_only)
         err_set(&e, EACCES, "the file is open read-only, the image cannot be opened for writing");
     else if (qc_header_read(file, h, &e) && qc_header_admit(h, opts->read_only, &e) &&
+             (!opts->snapshot || qc_snapshot_pick(file, h, opts, &e)) &&
              (n = node_new(&qcow2_driver, name, &e)) != NULL)
         ok = open_into(n, file, h, opts, self, &e);
     mem_free(h);

@@ -12,17 +12,21 @@
 
 extern const struct driver qcow2_driver;
 
+struct qc_snapshot_ref;
+
 struct qc_open_opts {
     const char *path;        /* of the image: for messages, and what backing names are relative to;
                                 NULL: no backing file can be opened */
     const char *backing_dir; /* backing files must lie beneath it; NULL: the image's own folder */
     bool read_only;
-    bool no_backing;         /* do not open the backing file: unallocated reads as zeros (tools) */
-    struct node *backing;    /* use this instead of opening what the header names (it must name
-                                one); takes a reference of its own. NULL: open it */
-    bool direct, no_lock;    /* for the backing files */
-    uint64_t l2_cache_bytes; /* 0: from the image size, at most 32 MiB */
-    uint64_t refcount_cache_bytes; /* 0: default */
+    bool no_backing;      /* do not open the backing file: unallocated reads as zeros (tools) */
+    struct node *backing; /* use this instead of opening what the header names (it must name
+                             one); takes a reference of its own. NULL: open it */
+    bool direct, no_lock; /* for the backing files */
+    const struct qc_snapshot_ref *snapshot; /* open this internal snapshot (qcow2/snapshot.h);
+                                               read_only must be set. NULL: the present state */
+    uint64_t l2_cache_bytes;                /* 0: from the image size, at most 32 MiB */
+    uint64_t refcount_cache_bytes;          /* 0: default */
 };
 
 /* qc_open: a node over `file`, which is the image's bytes (a file leaf, or filters above it).

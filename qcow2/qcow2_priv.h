@@ -463,6 +463,10 @@ struct node *qc_backing_open(const struct qc_header *h, const struct qc_open_opt
                              const struct qc_chain *self, struct err **errp);
 /* qc_header_read: read and parse the header of an image. Yields. */
 bool qc_header_read(struct node *file, struct qc_header *h, struct err **errp);
+/* qc_snapshot_pick: make the header look as if the snapshot that opts asks for were the present
+ * state (snap_table.c). Yields. */
+bool qc_snapshot_pick(struct node *file, struct qc_header *h, const struct qc_open_opts *opts,
+                      struct err **errp);
 /* qc_load: fill q from the header, the L1 table, the reftable and the snapshot table. Writes
  * nothing. Yields. */
 bool qc_load(struct qc *q, const struct qc_header *h, const struct qc_open_opts *opts,

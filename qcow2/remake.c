@@ -70,27 +70,7 @@ static int give_up_old(struct qc_remake *m)
     return r < 0 ? r : qc_remake_refer_clusters(m, q->l1_off, qc_clusters(q, q->l1_size * 8), -1);
 }
 
-static int begin_locked(struct qc_remake *m, uint64_t more)
-{
-    struct qc *q = m->q;
-    if (q->corrupt)
-        return -EIO;
-    int r = qc_settle(q);
-    if (r == 0)
-        r = qc_shadow_begin(&m->shadow, q,
-                            more + q->l1_size + 2 * qc_clusters(q, q->l1_size * 8) + 2);
-    if (r < 0)
-        return r;
-    uint64_t end = max_u64(q->file->size, q->file->growable ? q->fresh_from : 0);
-    m->limit = qc_clusters(q, end) + 1; /* one that starts just at the end: see qc_l2_check */
-    m->l2 = mem_alloc_aligned(q->cluster_size, 4096);
-    if (!m->l2 || !qc_delta_init(&m->delta, m->limit) || !qc_bits_init(&m->one, m->limit) ||
-        !qc_bits_init(&m->gone, m->limit))
-        return -ENOMEM;
-    return give_up_old(m);
-}
-
-int qc_remake_begin(struct qc_remake *m, struct qc *q, uint64_t more)
+int qc_remake_hold(struct qc_remake *m, struct qc *q)
 {
     *m = (struct qc_remake){.q = q, .cut = UINT64_MAX};
     m->before_l1 = m->before_write = m->after_switch = EV_COUNT;
@@ -100,7 +80,25 @@ int qc_remake_begin(struct qc_remake *m, struct qc *q, uint64_t more)
     m->size = q->node->size;
     m->l1 = q->l1;
     m->l1_size = q->l1_size;
-    return q->read_only ? -EROFS : begin_locked(m, more);
+    return q->read_only ? -EROFS : q->corrupt ? -EIO : qc_settle(q);
+}
+
+int qc_remake_begin(struct qc_remake *m, uint64_t more)
+{
+    struct qc *q = m->q;
+    more += 2 * qc_clusters(q, q->l1_size * 8);
+    for (uint64_t i = 0; i < q->l1_size; i++)
+        more += qc_l1_get(q, i) != 0;
+    int r = qc_shadow_begin(&m->shadow, q, more);
+    if (r < 0)
+        return r;
+    uint64_t end = max_u64(q->file->size, q->file->growable ? q->fresh_from : 0);
+    m->limit = qc_clusters(q, end) + 1; /* one that starts just at the end: see qc_l2_check */
+    m->l2 = mem_alloc_aligned(q->cluster_size, 4096);
+    if (!m->l2 || !qc_delta_init(&m->delta, m->limit) || !qc_bits_init(&m->one, m->limit) ||
+        !qc_bits_init(&m->gone, m->limit))
+        return -ENOMEM;
+    return give_up_old(m);
 }
 
 int qc_remake_read_l1(struct qc_remake *m, uint64_t host_off, uint64_t l1_size, uint8_t **out)
@@ -134,7 +132,7 @@ static int place_tables(struct qc_remake *m)
 {
     struct qc *q = m->q;
     int r = place(q, m->l1_size * 8, &m->l1_off);
-    if (r == 0 && m->snaps.l1_off_at)
+    if (r == 0 && m->snaps.added)
         r = place(q, m->l1_size * 8, &m->snap_l1_off);
     if (r < 0 || !m->snaps.table)
         return r;
@@ -143,7 +141,7 @@ static int place_tables(struct qc_remake *m)
     if (!m->new_snaps)
         return -ENOMEM;
     memcpy(m->new_snaps, m->snaps.table, m->snaps.len);
-    if (m->snaps.l1_off_at)
+    if (m->snaps.added)
         put_be64(m->new_snaps + m->snaps.l1_off_at, m->snap_l1_off);
     return place(q, m->snaps.len, &m->snaps_off);
 }
@@ -167,7 +165,7 @@ static int write_tables(struct qc_remake *m)
     uint64_t bytes = round_up(m->l1_size * 8, q->cluster_size);
     announce(m, m->before_l1);
     int r = qc_write_table(q, m->l1_off, m->new_l1, bytes, KIND_L1);
-    if (r == 0 && m->snaps.l1_off_at)
+    if (r == 0 && m->snaps.added)
         r = write_snapshot_l1(m, bytes);
     if (r == 0 && m->snaps.table)
         r = qc_write_table(q, m->snaps_off, m->new_snaps, round_up(m->snaps.len, q->cluster_size),

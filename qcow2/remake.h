@@ -44,8 +44,9 @@ struct qc_new_snaps {
     const uint8_t *table; /* as on disk; NULL: the old one stays */
     uint64_t len;         /* bytes */
     uint32_t n;
-    /* The L1 table of a new snapshot is a copy of the active one, and its offset goes to this place
-     * in the table; 0: there is no new snapshot. */
+    /* A new snapshot: its L1 table is a copy of the active one, whose offset goes to this place in
+     * the table. */
+    bool added;
     uint64_t l1_off_at;
 };
 
@@ -77,9 +78,11 @@ struct qc_remake {
  * request runs. Yields. */
 int qc_settle(struct qc *q);
 
-/* qc_remake_begin: hold requests back, settle, begin. Yields. Always followed by qc_remake_end.
- * more: clusters that will be needed for tables, besides those that the active mapping has. */
-int qc_remake_begin(struct qc_remake *m, struct qc *q, uint64_t more);
+/* qc_remake_hold: hold requests and other such changes back, settle. Yields. Always followed by
+ * qc_remake_end. qc_remake_begin: then, begin. more: clusters that will be needed for tables,
+ * besides those of the active mapping as it is. */
+int qc_remake_hold(struct qc_remake *m, struct qc *q);
+int qc_remake_begin(struct qc_remake *m, uint64_t more);
 /* qc_remake_refer: add `by` (1, -1) to the refcount of all L2 tables of an L1 table and of all
  * clusters that these refer to, as far as they map guest offsets from `from` on; tables that map
  * something before it are left out. */

@@ -188,7 +188,7 @@ static bool fix_table(struct qc_remake *m, uint64_t i)
 static int replace_table(struct qc_remake *m, uint64_t i, uint64_t old_off)
 {
     struct qc *q = m->q;
-    unsigned owners = m->snaps.l1_off_at ? 2 : 1; /* L1 tables that will refer to it */
+    unsigned owners = m->snaps.added ? 2 : 1; /* L1 tables that will refer to it */
     uint64_t off, got, pos;
     struct qc_slice *s;
     bool fresh;

@@ -131,8 +131,10 @@ bool qck_load_header(struct qck_image *im)
     im->reftable_clusters = get_be32(h + 56);
     im->refcount_order = 4;
     im->n = div_round_up(im->src->size, im->cluster);
-    if (get_be32(h + 32) || get_be32(h + 60)) {
-        qck_bad(im->r, "header: encryption or snapshots: not understood");
+    im->nb_snapshots = im->r->snapshots = get_be32(h + 60);
+    im->snapshots_off = get_be64(h + 64);
+    if (get_be32(h + 32)) {
+        qck_bad(im->r, "header: encryption: not understood");
         return false;
     }
     if (im->version == 3 && !header_v3(im, h))
@@ -158,7 +160,7 @@ static bool refer(struct qck_image *im, uint64_t off, uint64_t clusters, enum qc
 {
     static const char *const name[] = {"nothing",     "the header",         "the L1 table",
                                        "an L2 table", "the refcount table", "a refcount block",
-                                       "data",        "compressed data"};
+                                       "data",        "compressed data",    "the snapshot table"};
     if (off & (im->cluster - 1)) {
         qck_bad(im->r, "%s %" PRIu64 ": offset 0x%" PRIx64 " is not aligned", what, index, off);
         return false;
@@ -170,7 +172,9 @@ static bool refer(struct qck_image *im, uint64_t off, uint64_t clusters, enum qc
             return false;
         }
         im->refs[c]++;
-        if (im->use[c] && !(use == USE_COMPRESSED && im->use[c] == use))
+        bool may_share =
+            use == USE_COMPRESSED || (im->snapshot && (use == USE_DATA || use == USE_L2));
+        if (im->use[c] && !(may_share && im->use[c] == use))
             qck_bad(im->r, "%s %" PRIu64 ": cluster 0x%" PRIx64 " is also in use as %s", what,
                     index, c << im->cluster_bits, name[im->use[c]]);
         im->use[c] = use;
@@ -244,6 +248,8 @@ static void check_copied(struct qck_image *im, uint64_t entry, uint64_t off, con
                          uint64_t index)
 {
     uint64_t count = im->count[off >> im->cluster_bits];
+    if (im->snapshot) /* "only accurate in L2 tables reachable from the active L1 table" */
+        return;
     if ((entry >> 63) != (count == 1))
         qck_bad(im->r, "%s %" PRIu64 ": COPIED is %d, but the refcount is %" PRIu64, what, index,
                 (int)(entry >> 63), count);
@@ -304,20 +310,32 @@ static void check_l1_entry(struct qck_image *im, uint64_t entry, uint64_t index,
     }
 }
 
-/* Second pass: who refers to what. */
-static void walk_references(struct qck_image *im)
+static void walk_l1(struct qck_image *im, uint64_t l1_off, uint32_t l1_size)
 {
-    uint64_t bytes = (uint64_t)im->l1_size * 8;
-    refer(im, 0, 1, USE_HEADER, "header", 0);
-    if (im->l1_size == 0 ||
-        !refer(im, im->l1_off, div_round_up(bytes, im->cluster), USE_L1, "header: L1 table", 0))
+    uint64_t bytes = (uint64_t)l1_size * 8;
+    if (l1_size == 0 ||
+        !refer(im, l1_off, div_round_up(bytes, im->cluster), USE_L1, "header: L1 table", 0))
         return;
     uint8_t *l1 = qck_alloc(bytes, 1), *l2 = qck_alloc(im->cluster, 1);
-    im->src->read(im->src->arg, im->l1_off, l1, bytes);
-    for (uint64_t i = 0; i < im->l1_size; i++)
+    im->src->read(im->src->arg, l1_off, l1, bytes);
+    for (uint64_t i = 0; i < l1_size; i++)
         check_l1_entry(im, get_be64(l1 + 8 * i), i, l2);
     free(l1);
     free(l2);
+}
+
+/* Second pass: who refers to what. */
+static void walk_references(struct qck_image *im)
+{
+    struct qck_snapshot s = {0};
+    refer(im, 0, 1, USE_HEADER, "header", 0);
+    walk_l1(im, im->l1_off, im->l1_size);
+    im->snapshot = true;
+    while (qck_snapshot_next(im, &s))
+        walk_l1(im, s.l1_off, s.l1_size);
+    if (s.end)
+        refer(im, im->snapshots_off, div_round_up(s.end, im->cluster), USE_SNAPSHOTS,
+              "header: snapshot table", 0);
 }
 
 bool qck_check(const struct qck_source *src, struct qck_report *r)

@@ -5,8 +5,8 @@
  * It is written from docs/interop/qcow2.txt of QEMU and shares nothing with the driver in qcow2/:
  * a mistake in the driver's understanding of the format must not hide itself. It recounts every
  * reference, compares with the refcounts on disk, and reads guest content by its own translation.
- * It knows no snapshots, external data files or extended L2 entries: an image with them is reported
- * as corrupt ("not understood"), never passed over.
+ * It knows no external data files or extended L2 entries: an image with them is reported as corrupt
+ * ("not understood"), never passed over.
  */
 #ifndef TESTS_LIB_QCOW2_CHECK_H
 #define TESTS_LIB_QCOW2_CHECK_H
@@ -19,6 +19,7 @@ struct qck_source {
     void (*read)(void *arg, uint64_t off, void *buf, uint64_t len);
     void *arg;
     uint64_t size;
+    const char *snapshot; /* qck_read: the name of the snapshot to look at; NULL: present state */
 };
 
 struct sim_disk;
@@ -33,6 +34,7 @@ struct qck_report {
     uint64_t corruptions;    /* what may lose data: a refcount too low, double use, bad entries */
     uint64_t leaks;          /* clusters whose refcount is too high: space lost, nothing else */
     uint64_t guest_size;     /* bytes; 0 if the header is not understood */
+    uint32_t snapshots;      /* how many there are */
     char text[QCK_TEXT_LEN]; /* the first findings, one a line */
 };
 

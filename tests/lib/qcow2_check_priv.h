@@ -18,6 +18,7 @@ enum qck_use {
     USE_REFBLOCK,
     USE_DATA,
     USE_COMPRESSED,
+    USE_SNAPSHOTS,
 };
 
 struct qck_image {
@@ -25,6 +26,9 @@ struct qck_image {
     struct qck_report *r;
     uint8_t compression; /* type: 0 deflate, 1 zstd */
     uint32_t version, cluster_bits, refcount_order, l1_size, reftable_clusters;
+    uint32_t nb_snapshots;
+    uint64_t snapshots_off;
+    bool snapshot; /* what is looked at now belongs to one, and may share */
     uint64_t cluster, guest_size, l1_off, reftable_off;
     uint64_t n;             /* clusters in the file, the last perhaps partial */
     uint64_t *refs, *count; /* references found; refcount on disk */
@@ -36,5 +40,17 @@ void qck_bad(struct qck_report *r, const char *fmt, ...) __attribute__((format(p
 /* qck_unpack: exactly len bytes out of at most n; what is left of src does not matter. */
 bool qck_unpack(uint8_t compression, const uint8_t *src, size_t n, uint8_t *dst, size_t len);
 bool qck_load_header(struct qck_image *im);
+
+/* Steps through the snapshot table. Zero it. */
+struct qck_snapshot {
+    uint32_t i, l1_size;
+    uint64_t l1_off, size; /* size: of the guest disk then */
+    uint64_t end;          /* bytes of the table up to here */
+    char id[256], name[256];
+};
+/* qck_snapshot_next: the next one. False at the end, or if it is damaged, which is reported. */
+bool qck_snapshot_next(struct qck_image *im, struct qck_snapshot *s);
+/* qck_snapshot_enter: look at the mapping of a snapshot from here on. */
+bool qck_snapshot_enter(struct qck_image *im, const char *name);
 
 #endif

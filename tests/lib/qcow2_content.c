@@ -85,7 +85,8 @@ bool qck_read(const struct qck_source *src, uint64_t guest_off, void *buf, uint6
               struct qck_report *r)
 {
     struct walk w = {.im = {.src = src, .r = r}};
-    bool ok = qck_load_header(&w.im);
+    bool ok =
+        qck_load_header(&w.im) && (!src->snapshot || qck_snapshot_enter(&w.im, src->snapshot));
     if (ok) {
         w.l2 = qck_alloc(w.im.cluster, 1);
         w.packed = qck_alloc(w.im.cluster, 2);

@@ -1,0 +1,296 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * Internal snapshots against a model: after any sequence of writes, creations, applications,
+ * deletions and resizings the disk and every snapshot hold what the model says, by our driver and
+ * by the independent judge, and no cluster leaks.
+ */
+#include <errno.h>
+
+#include "base/log.h"
+#include "qcow2/snapshot.h"
+#include "tests/unit/qcow2/image.h"
+
+#define MAX_SNAPS 6
+
+struct state { /* of a disk */
+    char name[16], id[24];
+    uint8_t *data;
+    uint64_t size;
+};
+
+struct model {
+    struct sim_disk *d;
+    struct node *n;
+    struct rng rng;
+    uint64_t max_size;
+    uint32_t version, cluster_size, refcount_bits;
+    struct state now, snap[MAX_SNAPS];
+    unsigned n_snaps, made;
+};
+
+struct shape {
+    uint32_t version, cluster_size, refcount_bits;
+    uint64_t size;
+    unsigned ops;
+};
+
+static void copy_state(const struct model *m, struct state *to, const struct state *from)
+{
+    if (!to->data)
+        to->data = mem_alloc(m->max_size);
+    memcpy(to->data, from->data, m->max_size);
+    to->size = from->size;
+}
+
+static void judge_content(struct model *m, const struct state *s, const char *snapshot)
+{
+    struct qck_source src = qck_sim(m->d);
+    struct qck_report rep = {0};
+    uint8_t *buf = mem_alloc(s->size + 1);
+    src.snapshot = snapshot;
+    must(qck_read(&src, 0, buf, s->size, &rep), "%s: %s", snapshot, rep.text);
+    must(rep.guest_size == s->size, "%s: size %llu", snapshot, (unsigned long long)rep.guest_size);
+    for (uint64_t i = 0; i < s->size; i++)
+        must(buf[i] == s->data[i], "%s: byte 0x%llx", snapshot ? snapshot : "now",
+             (unsigned long long)i);
+    mem_free(buf);
+}
+
+static void read_all(struct node *n, const struct state *s)
+{
+    uint8_t *buf = mem_alloc(s->size + 1);
+    must(n->size == s->size, "size %llu", (unsigned long long)n->size);
+    must(node_read(n, 0, buf, s->size) == 0, "read");
+    must(!memcmp(buf, s->data, s->size), "%s: content", s->name);
+    mem_free(buf);
+}
+
+static void verify(struct model *m)
+{
+    read_all(m->n, &m->now);
+    for (unsigned i = 0; i < m->n_snaps; i++) {
+        struct qc_snapshot_ref ref = {.id = m->snap[i].id, .name = m->snap[i].name};
+        struct node *n =
+            image_open(m->d, &(struct qc_open_opts){.read_only = true, .snapshot = &ref});
+        read_all(n, &m->snap[i]);
+        node_unref(n);
+        judge_content(m, &m->snap[i], m->snap[i].name);
+    }
+}
+
+static void op_write(struct model *m)
+{
+    if (m->now.size < 1024)
+        return;
+    uint64_t len = 1 + rng_below(&m->rng, min_u64(3 * m->cluster_size, m->now.size / 3));
+    uint64_t off = rng_below(&m->rng, m->now.size - len);
+    unsigned what = (unsigned)rng_below(&m->rng, 8);
+    if (what == 0) {
+        must(node_zero(m->n, off, len, REQ_MAY_UNMAP) == 0, "zero");
+        memset(m->now.data + off, 0, len);
+    } else if (what == 1) {
+        off = round_down(off, m->cluster_size);
+        len = min_u64(m->cluster_size, m->now.size - off);
+        must(node_discard(m->n, off, len) == 0, "discard");
+        memset(m->now.data + off, 0, len);
+    } else if (what == 2) {
+        off = round_down(off, m->cluster_size);
+        len = min_u64(2 * m->cluster_size, m->now.size - off);
+        memset(m->now.data + off, (int)rng_below(&m->rng, 256), len);
+        must(node_write(m->n, off, m->now.data + off, len, REQ_COMPRESSED) == 0, "compressed");
+    } else {
+        memset(m->now.data + off, (int)rng_below(&m->rng, 256), len);
+        must(node_write(m->n, off, m->now.data + off, len, 0) == 0, "write");
+    }
+}
+
+static void op_create(struct model *m)
+{
+    struct err *e = NULL;
+    struct state *s = &m->snap[m->n_snaps];
+    /* So many references that 2-bit refcounts may hold; fewer for compressed neighbours. */
+    if (m->n_snaps == (m->refcount_bits == 2 ? 1 : MAX_SNAPS))
+        return;
+    snprintf(s->name, sizeof(s->name), "s%u", ++m->made);
+    const struct qc_new_snapshot opts = {.name = s->name, .date_sec = m->made};
+    if (!qc_snapshot_create(m->n, &opts, s->id, &e)) {
+        must(m->refcount_bits <= 4 && err_code(e) == EFBIG, "%s", err_msg(e));
+        err_free(e);
+        return;
+    }
+    copy_state(m, s, &m->now);
+    m->n_snaps++;
+}
+
+static void op_apply(struct model *m)
+{
+    struct err *e = NULL;
+    const struct state *s = &m->snap[rng_below(&m->rng, m->n_snaps)];
+    must(qc_snapshot_apply(m->n, &(struct qc_snapshot_ref){.any = s->name}, true, &e), "%s",
+         err_msg(e));
+    copy_state(m, &m->now, s);
+}
+
+static void op_delete(struct model *m)
+{
+    struct err *e = NULL;
+    unsigned i = (unsigned)rng_below(&m->rng, m->n_snaps);
+    struct state gone = m->snap[i];
+    must(qc_snapshot_delete(m->n, &(struct qc_snapshot_ref){.id = gone.id}, &e), "%s", err_msg(e));
+    memmove(&m->snap[i], &m->snap[i + 1], (m->n_snaps - i - 1) * sizeof(gone));
+    m->n_snaps--;
+    gone.name[0] = '\0';
+    m->snap[m->n_snaps] = gone;
+}
+
+static void op_resize(struct model *m)
+{
+    struct err *e = NULL;
+    const struct qc_truncate_opts yes = {.shrink = true};
+    uint64_t size = round_down(rng_below(&m->rng, m->max_size), 512);
+    if (m->version == 2 && m->n_snaps) {
+        must(!qc_truncate(m->n, size, &yes, &e) && err_code(e) == ENOTSUP, "resized");
+        err_free(e);
+        return;
+    }
+    must(qc_truncate(m->n, size, &yes, &e), "%s", err_msg(e));
+    if (size < m->now.size)
+        memset(m->now.data + size, 0, m->max_size - size);
+    m->now.size = size;
+}
+
+static void step(struct model *m)
+{
+    uint64_t what = rng_below(&m->rng, 24);
+    if (what < 16) {
+        op_write(m);
+        return;
+    }
+    if (what == 16)
+        must(node_flush(m->n) == 0, "flush");
+    else if (what < 19)
+        op_create(m);
+    else if (what < 21 && m->n_snaps)
+        op_apply(m);
+    else if (what < 23 && m->n_snaps)
+        op_delete(m);
+    else
+        op_resize(m);
+    if (what > 16) {
+        image_judge(m->d, true, "after an operation"); /* what a growth gave up waits for a flush */
+        verify(m);
+    }
+}
+
+static void model_body(void *arg)
+{
+    const struct shape *s = arg;
+    struct model m = {.version = s->version,
+                      .cluster_size = s->cluster_size,
+                      .refcount_bits = s->refcount_bits,
+                      .max_size = s->size};
+    m.d = image_new(&(struct qc_create_opts){.size = s->size,
+                                             .version = s->version,
+                                             .cluster_size = s->cluster_size,
+                                             .refcount_bits = s->refcount_bits});
+    m.now.data = mem_zalloc(m.max_size);
+    m.now.size = s->size;
+    rng_seed(&m.rng, 77 + s->cluster_size + s->refcount_bits);
+    for (unsigned round = 0; round < 2; round++) {
+        m.n = image_open(m.d,
+                         &(struct qc_open_opts){.l2_cache_bytes = round, /* 1: as small as may be */
+                                                .refcount_cache_bytes = round});
+        for (unsigned i = 0; i < s->ops; i++)
+            step(&m);
+        node_unref(m.n);
+        image_judge(m.d, false, "closed");
+        for (unsigned i = 0; i < m.n_snaps; i++)
+            judge_content(&m, &m.snap[i], m.snap[i].name);
+        judge_content(&m, &m.now, NULL);
+    }
+    must(m.made > 3, "only %u snapshots were made", m.made);
+    for (unsigned i = 0; i < MAX_SNAPS; i++)
+        mem_free(m.snap[i].data);
+    mem_free(m.now.data);
+    sim_disk_free(m.d);
+}
+
+static void disk_and_snapshots_hold_what_they_should(void **state)
+{
+    static const struct shape shapes[] = {
+        {3, 512, 16, 200 * KiB, 250}, {3, 512, 2, 100 * KiB, 200},    {3, 1024, 64, 1 * MiB, 150},
+        {2, 4096, 16, 1 * MiB, 150},  {3, 4096, 4, 2 * MiB, 150},     {3, 65536, 16, 8 * MiB, 60},
+        {3, 65536, 8, 4 * MiB, 60},   {3, 2 * MiB, 32, 24 * MiB, 25},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(shapes); i++)
+        run_sim(model_body, (void *)&shapes[i]);
+}
+
+static void narrow_body(void *arg)
+{
+    struct err *e = NULL;
+    uint8_t block[512];
+    memset(block, 7, sizeof(block));
+    struct sim_disk *d = image_new(
+        &(struct qc_create_opts){.size = 64 * KiB, .cluster_size = 512, .refcount_bits = 1});
+    struct node *n = image_open(d, &(struct qc_open_opts){0});
+    must(node_write(n, 0, block, 512, 0) == 0 && node_flush(n) == 0, "write");
+    must(!qc_snapshot_create(n, &(struct qc_new_snapshot){.name = "x"}, NULL, &e) &&
+             err_code(e) == EFBIG,
+         "a snapshot with refcounts of one bit");
+    err_free(e);
+    image_judge(d, false, "refused");
+    must(node_write(n, 512, block, 512, 0) == 0, "write afterwards");
+    node_unref(n);
+    image_judge(d, false, "closed");
+    sim_disk_free(d);
+}
+
+static void refcounts_that_are_too_narrow_are_refused_without_a_trace(void **state)
+{
+    run_sim(narrow_body, NULL);
+}
+
+static void ids_body(void *arg)
+{
+    struct err *e = NULL;
+    char id[24];
+    struct sim_disk *d = image_new(&(struct qc_create_opts){.size = 64 * KiB});
+    struct node *n = image_open(d, &(struct qc_open_opts){0});
+    must(qc_snapshot_create(n, &(struct qc_new_snapshot){.name = "2"}, id, &e) && !strcmp(id, "1"),
+         "first");
+    must(qc_snapshot_create(n, &(struct qc_new_snapshot){.name = "1"}, id, &e) && !strcmp(id, "2"),
+         "second");
+    /* An id goes before a name. */
+    must(qc_snapshot_delete(n, &(struct qc_snapshot_ref){.any = "1"}, &e), "delete");
+    must(!qc_snapshot_delete(n, &(struct qc_snapshot_ref){.name = "2"}, &e) &&
+             err_code(e) == ENOENT,
+         "the wrong one is gone");
+    err_free(e);
+    e = NULL;
+    must(qc_snapshot_create(n, &(struct qc_new_snapshot){.name = ""}, id, &e) && !strcmp(id, "3"),
+         "third");
+    must(!qc_snapshot_delete(n, &(struct qc_snapshot_ref){.id = "3", .name = "x"}, &e), "both");
+    err_free(e);
+    e = NULL;
+    must(qc_snapshot_delete(n, &(struct qc_snapshot_ref){.id = "3", .name = ""}, &e), "both");
+    node_unref(n);
+    image_judge(d, false, "closed");
+    sim_disk_free(d);
+}
+
+static void snapshots_are_found_by_id_or_name_as_qemu_does(void **state)
+{
+    run_sim(ids_body, NULL);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(disk_and_snapshots_hold_what_they_should),
+        cmocka_unit_test(refcounts_that_are_too_narrow_are_refused_without_a_trace),
+        cmocka_unit_test(snapshots_are_found_by_id_or_name_as_qemu_does),
+    };
+    log_set_level(LOG_LEVEL_ERROR);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
