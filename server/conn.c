@@ -302,8 +302,7 @@ static void conn_free(struct conn *c)
     if (c->node)
         c->target.exp->n_connections--;
     target_release(&c->target);
-    target_release(&c->meta_target);
-    mem_free(c->meta);
+    conn_forget_meta(c);
     if (c->hs)
         mem_free(c->hs->out);
     mem_free(c->hs);

@@ -48,17 +48,22 @@ static bool find_frozen(struct export *e, struct wire_str name, enum target_mode
     return true;
 }
 
-bool target_find(struct server *s, struct wire_str name, enum target_mode mode, struct target *out,
+bool target_find(struct conn *c, struct wire_str name, enum target_mode mode, struct target *out,
                  struct err **errp)
 {
+    struct server *s = c->srv;
     char text[WIRE_PRINTABLE_SIZE];
 
     *out = (struct target){0};
     if (s->stopping)
         return err_set(errp, ESHUTDOWN, "the server is shutting down");
-    out->exp = export_find(s, name);
-    if (out->exp)
+    struct export *exact = export_find(s, name);
+    if (exact) {
+        if (!tls_admits(c, exact, errp))
+            return false;
+        out->exp = exact;
         return true;
+    }
     /* The shortest prefix that is an export: both names may hold an '@'. */
     for (size_t i = 0; i < name.len; i++) {
         struct export *e;
@@ -67,7 +72,8 @@ bool target_find(struct server *s, struct wire_str name, enum target_mode mode, 
             continue;
         e = export_find(s, (struct wire_str){name.p, i});
         if (e)
-            return find_frozen(e, (struct wire_str){name.p + i + 1, name.len - i - 1}, mode, out,
+            return tls_admits(c, e, errp) &&
+                   find_frozen(e, (struct wire_str){name.p + i + 1, name.len - i - 1}, mode, out,
                                errp);
     }
     return err_set(errp, ENOENT, "there is no export '%s'", wire_printable(text, name));
@@ -182,6 +188,7 @@ static void export_free_memory(struct export *e)
     if (!e)
         return;
     unpublish_all(e);
+    authz_unref(e->authz);
     mem_free(e->name);
     mem_free(e->description);
     mem_free(e);
@@ -210,6 +217,8 @@ bool export_new(struct server *s, const struct export_opts *o, struct err **errp
     e->ignore_discard = o->ignore_discard;
     e->checkpoints = o->checkpoints;
     e->max_connections = o->max_connections;
+    e->tls_only = o->tls_only || o->authz;
+    e->authz = o->authz ? authz_ref(o->authz) : NULL;
     struct export **at = &s->exports;
     while (*at)
         at = &(*at)->next;

@@ -85,7 +85,13 @@ void hs_error_err(struct conn *c, uint32_t option, struct err *e)
         type = NBD_REP_ERR_INVALID;
         break;
     case EBUSY:
+    case EACCES:
         type = NBD_REP_ERR_POLICY;
+        break;
+    case ENOKEY:
+        /* "The server MUST NOT send" it in response to others. */
+        if (option == NBD_OPT_INFO || option == NBD_OPT_GO)
+            type = NBD_REP_ERR_TLS_REQD;
         break;
     case ESHUTDOWN:
         type = NBD_REP_ERR_SHUTDOWN;
@@ -133,14 +139,6 @@ bool hs_enter(struct conn *c, struct target *t, struct err **errp)
     return true;
 }
 
-static void opt_starttls(struct conn *c, size_t len)
-{
-    if (len > 0)
-        hs_error(c, NBD_OPT_STARTTLS, NBD_REP_ERR_INVALID, "STARTTLS carries no data");
-    else
-        hs_error(c, NBD_OPT_STARTTLS, NBD_REP_ERR_POLICY, "this server offers no TLS");
-}
-
 static void opt_structured(struct conn *c, size_t len)
 {
     uint32_t o = NBD_OPT_STRUCTURED_REPLY;
@@ -163,6 +161,12 @@ static enum hs_next dispatch(struct conn *c, const struct wire_option *o, const 
         hs_error(c, o->type, NBD_REP_ERR_SHUTDOWN, "the server is shutting down");
         return HS_GO_ON;
     }
+    if (tls_wanted(c) && o->type != NBD_OPT_ABORT && o->type != NBD_OPT_STARTTLS) {
+        if (o->type == NBD_OPT_EXPORT_NAME)
+            return HS_CLOSE;
+        hs_error(c, o->type, NBD_REP_ERR_TLS_REQD, "this server wants TLS first");
+        return HS_GO_ON;
+    }
     switch (o->type) {
     case NBD_OPT_EXPORT_NAME:
         return opt_export_name(c, data, o->len);
@@ -173,8 +177,7 @@ static enum hs_next dispatch(struct conn *c, const struct wire_option *o, const 
         opt_list(c, o->len);
         return HS_GO_ON;
     case NBD_OPT_STARTTLS:
-        opt_starttls(c, o->len);
-        return HS_GO_ON;
+        return opt_starttls(c, o->len);
     case NBD_OPT_INFO:
     case NBD_OPT_GO:
         return opt_go(c, o->type, data, o->len);
@@ -258,6 +261,8 @@ enum hs_next handshake_run(struct conn *c)
         next = one_option(c);
         if (!hs_flush(c))
             next = HS_CLOSE;
+        if (next == HS_START_TLS)
+            next = hs_start_tls(c);
     }
     return next;
 }

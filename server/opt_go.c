@@ -26,7 +26,7 @@ enum hs_next opt_export_name(struct conn *c, const uint8_t *data, size_t len)
     /* This option has no way to say no but to hang up. */
     if (memchr(data, 0, len))
         return HS_CLOSE;
-    if (!target_find(c->srv, name, TARGET_OPEN, &t, &e) || !hs_enter(c, &t, &e)) {
+    if (!target_find(c, name, TARGET_OPEN, &t, &e) || !hs_enter(c, &t, &e)) {
         log_info("connection %llu: %s", (unsigned long long)c->id, err_msg(e));
         err_free(e);
         target_release(&t);
@@ -88,7 +88,7 @@ enum hs_next opt_go(struct conn *c, uint32_t option, const uint8_t *data, size_t
                  NBD_NAME_MAX);
         return HS_GO_ON;
     }
-    if (!target_find(c->srv, g.name, go ? TARGET_OPEN : TARGET_PEEK, &t, &e)) {
+    if (!target_find(c, g.name, go ? TARGET_OPEN : TARGET_PEEK, &t, &e)) {
         hs_error_err(c, option, e);
         return HS_GO_ON;
     }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
  * NBD_OPT_LIST: the exports. Checkpoints are not listed: each name is chosen by its client, and a
- * client that scanned the list would freeze the disk at each.
+ * client that scanned the list would freeze the disk at each. Nor are exports that are not for this
+ * client, or not before TLS.
  */
 #include "server/server_priv.h"
 
@@ -13,6 +14,9 @@ void opt_list(struct conn *c, size_t len)
     }
     for (const struct export *e = c->srv->exports; e; e = e->next) {
         uint8_t head[4 + NBD_NAME_MAX];
+
+        if (!tls_admits(c, e, NULL))
+            continue;
         size_t n = strlen(e->name);
 
         put_be32(head, (uint32_t)n);

@@ -101,6 +101,14 @@ static bool answer(struct conn *c, uint32_t option, struct wire_meta *m, struct 
     return true;
 }
 
+void conn_forget_meta(struct conn *c)
+{
+    mem_free(c->meta);
+    c->meta = NULL;
+    c->n_meta = 0;
+    target_release(&c->meta_target);
+}
+
 void opt_meta(struct conn *c, uint32_t option, const uint8_t *data, size_t len)
 {
     bool set = option == NBD_OPT_SET_META_CONTEXT;
@@ -109,12 +117,8 @@ void opt_meta(struct conn *c, uint32_t option, const uint8_t *data, size_t len)
     struct err *e = NULL;
     int64_t since = clock_ns();
 
-    if (set) { /* also a failing SET forgets what was selected before */
-        mem_free(c->meta);
-        c->meta = NULL;
-        c->n_meta = 0;
-        target_release(&c->meta_target);
-    }
+    if (set) /* also a failing SET forgets what was selected before */
+        conn_forget_meta(c);
     if (set && !c->structured) {
         hs_error(c, option, NBD_REP_ERR_INVALID, "structured replies must be negotiated first");
         return;
@@ -130,7 +134,7 @@ void opt_meta(struct conn *c, uint32_t option, const uint8_t *data, size_t len)
                  MAX_QUERIES);
         return;
     }
-    if (!target_find(c->srv, m.name, set ? TARGET_OPEN : TARGET_PEEK, &t, &e)) {
+    if (!target_find(c, m.name, set ? TARGET_OPEN : TARGET_PEEK, &t, &e)) {
         hs_error_err(c, option, e);
         return;
     }

@@ -67,6 +67,8 @@ struct server *server_new(const struct server_opts *opts, struct err **errp)
         dir = "/var/tmp";
     if (s) {
         s->o = *opts;
+        if (opts->creds)
+            tls_creds_ref(opts->creds);
         set_defaults(&s->o);
         s->conn_bytes = s->o.max_bytes / 4;
         s->scratch_dir = mem_strdup(dir);
@@ -78,12 +80,24 @@ struct server *server_new(const struct server_opts *opts, struct err **errp)
         return NULL;
     }
     s->o.scratch_dir = s->scratch_dir;
+    if (s->o.tls != SERVER_TLS_OFF && !s->o.creds) {
+        err_set(errp, EINVAL, "TLS needs credentials");
+        server_free(s);
+        return NULL;
+    }
     if (s->o.max_checkpoints < 2) {
         err_set(errp, EINVAL, "max_checkpoints is %u; at least 2 are needed", s->o.max_checkpoints);
         server_free(s);
         return NULL;
     }
     return s;
+}
+
+void server_set_creds(struct server *s, struct tls_creds *creds)
+{
+    tls_creds_ref(creds);
+    tls_creds_unref(s->o.creds);
+    s->o.creds = creds;
 }
 
 bool server_add_export(struct server *s, const struct export_opts *opts, struct err **errp)
@@ -235,6 +249,7 @@ void server_free(struct server *s)
         mem_free(l);
     }
     bufpool_free(s->pool);
+    tls_creds_unref(s->o.creds);
     mem_free(s->scratch_dir);
     mem_free(s);
 }

@@ -12,9 +12,17 @@
 #include "bitmap/bitmap.h"
 #include "block/node.h"
 #include "io/stream.h"
+#include "io/tls.h"
+#include "server/authz.h"
 
 struct server;
 struct export;
+
+enum server_tls {
+    SERVER_TLS_OFF,
+    SERVER_TLS_ON,      /* who wants may, and must for exports that are tls_only */
+    SERVER_TLS_REQUIRE, /* nothing works without */
+};
 
 struct server_opts {               /* zero means the default in brackets */
     unsigned max_connections;      /* per server [100] */
@@ -29,6 +37,8 @@ struct server_opts {               /* zero means the default in brackets */
     unsigned max_checkpoints;      /* per export, at least 2 [64] */
     uint64_t view_grace_ms;        /* an unused frozen view is kept so long [30000] */
     bool exit_on_last_disconnect;  /* qemu-nbd without -t: call the server_on_idle hook */
+    enum server_tls tls;           /* [off] */
+    struct tls_creds *creds;       /* for TLS; server_new takes a reference of its own */
 };
 
 struct export_bitmap { /* one to publish */
@@ -47,6 +57,9 @@ struct export_opts {
                          without it there are no checkpoints */
     bool read_only;
     bool checkpoints;
+    bool tls_only;            /* only with TLS; before it the export is not even listed */
+    struct authz *authz;      /* who may use it; server_add_export takes a reference of its own;
+                                 NULL: everybody. With it the export is tls_only */
     bool ignore_discard;      /* TRIM does nothing, WRITE_ZEROES keeps space allocated */
     unsigned max_connections; /* 0: no limit of its own */
 };
@@ -59,6 +72,8 @@ bool server_listen(struct server *s, int fd, struct err **errp);
 /* server_serve: handle one connected stream (taken over, also on failure) in a coroutine of its
  * own. For --stdin, inherited sockets, and tests. EBUSY: the connection table is full. */
 bool server_serve(struct server *s, struct stream *stream, struct err **errp);
+/* server_set_creds: for TLS handshakes that begin from now on. Takes a reference of its own. */
+void server_set_creds(struct server *s, struct tls_creds *creds);
 /* server_stop: stop accepting; new requests get ESHUTDOWN; those in flight finish; then connections
  * close, exports are flushed. Yields until done. Returns 0 or the first flush error.
  * force: cut all connections and wait for no request, and flush nothing; a server_stop that waits

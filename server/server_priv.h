@@ -7,6 +7,7 @@
  *   export.c      names -> targets                   slot.c     request slots, sending of replies
  *   checkpoint.c  frozen views and what lies between handshake.c, opt_*.c  option haggling
  *   metactx.c     meta contexts and their extents    cmd.c, reply.c        commands and answers
+ *   authz.c       who may use an export              listener.c            listening descriptors
  */
 #ifndef SERVER_SERVER_PRIV_H
 #define SERVER_SERVER_PRIV_H
@@ -17,6 +18,8 @@
 #include "io/lock.h"
 #include "io/reactor.h"
 #include "io/stream.h"
+#include "io/tls.h"
+#include "server/authz.h"
 #include "server/server.h"
 #include "server/wire.h"
 
@@ -30,6 +33,7 @@
 #define STATUS_ACTIVE_MAX 16       /* BLOCK_STATUS requests that collect extents at a time */
 
 struct checkpoint;
+struct conn;
 
 /* --- Exports and targets (export.c) --- */
 
@@ -41,6 +45,8 @@ struct export
     struct bitmap **maps; /* published, in nodes of the graph; each is held busy */
     unsigned n_maps;
     bool read_only, ignore_discard, checkpoints;
+    bool tls_only;       /* hidden from clients without TLS */
+    struct authz *authz; /* NULL: everybody */
     unsigned max_connections, n_connections;
     struct export *next;
 
@@ -65,9 +71,10 @@ enum target_mode {
     TARGET_OPEN, /* make or join the view and hold it until target_release */
 };
 
-/* target_find: resolve a name from the wire. Yields with TARGET_OPEN. Errors: ENOENT no such export
- * or view, EINVAL bad checkpoint name, EBUSY a limit, others as they come. */
-bool target_find(struct server *s, struct wire_str name, enum target_mode mode, struct target *out,
+/* target_find: resolve a name from the wire for c. Yields with TARGET_OPEN. Errors: ENOENT no such
+ * export or view, ENOKEY only with TLS, EACCES not for this client, EINVAL bad checkpoint name,
+ * EBUSY a limit, others as they come. */
+bool target_find(struct conn *c, struct wire_str name, enum target_mode mode, struct target *out,
                  struct err **errp);
 /* target_release: let go of what target_find held; zeroes t. Does not yield. */
 void target_release(struct target *t);
@@ -168,7 +175,8 @@ struct slot { /* one request, from its header until its reply was sent */
 struct conn {
     struct server *srv;
     struct stream *stream;
-    uint64_t id; /* for the log */
+    const struct tls_peer *peer; /* the stream's; NULL: no TLS */
+    uint64_t id;                 /* for the log */
     enum conn_phase phase;
     struct conn *prev, *next;
 
@@ -243,7 +251,7 @@ void conn_hurry(struct conn *c);
 
 /* --- Handshake (handshake.c, opt_*.c) --- */
 
-enum hs_next { HS_GO_ON, HS_TRANSMIT, HS_CLOSE };
+enum hs_next { HS_GO_ON, HS_START_TLS, HS_TRANSMIT, HS_CLOSE };
 
 struct handshake {
     bool fixed, no_zeroes;
@@ -276,6 +284,16 @@ enum hs_next opt_export_name(struct conn *c, const uint8_t *data, size_t len);
 enum hs_next opt_go(struct conn *c, uint32_t option, const uint8_t *data, size_t len);
 void opt_list(struct conn *c, size_t len);
 void opt_meta(struct conn *c, uint32_t option, const uint8_t *data, size_t len);
+enum hs_next opt_starttls(struct conn *c, size_t len);
+/* conn_forget_meta: what SET_META_CONTEXT chose. */
+void conn_forget_meta(struct conn *c);
+
+/* hs_start_tls: the answer to STARTTLS has gone out; now shake hands and forget what was said.
+ * Yields. tls_wanted: nothing but STARTTLS and ABORT may come now. tls_admits: may this client, as
+ * it is known now, use the export? ENOKEY, EACCES. */
+enum hs_next hs_start_tls(struct conn *c);
+bool tls_wanted(const struct conn *c);
+bool tls_admits(const struct conn *c, const struct export *e, struct err **errp);
 
 /* --- Commands and replies (cmd.c, reply.c) --- */
 
