@@ -50,6 +50,19 @@ static inline void put_be32(void *p, uint32_t v)
     memcpy(p, &v, sizeof(v));
 }
 
+static inline uint64_t get_le64(const void *p)
+{
+    uint64_t v;
+    memcpy(&v, p, sizeof(v));
+    return le64toh(v);
+}
+
+static inline void put_le64(void *p, uint64_t v)
+{
+    v = htole64(v);
+    memcpy(p, &v, sizeof(v));
+}
+
 static inline void put_be64(void *p, uint64_t v)
 {
     v = htobe64(v);

@@ -36,7 +36,7 @@ struct bitmap {
 
 /* A bitmap_set is all bitmaps of one disk. */
 struct bitmap_set {
-    struct bitmap *head;
+    struct bitmap *head, *tail;
     uint64_t size; /* of the disk, bytes */
 };
 
@@ -97,5 +97,15 @@ bool bitmap_recording(const struct bitmap *b);
 /* bitmap_next: the run of equal state at off (< size): *dirty, and the result is its end in bytes
  * (<= size). What a frozen bitmap's successor records is not seen. */
 uint64_t bitmap_next(const struct bitmap *b, uint64_t off, bool *dirty);
+
+/* Bytes of a bitmap as they are stored: a bit a granule, the lowest bit of a byte first. pos and
+ * len are multiples of 512. bitmap_save: what lies past its end is zero. bitmap_load: set the bits
+ * that are set in buf; 0 or -ENOMEM. bitmap_stored_size: of the whole. bitmap_piece_kind: is the
+ * piece all clear, all set (with no byte past the end), or neither? */
+enum bitmap_piece { BITMAP_PIECE_CLEAR, BITMAP_PIECE_SET, BITMAP_PIECE_MIXED };
+uint64_t bitmap_stored_size(uint64_t disk_size, uint32_t granularity);
+enum bitmap_piece bitmap_piece_kind(const struct bitmap *b, uint64_t pos, uint64_t len);
+void bitmap_save(const struct bitmap *b, uint64_t pos, uint8_t *buf, uint64_t len);
+int bitmap_load(struct bitmap *b, uint64_t pos, const uint8_t *buf, uint64_t len);
 
 #endif

@@ -34,6 +34,13 @@ int hbits_or(struct hbits *dst, const struct hbits *src);
 /* hbits_resize: bits past the new end are dropped, new ones are `value`. 0, or -ENOMEM with nothing
  * changed. Shrinking cannot fail. */
 int hbits_resize(struct hbits *b, uint64_t n_bits, bool value);
+/* Bits as bytes, the lowest bit first, in pieces of whole leaves. hbits_save: bits [first, first +
+ * n) into out; what lies past the end of the array is zero. hbits_load: set the bits that are set
+ * in `in`; those past the end are dropped. 0 or -ENOMEM (a part is set then). first and n are
+ * multiples of HBITS_PIECE. */
+#define HBITS_PIECE 4096u
+void hbits_save(const struct hbits *b, uint64_t first, uint64_t n, uint8_t *out);
+int hbits_load(struct hbits *b, uint64_t first, uint64_t n, const uint8_t *in);
 /* hbits_memory: bytes of heap held. */
 uint64_t hbits_memory(const struct hbits *b);
 

@@ -26,6 +26,7 @@ void bitmap_set_clear(struct bitmap_set *s)
         s->head = b->next;
         bitmap_free(b);
     }
+    s->tail = NULL;
 }
 
 struct bitmap *bitmap_find(const struct bitmap_set *s, const char *name)
@@ -50,21 +51,26 @@ bool bitmap_check_new(const struct bitmap_set *s, const char *name, struct err *
 
 void bitmap_set_insert(struct bitmap_set *s, struct bitmap *b)
 {
-    struct bitmap **at;
-
     assert(b->size == s->size && !b->next);
-    for (at = &s->head; *at; at = &(*at)->next)
-        ; /* keep the order of creation: it is what people see in lists */
-    *at = b;
+    /* In the order of creation: it is what people see in lists. */
+    if (s->tail)
+        s->tail->next = b;
+    else
+        s->head = b;
+    s->tail = b;
 }
 
 void bitmap_set_take(struct bitmap_set *s, struct bitmap *b)
 {
-    struct bitmap **at;
+    struct bitmap **at, *before = NULL;
 
-    for (at = &s->head; *at != b; at = &(*at)->next)
+    for (at = &s->head; *at != b; at = &(*at)->next) {
         assert(*at);
+        before = *at;
+    }
     *at = b->next;
+    if (s->tail == b)
+        s->tail = before;
     b->next = NULL;
 }
 
