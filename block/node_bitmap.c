@@ -141,9 +141,19 @@ bool node_bitmap_remove(struct node *n, const char *name, struct err **errp)
 
 bool node_bitmap_store(struct node *n, struct err **errp)
 {
-    if (!n->drv->bitmap_ops || n->read_only)
+    const struct bitmap *b = node_bitmap_first(n);
+    bool ok;
+
+    while (b && !b->persistent)
+        b = b->next;
+    if (!b || n->read_only)
         return true;
-    return n->drv->bitmap_ops->store(n, errp);
+    /* What is still written is in the bitmaps then, and nothing comes after. */
+    node_drain_begin(n);
+    n->read_only = true;
+    ok = n->drv->bitmap_ops->store(n, errp);
+    node_drain_end(n);
+    return ok;
 }
 
 bool node_bitmap_store_chain(struct node *top, struct err **errp)

@@ -9,7 +9,6 @@
 #include "base/cleanup.h"
 #include "qcow2/check_priv.h"
 
-#define BITMAP_RESERVED UINT64_C(0xff000000000001fe)
 #define SNAPSHOT_EXTRA_V3 16 /* version 3 must have so many bytes of extra data */
 
 /* A directory that cannot be followed is corruption; memory and I/O errors end the check. */
@@ -68,7 +67,8 @@ int qcc_check_snapshots(struct qcc *c)
 static int check_bitmap_entry(struct qcc *c, uint64_t entry, uint64_t at)
 {
     uint64_t off = entry & QC_OFFSET_MASK;
-    if ((entry & BITMAP_RESERVED) || (off && (entry & 1)) || !is_aligned(off, c->cluster)) {
+    if ((entry & QC_BITMAP_TABLE_RESERVED) || (off && (entry & 1)) ||
+        !is_aligned(off, c->cluster)) {
         qcc_corrupt(c, 1, "bitmap table entry at 0x%" PRIx64 " is 0x%" PRIx64 ": %s", at, entry,
                     is_aligned(off, c->cluster) ? "reserved bits" : "not aligned to a cluster");
         return 0;

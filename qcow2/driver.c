@@ -33,10 +33,17 @@ static int qc_submit(struct node *n, struct req *r)
     }
 }
 
+static struct node *qc_backing(const struct node *n)
+{
+    return ((const struct qc *)n->state)->backing;
+}
+
 const struct driver qcow2_driver = {
     .name = "qcow2",
     .state_size = sizeof(struct qc),
     .submit = qc_submit,
     .write_back = qc_write_back,
     .close = qc_close,
+    .backing = qc_backing,
+    .bitmap_ops = &qc_bitmap_ops,
 };

@@ -63,6 +63,11 @@ enum qc_header_field {
 #define QC_BITMAPS_EXT_LEN 24
 #define QC_CRYPTO_EXT_LEN 16
 
+/* "Bitmap directory", "Bitmap table". */
+#define QC_BITMAP_ENTRY_LEN 24
+#define QC_BITMAP_TABLE_RESERVED UINT64_C(0xff000000000001fe)
+#define QC_BITMAP_ALL_ONES UINT64_C(1)
+
 /* "Host cluster management", "Cluster mapping": table entries. */
 #define QC_OFFSET_MASK UINT64_C(0x00fffffffffffe00)   /* L1, L2: bits 9-55 */
 #define QC_REFTABLE_MASK UINT64_C(0xfffffffffffffe00) /* bits 9-63 */
@@ -84,6 +89,8 @@ enum qc_header_field {
 #define QC_MAX_BACKING_NAME 1023
 #define QC_MAX_BACKING_FORMAT 15
 #define QC_MAX_BITMAPS 65535
+#define QC_MAX_BITMAP_TABLE (UINT64_C(1) << 27)  /* entries */
+#define QC_MAX_BITMAP_BYTES (UINT64_C(512) << 20) /* of one bitmap */
 #define QC_MAX_BITMAP_DIR (UINT64_C(65535) << 10)
 #define QC_MAX_HOST_OFF (UINT64_C(1) << 56)
 

@@ -265,10 +265,5 @@ bool qc_header_admit(const struct qc_header *h, bool read_only, struct err **err
             errp, ENOTSUP,
             "incompatible_features bit 0: the image was not closed cleanly and needs its "
             "refcounts repaired (qemu-img check -r all); it can be opened read-only");
-    if (h->has_bitmaps)
-        return err_set(
-            errp, ENOTSUP,
-            "the image stores dirty bitmaps (bitmaps extension), which writing would make "
-            "wrong; open it read-only, or remove them with qemu-img bitmap --remove");
     return true;
 }

@@ -88,6 +88,9 @@ static bool parse_bitmaps(const struct ext *x, struct qc_header *h, struct err *
                        ", the limit is %" PRIu64,
                        dir_len, QC_MAX_BITMAP_DIR);
     h->has_bitmaps = true;
+    h->n_bitmaps = n;
+    h->bitmap_dir_len = dir_len;
+    h->bitmap_dir_off = dir_off;
     return true;
 }
 

@@ -33,6 +33,8 @@ struct qc_stored_bitmap {
     uint32_t table_size;           /* entries, as stored */
     uint32_t flags;
     uint8_t type, granularity_bits;
+    uint32_t extra_len;
+    uint8_t *extra; /* extra data, whose meaning nobody knows; NULL if there is none */
     char *name;
 };
 #define QC_BITMAP_IN_USE 1u

@@ -5,12 +5,13 @@
  */
 #include <errno.h>
 #include <inttypes.h>
+#include <string.h>
 
 #include "qcow2/inspect_priv.h"
 
 #define SNAPSHOT_ENTRY 40
 #define SNAPSHOT_EXTRA_MAX 1024
-#define BITMAP_ENTRY 24
+#define BITMAP_ENTRY QC_BITMAP_ENTRY_LEN
 #define BITMAP_NAME_LIMIT 1023
 
 /* A string of the file in new memory. */
@@ -113,7 +114,7 @@ static bool check_bitmap(const struct qc_bitmap_iter *it, const uint8_t *e, uint
                          struct err **errp)
 {
     uint64_t at = it->off + it->pos;
-    uint32_t flags = get_be32(e + 12), name_len = get_be16(e + 18), extra = get_be32(e + 20);
+    uint32_t flags = get_be32(e + 12), name_len = get_be16(e + 18);
 
     if (len > it->len - it->pos)
         return err_set(errp, EINVAL,
@@ -129,16 +130,24 @@ static bool check_bitmap(const struct qc_bitmap_iter *it, const uint8_t *e, uint
         return err_set(errp, EINVAL,
                        "bitmap %" PRIu32 " at 0x%" PRIx64 ": reserved flags in 0x%" PRIx32, it->i,
                        at, flags);
-    if (extra)
-        return err_set(errp, ENOTSUP,
-                       "bitmap %" PRIu32 " at 0x%" PRIx64 ": extra_data_size is %" PRIu32
-                       ", and no extra data is defined",
-                       it->i, at, extra);
-    if (e[16] != 1 || e[17] > 63)
+    if (e[16] != 1)
         return err_set(errp, EINVAL,
-                       "bitmap %" PRIu32 " at 0x%" PRIx64 ": type %u, granularity_bits %u", it->i,
-                       at, e[16], e[17]);
+                       "bitmap %" PRIu32 " at 0x%" PRIx64
+                       ": type is %u, only 1 (dirty tracking) is defined",
+                       it->i, at, e[16]);
+    if (e[17] < 9 || e[17] > 31)
+        return err_set(errp, EINVAL,
+                       "bitmap %" PRIu32 " at 0x%" PRIx64
+                       ": granularity_bits is %u, must be 9 to 31",
+                       it->i, at, e[17]);
     return true;
+}
+
+static int read_extra(struct node *file, uint64_t off, uint32_t len, struct qc_stored_bitmap *b)
+{
+    b->extra = mem_alloc(len);
+    b->extra_len = len;
+    return b->extra ? qc_bytes_read(file, off, b->extra, len) : -ENOMEM;
 }
 
 int qc_bitmap_next(struct qc_bitmap_iter *it, struct qc_stored_bitmap *b, struct err **errp)
@@ -161,15 +170,23 @@ int qc_bitmap_next(struct qc_bitmap_iter *it, struct qc_stored_bitmap *b, struct
         return -1;
     }
     int r = qc_bytes_read(it->file, at, e, sizeof(e));
-    uint32_t name_len = get_be16(e + 18);
-    uint64_t len = round_up(BITMAP_ENTRY + (uint64_t)get_be32(e + 20) + name_len, 8);
+    uint32_t name_len = get_be16(e + 18), extra = get_be32(e + 20);
+    uint64_t len = round_up(BITMAP_ENTRY + (uint64_t)extra + name_len, 8);
     if (r == 0 && !check_bitmap(it, e, len, errp))
         return -1;
+    if (r == 0 && extra)
+        r = read_extra(it->file, at + BITMAP_ENTRY, extra, b);
     if (r == 0)
-        r = read_text(it->file, at + BITMAP_ENTRY, name_len, &b->name);
+        r = read_text(it->file, at + BITMAP_ENTRY + extra, name_len, &b->name);
     if (r < 0) {
         qc_stored_bitmap_free(b);
         err_set_errno(errp, -r, "cannot read bitmap %" PRIu32 " at 0x%" PRIx64, it->i, at);
+        return -1;
+    }
+    if (strlen(b->name) != name_len) {
+        qc_stored_bitmap_free(b);
+        err_set(errp, EINVAL, "bitmap %" PRIu32 " at 0x%" PRIx64 ": its name holds a NUL byte",
+                it->i, at);
         return -1;
     }
     b->entry_off = at;
@@ -186,5 +203,6 @@ int qc_bitmap_next(struct qc_bitmap_iter *it, struct qc_stored_bitmap *b, struct
 void qc_stored_bitmap_free(struct qc_stored_bitmap *b)
 {
     mem_free(b->name);
+    mem_free(b->extra);
     *b = (struct qc_stored_bitmap){0};
 }

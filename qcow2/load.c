@@ -107,6 +107,7 @@ static void set_geometry(struct qc *q, const struct qc_header *h)
     q->refcount_order = h->refcount_order;
     q->codec = h->compression_type;
     q->incompatible = h->incompatible;
+    q->autoclear = h->autoclear;
     q->has_backing = h->has_backing;
     q->l1_size = h->l1_size;
     q->l1_off = h->l1_off;

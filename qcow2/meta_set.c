@@ -94,7 +94,8 @@ bool qc_meta_hits(const struct qc *q, uint64_t host_off, uint64_t len)
 {
     if (host_off < q->cluster_size || meet(host_off, len, q->l1_off, q->l1_size * 8) ||
         meet(host_off, len, q->reftable_off, q->reftable_size * 8) ||
-        meet(host_off, len, q->snapshots_off, q->snapshots_len))
+        meet(host_off, len, q->snapshots_off, q->snapshots_len) ||
+        meet(host_off, len, q->bitmaps.dir_off, q->bitmaps.dir_len))
         return true;
     const struct qc_meta_set *m = &q->meta;
     uint64_t last = (host_off + len - 1) >> q->cluster_bits;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
  * Opening and closing. All that can be refused is refused before the first byte is written; the
- * only write of an open is to clear auto-clear feature bits that this build does not keep up.
+ * only writes of an open clear auto-clear feature bits that this build does not keep up, and say
+ * that stored bitmaps are in use.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -11,16 +12,20 @@
 #include "qcow2/qcow2_priv.h"
 
 /* qcow2.txt, "autoclear_features": bits that are not understood are cleared before any write. */
-static bool clear_autoclear(struct qc *q, const struct qc_header *h, struct err **errp)
+static bool clear_autoclear(struct qc *q, struct err **errp)
 {
-    uint8_t zero[8] = {0};
-    if (q->read_only || h->version < 3 || !h->autoclear)
+    uint64_t keep = q->autoclear & QC_AUTOCLEAR_BITMAPS;
+    uint8_t be[8];
+    if (q->read_only || q->autoclear == keep)
         return true;
-    int r = node_write_kind(q->file, QCH_AUTOCLEAR, zero, sizeof(zero), 0, KIND_HEADER);
+    put_be64(be, keep);
+    int r = node_write_kind(q->file, QCH_AUTOCLEAR, be, sizeof(be), 0, KIND_HEADER);
     if (r == 0)
         r = node_flush(q->file);
-    return r == 0 ||
-           err_set_errno(errp, -r, "cannot clear autoclear_features 0x%" PRIx64, h->autoclear);
+    if (r < 0)
+        return err_set_errno(errp, -r, "cannot clear autoclear_features 0x%" PRIx64, q->autoclear);
+    q->autoclear = keep;
+    return true;
 }
 
 static bool attach(struct node *n, struct node *child, struct err **errp)
@@ -54,6 +59,8 @@ static bool open_into(struct node *n, struct node *file, const struct qc_header 
         q->backing = backing;
     }
     n->size = h->size;
+    if (!qc_bitmaps_load(q, h, opts->read_only, errp))
+        return false;
     n->read_only = opts->read_only;
     n->growable = false;
     n->limits.align = 1;
@@ -62,7 +69,7 @@ static bool open_into(struct node *n, struct node *file, const struct qc_header 
     n->limits.zero_align = q->cluster_size;
     n->limits.discard_align = q->cluster_size;
     q->read_only = opts->read_only;
-    if (clear_autoclear(q, h, errp))
+    if (clear_autoclear(q, errp) && qc_bitmaps_begin(q, errp))
         return true;
     q->read_only = true;
     return false;
@@ -110,6 +117,7 @@ void qc_close(struct node *n)
 {
     struct qc *q = n->state;
     if (q->node && !q->read_only) {
+        qc_bitmaps_end(q);
         int r = qc_write_back(n);
         if (r == 0)
             r = qc_flush(q);
@@ -134,6 +142,7 @@ void qc_close(struct node *n)
     mem_free(q->written.v);
     mem_free(q->settled.v);
     mem_free(q->meta.slot);
+    qc_bitmaps_free(q);
     qc_zip_destroy(q);
 }
 

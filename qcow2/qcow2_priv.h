@@ -21,6 +21,7 @@
 #include "block/node.h"
 #include "io/co.h"
 #include "io/lock.h"
+#include "qcow2/bitmaps.h"
 #include "qcow2/format.h"
 #include "qcow2/qcow2.h"
 
@@ -40,6 +41,8 @@ struct qc_header {
     uint8_t compression_type;
     bool size_rounded; /* the field was no multiple of 512 */
     bool has_backing, has_bitmaps;
+    uint32_t n_bitmaps; /* by the extension, which counts only if QC_AUTOCLEAR_BITMAPS is set */
+    uint64_t bitmap_dir_off, bitmap_dir_len;
     char backing_name[QC_MAX_BACKING_NAME + 1];     /* NUL-terminated */
     char backing_format[QC_MAX_BACKING_FORMAT + 1]; /* "" = no such extension */
 };
@@ -207,6 +210,8 @@ struct qc {
     unsigned refcount_order;
     uint8_t codec; /* enum qc_codec */
     uint64_t incompatible;
+    uint64_t autoclear;    /* as on disk, unless unsure */
+    bool autoclear_unsure; /* a write of it failed */
     uint32_t nb_snapshots;
     uint64_t snapshots_off, snapshots_len; /* of the snapshot table, rounded up to clusters */
     bool snapshot_unsized;                 /* one does not store the size of its disk */
@@ -247,6 +252,7 @@ struct qc {
     struct qc_meta_set meta;
 
     struct qc_zip zip;
+    struct qc_bitmaps bitmaps;
 };
 
 static inline uint64_t qc_l1_get(const struct qc *q, uint64_t i)

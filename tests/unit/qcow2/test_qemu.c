@@ -131,20 +131,6 @@ static void grow_body(void *arg)
     folder_remove();
 }
 
-static void bitmaps_body(void *arg)
-{
-    struct err *e = NULL;
-    folder_make();
-    sh(0, "qemu-img create -f qcow2 b.qcow2 1M && qemu-img bitmap --add b.qcow2 daily");
-    struct node *n = try_open("b.qcow2", (struct qc_open_opts){0}, &e);
-    must(!n && err_code(e) == ENOTSUP && strstr(err_msg(e), "bitmaps"), "%s", err_msg(e));
-    err_free(e);
-    n = open_file("b.qcow2", true);
-    node_unref(n);
-    sh(0, "qemu-img info b.qcow2 | grep daily && qemu-img check b.qcow2");
-    folder_remove();
-}
-
 static void images_written_here_satisfy_qemu(void **state)
 {
     run_as(REACTOR_AUTO, ours_body, NULL);
@@ -170,11 +156,6 @@ static void grown_images_satisfy_qemu(void **state)
     run_as(REACTOR_AUTO, grow_body, NULL);
 }
 
-static void stored_bitmaps_are_not_endangered(void **state)
-{
-    run_as(REACTOR_AUTO, bitmaps_body, NULL);
-}
-
 int main(void)
 {
     if (system("qemu-img --version >/dev/null 2>&1 && qemu-io --version >/dev/null 2>&1") != 0) {
@@ -187,7 +168,6 @@ int main(void)
         cmocka_unit_test(chains_of_qemu_are_read_and_written_right),
         cmocka_unit_test(snapshots_survive_our_writes),
         cmocka_unit_test(grown_images_satisfy_qemu),
-        cmocka_unit_test(stored_bitmaps_are_not_endangered),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
