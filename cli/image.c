@@ -21,7 +21,7 @@
 
 static const struct image_command *const commands[] = {
     &image_info_command,    &image_create_command,  &image_check_command,   &image_map_command,
-    &image_compare_command, &image_convert_command, &image_measure_command,
+    &image_compare_command, &image_convert_command, &image_measure_command, &image_bitmap_command,
 };
 
 /* Only to help with the message: the format is never taken from the content. */
@@ -127,8 +127,9 @@ static int run_command(const struct image_command *cmd, int argc, char **argv)
 {
     struct image_job job = {.cmd = cmd};
     struct err *e = NULL;
-    int r = cmd->copy_letters ? image_copy_parse(argc, argv, &job, &e)
-                              : image_parse(argc, argv, &job, &e);
+    int r = cmd->parse          ? cmd->parse(argc, argv, &job, &e)
+            : cmd->copy_letters ? image_copy_parse(argc, argv, &job, &e)
+                                : image_parse(argc, argv, &job, &e);
     int code = IMAGE_OK;
     int n = cmd->copy_letters ? 0 : cmd->max_files == cmd->min_files ? job.o.n_files : 1;
     for (int i = 0; r > 0 && i < n; i++)
@@ -146,6 +147,7 @@ static int run_command(const struct image_command *cmd, int argc, char **argv)
     mem_free(job.copy);
     mem_free(job.o.rules[0]);
     mem_free(job.o.rules[1]);
+    mem_free(job.bitmap);
     return code;
 }
 
@@ -160,7 +162,8 @@ static int image_main(int argc, char **argv)
             return run_command(commands[i], argc - 1, argv + 1);
     return cli_usage(
         "image",
-        "there is no command '%s'; there are info, create, check, map, compare, convert, measure",
+        "there is no command '%s'; there are info, create, check, map, compare, convert, "
+        "measure, bitmap",
         argv[1]);
 }
 

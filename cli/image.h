@@ -43,11 +43,13 @@ struct image_opts { /* strings belong to argv, but for `owned` */
 
 /* One command. */
 struct image_copy_opts;
+struct image_bitmap_opts;
 struct image_job {
     const struct image_command *cmd;
     struct image_opts o;
     struct image_copy_opts *copy; /* of the commands with copy_letters (image_copy.h), else NULL */
-    int exit_code;                /* set by run, with err or without */
+    struct image_bitmap_opts *bitmap; /* of bitmap; owned */
+    int exit_code;                    /* set by run, with err or without */
     struct err *err;
 };
 
@@ -55,6 +57,8 @@ struct image_command {
     const char *name;
     const char *options;      /* the letters and enum image_option it takes */
     const char *copy_letters; /* instead of options: those of image_copy_opts.c that it takes */
+    int (*parse)(int argc, char **argv, struct image_job *job, struct err **errp); /* or this: as
+                                                                                      image_parse */
     int min_files, max_files;
     int fail_code;                      /* of a wrong command line and of work that failed */
     void (*run)(struct image_job *job); /* in a coroutine */
@@ -69,7 +73,8 @@ enum image_option { /* long options without a letter: letters that are not used 
 };
 
 extern const struct image_command image_info_command, image_create_command, image_check_command,
-    image_map_command, image_compare_command, image_convert_command, image_measure_command;
+    image_map_command, image_compare_command, image_convert_command, image_measure_command,
+    image_bitmap_command;
 
 /* image_parse: the options of job->cmd. 1: run it; 0: --help was answered; -1: *errp. */
 int image_parse(int argc, char **argv, struct image_job *job, struct err **errp);

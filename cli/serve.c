@@ -15,6 +15,7 @@
 
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "block/node_bitmap.h"
 #include "cli/cli.h"
 #include "cli/daemon.h"
 #include "cli/serve_graph.h"
@@ -180,6 +181,7 @@ static void serve_main(void *arg)
         if (sv->stop_result < 0)
             err_set_errno(&sv->error, -sv->stop_result, "'%s': the last flush failed",
                           sv->opts.image);
+        node_bitmap_store_chain(sv->graph.top, sv->error ? NULL : &sv->error);
     } else if (sv->server) {
         server_stop(sv->server, false);
     }

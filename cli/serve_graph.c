@@ -11,7 +11,6 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "block/file.h"
-#include "block/node_bitmap.h"
 #include "faults/fault.h"
 #include "filters/filters.h"
 #include "qcow2/qcow2.h"
@@ -73,7 +72,7 @@ static bool add_guest_faults(struct serve_graph *g, struct err **errp)
     return true;
 }
 
-static bool add_qcow2(const struct serve_opts *o, struct node **top, struct err **errp)
+static bool add_qcow2(const struct serve_opts *o, struct serve_graph *g, struct err **errp)
 {
     struct qc_open_opts qo = {
         .path = o->image,
@@ -82,11 +81,11 @@ static bool add_qcow2(const struct serve_opts *o, struct node **top, struct err 
         .direct = o->cache == CACHE_NONE,
         .no_lock = o->no_lock,
     };
-    struct node *n = qc_open(*top, &qo, errp);
+    struct node *n = qc_open(g->top, &qo, errp);
 
     if (!n)
         return false;
-    *top = n;
+    g->top = g->format = n;
     return true;
 }
 
@@ -125,22 +124,6 @@ static bool add_cbw(struct serve_graph *g, struct err **errp)
     return true;
 }
 
-static bool add_bitmaps(const struct serve_opts *o, struct serve_graph *g, struct err **errp)
-{
-    g->bitmaps = mem_array(o->n_bitmaps, sizeof(*g->bitmaps));
-    if (!g->bitmaps)
-        return err_set(errp, ENOMEM, "out of memory for bitmaps");
-    for (unsigned i = 0; i < o->n_bitmaps; i++) {
-        const struct bitmap_arg *a = &o->bitmaps[i];
-
-        if (!node_bitmap_add(g->top, a->name, a->granularity, false, errp))
-            return false;
-        g->bitmaps[i].name = a->name;
-    }
-    g->n_bitmaps = o->n_bitmaps;
-    return true;
-}
-
 bool serve_graph_open(const struct serve_opts *o, struct serve_graph *g, struct err **errp)
 {
     struct file_opts fo = {
@@ -158,10 +141,11 @@ bool serve_graph_open(const struct serve_opts *o, struct serve_graph *g, struct 
     if (o->format == FORMAT_RAW)
         warn_of_raw_qcow2(o, g->top);
     if ((serve_has_faults(o) && !add_faults(o, g, errp)) ||
-        (o->format == FORMAT_QCOW2 && !add_qcow2(o, &g->top, errp)) ||
+        (o->format == FORMAT_QCOW2 && !add_qcow2(o, g, errp)) ||
         (o->offset > 0 && !add_offset(o, &g->top, errp)) ||
         (g->rules && rules_has_layer(g->rules, FAULT_GUEST) && !add_guest_faults(g, errp)) ||
-        (o->checkpoints && !add_cbw(g, errp)) || (o->n_bitmaps > 0 && !add_bitmaps(o, g, errp))) {
+        (o->checkpoints && !add_cbw(g, errp)) ||
+        (o->n_bitmaps > 0 && !serve_bitmaps_add(o, g, errp))) {
         node_unref(g->top);
         serve_graph_close(g);
         return false;

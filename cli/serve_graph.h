@@ -11,6 +11,7 @@
 
 struct serve_graph {
     struct node *top;                        /* one reference */
+    struct node *format;                     /* in the graph; NULL: raw */
     struct node *cbw;                        /* in the graph; NULL: no checkpoints */
     struct node *host_faults, *guest_faults; /* in the graph; NULL: none */
     struct rules *rules;                     /* theirs */
@@ -20,6 +21,8 @@ struct serve_graph {
 
 /* serve_graph_open: yields. On failure nothing is left open. */
 bool serve_graph_open(const struct serve_opts *o, struct serve_graph *g, struct err **errp);
+/* serve_bitmaps_add: find or make the bitmaps that the options name. Part of serve_graph_open. */
+bool serve_bitmaps_add(const struct serve_opts *o, struct serve_graph *g, struct err **errp);
 /* serve_graph_let_hang: may faults hang requests? At first they may not; see fault_let_hang. */
 void serve_graph_let_hang(struct serve_graph *g, bool may);
 /* serve_graph_close: what is left after the nodes were handed on and closed. */

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * The bitmaps of -B: those that the image stores go on recording; others are made, in the image
+ * where it can store them.
+ */
+#include <errno.h>
+#include <inttypes.h>
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "block/node_bitmap.h"
+#include "cli/serve_graph.h"
+#include "qcow2/qcow2.h"
+
+static bool check_found(const struct serve_opts *o, const struct bitmap_arg *a,
+                        const struct bitmap *b, const struct node *owner, struct err **errp)
+{
+    if (b->inconsistent)
+        return err_set(
+            errp, EBUSY,
+            "bitmap '%s' of '%s' is inconsistent: the image was not closed cleanly while "
+            "it was in use. Remove it with 'breakwater image bitmap --remove -f qcow2 %s "
+            "%s', and take a full backup",
+            a->name, owner->name, owner->name, a->name);
+    if (a->granularity && a->granularity != b->granularity)
+        return err_set(errp, EEXIST,
+                       "bitmap '%s' of '%s' has granularity %" PRIu32 ", not %" PRIu32, a->name,
+                       owner->name, b->granularity, a->granularity);
+    if (!b->enabled && !o->read_only)
+        log_warn("bitmap '%s' is disabled: what is written is not recorded in it", a->name);
+    return true;
+}
+
+static bool make(const struct serve_opts *o, const struct serve_graph *g,
+                 const struct bitmap_arg *a, struct err **errp)
+{
+    struct qc_info info = {0};
+
+    /* With an offset the export is not the disk that the image's bitmaps are for. */
+    if (g->format && !o->read_only && o->offset == 0)
+        qc_get_info(g->format, &info);
+    if (info.version >= 3) {
+        log_info("bitmap '%s' is new, and stored in '%s'", a->name, o->image);
+        return node_bitmap_add(g->format, a->name, a->granularity, true, errp);
+    }
+    if (!o->read_only)
+        log_warn("bitmap '%s' is kept in memory only: it ends with the server", a->name);
+    return node_bitmap_add(g->top, a->name, a->granularity, false, errp);
+}
+
+bool serve_bitmaps_add(const struct serve_opts *o, struct serve_graph *g, struct err **errp)
+{
+    g->bitmaps = mem_array(o->n_bitmaps, sizeof(*g->bitmaps));
+    if (!g->bitmaps)
+        return err_set(errp, ENOMEM, "out of memory for bitmaps");
+    for (unsigned i = 0; i < o->n_bitmaps; i++) {
+        const struct bitmap_arg *a = &o->bitmaps[i];
+        struct node *owner;
+        const struct bitmap *b = node_bitmap_search(g->top, a->name, &owner);
+
+        if (!(b ? check_found(o, a, b, owner, errp) : make(o, g, a, errp)))
+            return false;
+        g->bitmaps[i].name = a->name;
+    }
+    g->n_bitmaps = o->n_bitmaps;
+    return true;
+}
