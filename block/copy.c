@@ -46,7 +46,7 @@ struct copy {
 struct work { /* a piece in a worker's hands */
     struct copy *c;
     struct copy_piece p;
-    uint8_t *buf;
+    uint8_t *buf, *base; /* base: what is there anyway, or NULL */
     uint64_t ticket;
     bool has_turn;
     unsigned writing; /* runs on their way */
@@ -110,6 +110,13 @@ static int read_piece(struct work *w)
     return fail(c, r, true, w->p.off, w->p.len);
 }
 
+static int read_base(struct work *w)
+{
+    struct copy *c = w->c;
+    int r = w->base ? c->o.ops->baseline(c->o.arg, w->p.off, w->base, w->p.len) : 0;
+    return r < 0 ? fail(c, r, true, w->p.off, w->p.len) : 0;
+}
+
 static int write_once(const struct run *x)
 {
     const struct copy_opts *o = &x->w->c->o;
@@ -167,19 +174,36 @@ static void turn_pass(struct work *w)
     co_queue_wake_all(&c->turn_queue);
 }
 
-/* How far from at on the data is all zero, or has no zero unit. */
-static uint64_t run_end(const struct work *w, uint64_t at, bool *zero)
+/* Does the target read as this already? */
+static bool same_as_base(const struct work *w, uint64_t at, uint64_t len)
 {
-    uint64_t unit = w->c->o.zero_unit, end = w->p.off + w->p.len;
-    *zero = false;
+    uint64_t in = at - w->p.off;
+    return w->base && memcmp(w->buf + in, w->base + in, len) == 0;
+}
+
+enum run_kind { RUN_DATA, RUN_ZERO, RUN_SAME };
+
+static enum run_kind run_kind(const struct work *w, uint64_t at, uint64_t len)
+{
+    if (same_as_base(w, at, len))
+        return RUN_SAME;
+    return w->c->o.zero_unit && bytes_are_zero(w->buf + (at - w->p.off), len) ? RUN_ZERO : RUN_DATA;
+}
+
+/* How far from at on the data is of one kind. */
+static uint64_t run_end(const struct work *w, uint64_t at, enum run_kind *kind)
+{
+    const struct copy_opts *o = &w->c->o;
+    uint64_t unit = w->base ? o->unit : o->zero_unit, end = w->p.off + w->p.len;
+    *kind = RUN_DATA;
     if (!unit)
         return end;
     for (uint64_t n, i = at; i < end; i += n) {
         n = min_u64(round_down(i, unit) + unit, end) - i;
-        bool z = bytes_are_zero(w->buf + (i - w->p.off), n);
+        enum run_kind k = run_kind(w, i, n);
         if (i == at)
-            *zero = z;
-        else if (z != *zero)
+            *kind = k;
+        else if (k != *kind)
             return i;
     }
     return end;
@@ -187,11 +211,12 @@ static uint64_t run_end(const struct work *w, uint64_t at, bool *zero)
 
 static void write_piece(struct work *w)
 {
-    bool zero;
+    enum run_kind kind;
     turn_take(w);
     for (uint64_t at = w->p.off, next; at < w->p.off + w->p.len; at = next) {
-        next = run_end(w, at, &zero);
-        write_start(w, at, next - at, zero);
+        next = run_end(w, at, &kind);
+        if (kind != RUN_SAME)
+            write_start(w, at, next - at, kind == RUN_ZERO);
     }
 }
 
@@ -221,7 +246,7 @@ static void piece_do(struct work *w)
     struct copy *c = w->c;
     if (w->p.kind == COPY_DATA) {
         pace(c, w->p.len);
-        if (copy_in_kernel(w) < 0 && read_piece(w) == 0)
+        if (copy_in_kernel(w) < 0 && read_piece(w) == 0 && read_base(w) == 0)
             write_piece(w);
     } else if (w->p.kind == COPY_ZERO) {
         turn_take(w);
@@ -260,12 +285,16 @@ static void worker_main(void *arg)
 {
     struct copy *c = arg;
     struct work w = {.c = c};
+    bool two = c->o.ops && c->o.ops->baseline;
     w.buf = mem_alloc_aligned(c->piece_bytes, 4096);
-    if (!w.buf)
+    w.base = two ? mem_alloc_aligned(c->piece_bytes, 4096) : NULL;
+    bool ok = w.buf && (w.base || !two);
+    if (!ok)
         fail(c, -ENOMEM, true, c->o.off, 0);
-    while (w.buf && piece_take(&w))
+    while (ok && piece_take(&w))
         piece_do(&w);
     mem_free(w.buf);
+    mem_free(w.base);
     co_group_done(&c->workers);
 }
 

@@ -29,6 +29,9 @@ struct copy_ops {
     /* map: what to do with src's bytes from off on: set *got (1..len) and *kind. 0 or -errno. NULL:
      * REQ_STATUS of src decides. */
     int (*map)(void *arg, uint64_t off, uint64_t len, uint64_t *got, enum copy_kind *kind);
+    /* baseline: what dst reads from off on (whole units) if nothing is written there. Units that
+     * hold that already are left out. 0 or -errno. NULL: everything is written. */
+    int (*baseline)(void *arg, uint64_t off, uint8_t *buf, uint64_t len);
     /* gate: called before each piece; a paused job waits in it. < 0: the copy ends with that. */
     int (*gate)(void *arg);
     /* progress: bytes dealt with so far (what is skipped, too), of all. Does not yield. */

@@ -12,8 +12,8 @@
 #include "block/copy_priv.h"
 
 #define STATUS_EXTENTS 256
-#define STATUS_SPAN (UINT64_C(1) << 30) /* asked for at a time: a map may cost reads of metadata   \
-                                         */
+/* Asked for at a time: a map may cost reads of metadata. */
+#define STATUS_SPAN (UINT64_C(1) << 30)
 
 void copy_map_init(struct copy_map *m, const struct copy_opts *o)
 {
