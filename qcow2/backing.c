@@ -107,7 +107,8 @@ static struct node *open_format(struct node *file, const struct qc_header *h,
         return file;
     struct qc_open_opts below = *opts;
     below.path = p->full;
-    below.read_only = true;
+    below.read_only = opts->writable_backing != 1;
+    below.writable_backing = opts->writable_backing ? opts->writable_backing - 1 : 0;
     below.backing = NULL;
     struct node *n = qc_open_chain(file, &below, chain, errp);
     if (!n)
@@ -127,7 +128,7 @@ static struct node *open_at(int dir_fd, const struct qc_header *h, const struct 
     if (!check_chain(&st, h->backing_name, self, errp))
         return NULL;
     const struct file_opts fo = {.path = p->rel,
-                                 .read_only = true,
+                                 .read_only = opts->writable_backing != 1,
                                  .direct = opts->direct,
                                  .no_lock = opts->no_lock,
                                  .dir_fd = dir_fd};
@@ -147,7 +148,7 @@ struct node *qc_backing_open(const struct qc_header *h, const struct qc_open_opt
     if (!h->backing_format[0])
         err_set(errp, EINVAL,
                 "backing file '%s' has no format in the header, and formats are never guessed: set "
-                "it with qemu-img rebase -u -F",
+                "it with breakwater image rebase -u -F",
                 h->backing_name);
     else if (strcmp(h->backing_format, "raw") != 0 && strcmp(h->backing_format, "qcow2") != 0)
         err_set(errp, ENOTSUP, "backing file format '%s' is not supported, only qcow2 and raw",

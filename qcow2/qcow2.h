@@ -22,6 +22,8 @@ struct qc_open_opts {
     bool no_backing;      /* do not open the backing file: unallocated reads as zeros (tools) */
     struct node *backing; /* use this instead of opening what the header names (it must name
                              one); takes a reference of its own. NULL: open it */
+    /* writable_backing: open the image so many layers below for writing, too. 0: none. */
+    unsigned writable_backing;
     bool direct, no_lock; /* for the backing files */
     const struct qc_snapshot_ref *snapshot; /* open this internal snapshot (qcow2/snapshot.h);
                                                read_only must be set. NULL: the present state */
@@ -86,6 +88,17 @@ bool qc_truncate(struct node *n, uint64_t size, const struct qc_truncate_opts *o
  * as zeros. Snapshots stay. In one step, as above, and the file is made smaller. Not for images
  * with an external data file (ENOTSUP). Waits for the requests in flight. Yields. */
 bool qc_make_empty(struct node *n, struct err **errp);
+
+/* qc_set_backing: flush, then let the header name another backing file (NULL: none) and its format.
+ * One step: after a crash there is the old name or the new one. The node goes on with the backing
+ * file that it has open: close it afterwards. EINVAL: name; ENOSPC: no room in the first cluster.
+ * Yields. */
+bool qc_set_backing(struct node *n, const char *name, const char *format, struct err **errp);
+/* qc_expect_backing: the image will get a backing file (again): from here on, zeros are written so
+ * that nothing can show through. */
+void qc_expect_backing(struct node *n);
+/* qc_n_snapshots: how many internal snapshots the image has. */
+unsigned qc_n_snapshots(struct node *n);
 
 /* What an open image is, for messages, manifests and tests. */
 struct qc_info {
