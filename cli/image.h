@@ -74,7 +74,7 @@ enum image_option { /* long options without a letter: letters that are not used 
 
 extern const struct image_command image_info_command, image_create_command, image_check_command,
     image_map_command, image_compare_command, image_convert_command, image_measure_command,
-    image_bitmap_command;
+    image_bitmap_command, image_commit_command, image_rebase_command;
 
 /* image_parse: the options of job->cmd. 1: run it; 0: --help was answered; -1: *errp. */
 int image_parse(int argc, char **argv, struct image_job *job, struct err **errp);

@@ -29,6 +29,7 @@ struct node *image_source_open(const struct image_source *s, struct err **errp)
                                     .read_only = !s->writable,
                                     .no_backing = s->no_backing,
                                     .backing = s->backing,
+                                    .writable_backing = s->writable_backing,
                                     .direct = s->direct,
                                     .no_lock = s->no_lock};
     struct node *n = qc_open(file, &qo, errp);

@@ -35,7 +35,8 @@ struct image_source {
     enum image_format format;
     const char *backing_dir, *snapshot;
     bool writable, direct, no_flush, no_lock, no_backing;
-    struct node *backing; /* instead of what the header names */
+    struct node *backing;      /* instead of what the header names */
+    unsigned writable_backing; /* as in qc_open_opts */
 };
 
 /* What --help says of these commands. */

@@ -60,6 +60,13 @@ const char image_copy_help[] =
     "measure, with -f, -l, -o, -U, --backing-dir and --json as above, and:\n"
     "  -O FORMAT               the format that the image would get [raw]\n"
     "      --size SIZE         of a new image, instead of an image\n"
+    "rebase, with -f, --backing-dir, -c, -p, -q, -t and -T as above, and:\n"
+    "  -b FILE                 the new backing file; '' for none\n"
+    "  -F FORMAT               ... and its format\n"
+    "  -u                      change the name only: FILE holds what the old one does\n"
+    "commit, with -f, --backing-dir, -p, -q, -r and -t as above, and:\n"
+    "  -b FILE                 the image of the chain to commit into [the one below]\n"
+    "  -d                      do not empty IMAGE; -b does not, either\n"
     "\n";
 
 static bool take_cache(struct image_cache *c, const char *text, const char *what, struct err **errp)

@@ -35,6 +35,8 @@ static const char help_text[] =
     "       breakwater image convert [OPTION]... SOURCE... TARGET\n"
     "       breakwater image measure [OPTION]... [IMAGE]\n"
     "       breakwater image bitmap ACTION... [OPTION]... FILE BITMAP\n"
+    "       breakwater image rebase [OPTION]... -b FILE IMAGE\n"
+    "       breakwater image commit [OPTION]... IMAGE\n"
     "Show, make, check, map, compare and convert disk images; options and exit codes are\n"
     "qemu-img's. There is no repair, and no resize, rebase, commit or snapshot yet.\n"
     "\n"
