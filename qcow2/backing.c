@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * Opening the backing file.
+ * Opening the backing file and the data file.
  *
- * What an image names as its backing file is input from whoever made the image. So: the format is
+ * What an image names is input from whoever made the image. So: the format of a backing file is
  * never probed (a raw disk's guest could write a qcow2 header into its first sector); names with a
- * protocol are refused; and the file must lie beneath the image's own folder, or beneath the
+ * protocol are refused; and a file must lie beneath the image's own folder, or beneath the
  * directory that the user allowed. The kernel enforces the last (openat2 with RESOLVE_BENEATH), so
  * that a symbolic link swapped in between cannot lead out. Loops are found by device and inode.
  */
@@ -40,10 +40,12 @@ static char *folder_of(const char *path)
     return realpath(dir, NULL);
 }
 
-struct place {       /* where a backing file is */
-    char *base;      /* the allowed directory, real path; from realpath */
-    char *full;      /* absolute path, folder resolved */
-    const char *rel; /* the part of full beneath base */
+struct place {        /* where a named file is */
+    const char *what; /* "backing file" or "data file" */
+    const char *name; /* as the image says it */
+    char *base;       /* the allowed directory, real path; from realpath */
+    char *full;       /* absolute path, folder resolved */
+    const char *rel;  /* the part of full beneath base */
 };
 
 static void place_free(struct place *p)
@@ -52,9 +54,9 @@ static void place_free(struct place *p)
     mem_free(p->full);
 }
 
-static bool place_find(struct place *p, const char *name, const struct qc_open_opts *opts,
-                       struct err **errp)
+static bool place_find(struct place *p, const struct qc_open_opts *opts, struct err **errp)
 {
+    const char *name = p->name;
     char *image_dir = folder_of(opts->path);
     AUTO_FREE char *joined = NULL;
     if (image_dir)
@@ -67,7 +69,7 @@ static bool place_find(struct place *p, const char *name, const struct qc_open_o
                              opts->backing_dir ? opts->backing_dir : "of the image");
     char *dir = joined ? folder_of(joined) : NULL;
     if (!dir)
-        return err_set_errno(errp, joined ? errno : ENOMEM, "cannot find the backing file '%s'",
+        return err_set_errno(errp, joined ? errno : ENOMEM, "cannot find the %s '%s'", p->what,
                              name);
     const char *leaf = strrchr(joined, '/') + 1;
     p->full = mem_printf("%s/%s", strcmp(dir, "/") ? dir : "", leaf);
@@ -80,23 +82,67 @@ static bool place_find(struct place *p, const char *name, const struct qc_open_o
     if (!*leaf || !strcmp(leaf, ".") || !strcmp(leaf, "..") || strncmp(p->full, p->base, n) != 0 ||
         p->full[n] != '/')
         return err_set(errp, EACCES,
-                       "backing file '%s' is not beneath %s: allow its folder explicitly to use it",
+                       "%s '%s' is not beneath %s: allow its folder explicitly to use it", p->what,
                        name, p->base);
     p->rel = p->full + n + 1;
     return true;
 }
 
-static bool check_chain(const struct stat *st, const char *name, const struct qc_chain *self,
+static bool check_chain(const struct stat *st, const struct place *p, const struct qc_chain *self,
                         struct err **errp)
 {
     if (self->depth >= MAX_CHAIN)
-        return err_set(errp, EFBIG, "backing file '%s': the chain is longer than %d images", name,
+        return err_set(errp, EFBIG, "%s '%s': the chain is longer than %d images", p->what, p->name,
                        MAX_CHAIN);
     for (const struct qc_chain *c = self; c; c = c->above)
         if (c->dev == st->st_dev && c->ino == st->st_ino)
-            return err_set(errp, EINVAL,
-                           "backing file '%s' is already in the chain: it forms a loop", name);
+            return err_set(errp, EINVAL, "%s '%s' is already in the chain: it forms a loop",
+                           p->what, p->name);
     return true;
+}
+
+/* The file itself, and in *chain its place in the chain below self. */
+static struct node *open_at(int dir_fd, const struct qc_open_opts *opts, const struct place *p,
+                            const struct qc_chain *self, bool read_only, struct qc_chain *chain,
+                            struct err **errp)
+{
+    struct stat st;
+    /* Only to find loops; what is opened is decided by file_open's own resolution. */
+    if (fstatat(dir_fd, p->rel, &st, 0) < 0) {
+        err_set_errno(errp, errno, "cannot open the %s '%s'", p->what, p->name);
+        return NULL;
+    }
+    if (!check_chain(&st, p, self, errp))
+        return NULL;
+    const struct file_opts fo = {.path = p->rel,
+                                 .read_only = read_only,
+                                 .direct = opts->direct,
+                                 .no_lock = opts->no_lock,
+                                 .dir_fd = dir_fd};
+    *chain = (struct qc_chain){
+        .dev = st.st_dev, .ino = st.st_ino, .depth = self->depth + 1, .above = self};
+    return file_open(&fo, errp);
+}
+
+/* A file that an image names, if it may be opened at all. p: what and name are filled in. */
+static struct node *open_named(struct place *p, const struct qc_open_opts *opts,
+                               const struct qc_chain *self, bool read_only, struct qc_chain *chain,
+                               struct err **errp)
+{
+    struct node *n = NULL;
+    if (has_protocol(p->name)) {
+        err_set(errp, ENOTSUP, "%s '%s' names a protocol; only local files are supported", p->what,
+                p->name);
+    } else if (!opts->path) {
+        err_set(errp, EACCES, "%s '%s' cannot be opened: the image has no path", p->what, p->name);
+    } else if (place_find(p, opts, errp)) {
+        AUTO_CLOSE int fd = open(p->base, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        if (fd < 0)
+            err_set_errno(errp, errno, "cannot open the folder %s", p->base);
+        else
+            n = open_at(fd, opts, p, self, read_only, chain, errp);
+    }
+    return n;
 }
 
 static struct node *open_format(struct node *file, const struct qc_header *h,
@@ -110,40 +156,18 @@ static struct node *open_format(struct node *file, const struct qc_header *h,
     below.read_only = opts->writable_backing != 1;
     below.writable_backing = opts->writable_backing ? opts->writable_backing - 1 : 0;
     below.backing = NULL;
+    below.data_file = NULL;
     struct node *n = qc_open_chain(file, &below, chain, errp);
     if (!n)
         node_unref(file);
     return n;
 }
 
-static struct node *open_at(int dir_fd, const struct qc_header *h, const struct qc_open_opts *opts,
-                            const struct place *p, const struct qc_chain *self, struct err **errp)
-{
-    struct stat st;
-    /* Only to find loops; what is opened is decided by file_open's own resolution. */
-    if (fstatat(dir_fd, p->rel, &st, 0) < 0) {
-        err_set_errno(errp, errno, "cannot open the backing file '%s'", h->backing_name);
-        return NULL;
-    }
-    if (!check_chain(&st, h->backing_name, self, errp))
-        return NULL;
-    const struct file_opts fo = {.path = p->rel,
-                                 .read_only = opts->writable_backing != 1,
-                                 .direct = opts->direct,
-                                 .no_lock = opts->no_lock,
-                                 .dir_fd = dir_fd};
-    struct node *file = file_open(&fo, errp);
-    if (!file)
-        return NULL;
-    struct qc_chain chain = {
-        .dev = st.st_dev, .ino = st.st_ino, .depth = self->depth + 1, .above = self};
-    return open_format(file, h, opts, p, &chain, errp);
-}
-
 struct node *qc_backing_open(const struct qc_header *h, const struct qc_open_opts *opts,
                              const struct qc_chain *self, struct err **errp)
 {
-    struct place p = {0};
+    struct place p = {.what = "backing file", .name = h->backing_name};
+    struct qc_chain chain;
     struct node *n = NULL;
     if (!h->backing_format[0])
         err_set(errp, EINVAL,
@@ -153,19 +177,27 @@ struct node *qc_backing_open(const struct qc_header *h, const struct qc_open_opt
     else if (strcmp(h->backing_format, "raw") != 0 && strcmp(h->backing_format, "qcow2") != 0)
         err_set(errp, ENOTSUP, "backing file format '%s' is not supported, only qcow2 and raw",
                 h->backing_format);
-    else if (has_protocol(h->backing_name))
-        err_set(errp, ENOTSUP, "backing file '%s' names a protocol; only local files are supported",
-                h->backing_name);
-    else if (!opts->path)
-        err_set(errp, EACCES, "backing file '%s' cannot be opened: the image has no path",
-                h->backing_name);
-    else if (place_find(&p, h->backing_name, opts, errp)) {
-        AUTO_CLOSE int fd = open(p.base, O_PATH | O_DIRECTORY | O_CLOEXEC);
-        if (fd < 0)
-            err_set_errno(errp, errno, "cannot open the folder %s", p.base);
-        else
-            n = open_at(fd, h, opts, &p, self, errp);
-    }
+    else
+        n = open_named(&p, opts, self, opts->writable_backing != 1, &chain, errp);
+    if (n)
+        n = open_format(n, h, opts, &p, &chain, errp);
+    place_free(&p);
+    return n;
+}
+
+struct node *qc_data_open(const struct qc_header *h, const struct qc_open_opts *opts,
+                          const struct qc_chain *self, struct err **errp)
+{
+    struct place p = {.what = "external data file", .name = h->data_name};
+    struct qc_chain chain;
+    struct node *n = NULL;
+    if (!h->data_name[0])
+        err_set(
+            errp, EACCES,
+            "the guest data is in an external data file (incompatible_features bit 2), of which "
+            "the image does not tell the name");
+    else
+        n = open_named(&p, opts, self, opts->read_only, &chain, errp);
     place_free(&p);
     return n;
 }

@@ -24,7 +24,9 @@ int qc_barrier(struct qc *q)
 {
     if (q->flush_error)
         return q->flush_error;
-    int r = node_flush(q->file);
+    int r = q->has_data_file ? node_flush(q->data) : 0;
+    if (r == 0)
+        r = node_flush(q->file);
     if (r < 0) {
         q->flush_error = r;
         log_error("%s: flush of the host file failed (error %d); no flush succeeds from now on",

@@ -249,10 +249,11 @@ bool qc_header_admit(const struct qc_header *h, bool read_only, struct err **err
         return err_set(errp, EACCES,
                        "incompatible_features bit 2: the image keeps its data in an external data "
                        "file, which is not allowed");
-    if (h->incompatible & QC_INCOMPAT_EXTENDED_L2)
+    if ((h->incompatible & QC_INCOMPAT_DATA_FILE) && h->nb_snapshots)
         return err_set(errp, ENOTSUP,
-                       "incompatible_features bit 4: extended L2 entries (subclusters) are not "
-                       "supported");
+                       "nb_snapshots is %" PRIu32 " in an image with an external data file "
+                       "(incompatible_features bit 2), which cannot have any",
+                       h->nb_snapshots);
     if (read_only)
         return true;
     if (h->incompatible & QC_INCOMPAT_CORRUPT)

@@ -105,6 +105,15 @@ static bool parse_one(const struct ext *x, struct qc_header *h, struct err **err
         memcpy(h->backing_format, x->data, x->len);
         h->backing_format[x->len] = '\0';
         return true;
+    case QC_EXT_DATA_FILE:
+        if (x->len > QC_MAX_BACKING_NAME || memchr(x->data, 0, x->len))
+            return err_set(errp, EINVAL,
+                           "data file extension has length %" PRIu32
+                           ", the limit is %d, without NUL bytes",
+                           x->len, QC_MAX_BACKING_NAME);
+        memcpy(h->data_name, x->data, x->len);
+        h->data_name[x->len] = '\0';
+        return true;
     case QC_EXT_BITMAPS:
         return parse_bitmaps(x, h, errp);
     case QC_EXT_CRYPTO:

@@ -12,15 +12,6 @@
 
 #include "qcow2/qcow2_priv.h"
 
-enum qc_type qc_entry_type(uint64_t entry)
-{
-    if (entry & QC_COMPRESSED)
-        return QC_COMPRESSED_TYPE;
-    if (entry & QC_ZERO)
-        return (entry & QC_OFFSET_MASK) ? QC_ZERO_ALLOCATED : QC_ZERO_PLAIN;
-    return (entry & QC_OFFSET_MASK) ? QC_NORMAL : QC_UNALLOCATED;
-}
-
 static int l2_locate(struct qc *q, uint64_t index, uint64_t *host_off)
 {
     uint64_t guest_off = index << q->l2_slice_shift;
@@ -42,56 +33,97 @@ const struct qc_cache_ops qc_l2_ops = {
     .load_event = EV_L2_LOAD,
 };
 
-static int bad_entry(struct qc *q, uint64_t guest_off, uint64_t entry, const char *why)
+static int bad_entry(struct qc *q, uint64_t guest_off, struct qc_cell cell, const char *why)
 {
     uint64_t table = qc_l1_get(q, guest_off >> q->l1_shift) & QC_OFFSET_MASK;
-    uint64_t pos = (guest_off >> q->cluster_bits) & ((q->cluster_size >> 3) - 1);
+    uint64_t i = (guest_off >> q->cluster_bits) & ((q->cluster_size >> q->l2_entry_shift) - 1);
+    uint64_t at = table + (i << q->l2_entry_shift);
+    if (q->extended_l2)
+        return qc_corrupt(q,
+                          "L2 entry at 0x%" PRIx64 " (guest offset 0x%" PRIx64 ") is 0x%" PRIx64
+                          ", its subclusters 0x%" PRIx64 ": %s",
+                          at, guest_off, cell.entry, cell.map, why);
     return qc_corrupt(q,
                       "L2 entry at 0x%" PRIx64 " (guest offset 0x%" PRIx64 ") is 0x%" PRIx64 ": %s",
-                      table + pos * 8, guest_off, entry, why);
+                      at, guest_off, cell.entry, why);
 }
 
-static int check_compressed(struct qc *q, uint64_t guest_off, uint64_t entry)
+static int check_compressed(struct qc *q, uint64_t guest_off, struct qc_cell cell)
 {
     uint64_t off, len;
-    qc_zip_span(q, entry, &off, &len);
+    if (q->has_data_file)
+        return bad_entry(q, guest_off, cell, "compressed, in an image with a data file");
+    if (cell.map)
+        return bad_entry(q, guest_off, cell, "compressed, with subclusters");
+    qc_zip_span(q, cell.entry, &off, &len);
     if (off >= QC_MAX_HOST_OFF)
-        return bad_entry(q, guest_off, entry, "offset of compressed data exceeds 56 bits");
+        return bad_entry(q, guest_off, cell, "offset of compressed data exceeds 56 bits");
     if (round_down(off, q->cluster_size) > q->file->size)
-        return bad_entry(q, guest_off, entry, "compressed data is past the end of the file");
+        return bad_entry(q, guest_off, cell, "compressed data is past the end of the file");
     return 0;
 }
 
-int qc_l2_check_unlink(struct qc *q, uint64_t guest_off, uint64_t entry)
+int qc_l2_check_unlink(struct qc *q, uint64_t guest_off, struct qc_cell cell)
 {
     uint64_t off, len;
-    int r = qc_l2_check(q, guest_off, entry);
-    if (r < 0 || !(entry & QC_COMPRESSED))
+    int r = qc_l2_check(q, guest_off, cell);
+    if (r < 0 || !(cell.entry & QC_COMPRESSED))
         return r;
-    qc_zip_span(q, entry, &off, &len);
+    qc_zip_span(q, cell.entry, &off, &len);
     uint64_t start = round_down(off, q->cluster_size); /* whole clusters: refcounts will fall */
     return qc_meta_hits(q, start, round_up(off + len - start, q->cluster_size))
-               ? bad_entry(q, guest_off, entry, "compressed data where there is metadata")
+               ? bad_entry(q, guest_off, cell, "compressed data where there is metadata")
                : 0;
 }
 
-int qc_l2_check(struct qc *q, uint64_t guest_off, uint64_t entry)
+/* What only images with subclusters or a data file can have wrong. */
+static int check_special(struct qc *q, uint64_t guest_off, struct qc_cell cell)
 {
-    if (entry & QC_COMPRESSED)
-        return check_compressed(q, guest_off, entry);
-    uint64_t host = entry & QC_OFFSET_MASK;
-    if ((entry & QC_ZERO) && q->version < 3)
-        return bad_entry(q, guest_off, entry, "zero flag in a version 2 image");
+    if (q->extended_l2) {
+        if (cell.entry & QC_ZERO)
+            return bad_entry(q, guest_off, cell, "zero flag in an image with subclusters");
+        if (qc_map_alloc(cell.map) & qc_map_zero(cell.map))
+            return bad_entry(q, guest_off, cell, "a subcluster is both allocated and zero");
+        if (qc_map_alloc(cell.map) && !(cell.entry & q->host_mask))
+            return bad_entry(q, guest_off, cell, "allocated subclusters without a cluster");
+    }
+    if (q->has_data_file && (cell.entry & q->host_mask) &&
+        (cell.entry & QC_OFFSET_MASK) != round_down(guest_off, q->cluster_size))
+        return bad_entry(q, guest_off, cell, "not at its guest offset in the data file");
+    return 0;
+}
+
+int qc_l2_check(struct qc *q, uint64_t guest_off, struct qc_cell cell)
+{
+    if (cell.entry & QC_COMPRESSED)
+        return check_compressed(q, guest_off, cell);
+    uint64_t host = cell.entry & QC_OFFSET_MASK;
+    if ((cell.entry & QC_ZERO) && q->version < 3)
+        return bad_entry(q, guest_off, cell, "zero flag in a version 2 image");
+    if (q->special_l2) {
+        int r = check_special(q, guest_off, cell);
+        if (r < 0 || q->has_data_file)
+            return r;
+    }
     if (host == 0)
         return 0;
     if (host & (q->cluster_size - 1))
-        return bad_entry(q, guest_off, entry, "offset is not aligned to a cluster");
+        return bad_entry(q, guest_off, cell, "offset is not aligned to a cluster");
     /* A cluster that starts just at the end was allocated but never reached, as when a crash of the
      * host lost the growth of the file: it reads as zeros, as with QEMU. (A check calls it damage.)
      * Farther out, what was there is lost. */
     if (host > q->file->size)
-        return bad_entry(q, guest_off, entry, "offset is past the end of the file");
+        return bad_entry(q, guest_off, cell, "offset is past the end of the file");
     return 0;
+}
+
+void qc_cell_put(struct qc *q, struct qc_slice *s, size_t pos, uint64_t i, struct qc_cell cell)
+{
+    size_t at = pos + (i << q->l2_entry_shift);
+    put_be64(s->data + at, cell.entry);
+    if (q->extended_l2)
+        put_be64(s->data + at + 8, cell.map);
+    qc_cache_dirty(&q->l2, s, at, at + ((size_t)1 << q->l2_entry_shift));
 }
 
 /* How many of the next max entries continue the first one. */
@@ -100,12 +132,14 @@ static uint64_t run_length(const struct qc *q, const uint8_t *p, uint64_t entry,
 {
     uint64_t n = 1;
     if (type == QC_NORMAL || type == QC_ZERO_ALLOCATED) {
-        uint64_t room = q->file->size - (entry & QC_OFFSET_MASK); /* >= 0: checked */
+        uint64_t room = q->has_data_file
+                            ? UINT64_MAX
+                            : q->file->size - (entry & QC_OFFSET_MASK); /* >= 0: checked */
         max = min_u64(max, qc_clusters(q, room));
         while (n < max && get_be64(p + n * 8) == entry + (n << q->cluster_bits))
             n++;
     } else if (type != QC_COMPRESSED_TYPE) {
-        while (n < max && qc_entry_type(get_be64(p + n * 8)) == type)
+        while (n < max && qc_entry_type(q, get_be64(p + n * 8)) == type)
             n++;
     }
     return n;
@@ -117,7 +151,7 @@ int qc_l2_lookup(struct qc *q, uint64_t guest_off, uint64_t len, struct qc_run *
     uint64_t l1_entry = qc_l1_get(q, l1_index);
     if (l1_entry == 0) {
         run->type = QC_UNALLOCATED;
-        run->copied = false;
+        run->copied = run->placed = false;
         run->host_off = 0;
         run->len = min_u64(len, ((l1_index + 1) << q->l1_shift) - guest_off);
         return 0;
@@ -130,12 +164,14 @@ int qc_l2_lookup(struct qc *q, uint64_t guest_off, uint64_t len, struct qc_run *
         l1_entry = qc_l1_get(q, l1_index);
     }
     size_t pos = qc_l2_pos(q, guest_off);
+    if (q->extended_l2)
+        return qc_sub_lookup(q, s, pos, l1_entry, guest_off, len, run);
     uint64_t entry = get_be64(s->data + pos);
-    enum qc_type type = qc_entry_type(entry);
+    enum qc_type type = qc_entry_type(q, entry);
     run->type = type;
     run->copied = (entry & l1_entry & QC_COPIED) != 0;
     if (entry != 0) {
-        int r = qc_l2_check(q, guest_off, entry);
+        int r = qc_l2_check(q, guest_off, (struct qc_cell){entry, 0});
         if (r < 0)
             return r;
     }
@@ -143,8 +179,8 @@ int qc_l2_lookup(struct qc *q, uint64_t guest_off, uint64_t len, struct qc_run *
     uint64_t left = ((UINT64_C(1) << q->l2.slice_bits) - pos) >> 3;
     uint64_t n =
         run_length(q, s->data + pos, entry, type, min_u64(left, qc_clusters(q, in_cluster + len)));
-    run->host_off = (type == QC_NORMAL || type == QC_ZERO_ALLOCATED)
-                        ? (entry & QC_OFFSET_MASK) + in_cluster
+    run->placed = type == QC_NORMAL || type == QC_ZERO_ALLOCATED;
+    run->host_off = run->placed                  ? (entry & QC_OFFSET_MASK) + in_cluster
                     : type == QC_COMPRESSED_TYPE ? entry
                                                  : 0;
     run->len = min_u64(len, (n << q->cluster_bits) - in_cluster);

@@ -111,11 +111,19 @@ static void set_geometry(struct qc *q, const struct qc_header *h)
     q->has_backing = h->has_backing;
     q->l1_size = h->l1_size;
     q->l1_off = h->l1_off;
-    q->l1_shift = 2 * h->cluster_bits - 3;
+    q->extended_l2 = h->incompatible & QC_INCOMPAT_EXTENDED_L2;
+    q->has_data_file = h->incompatible & QC_INCOMPAT_DATA_FILE;
+    q->raw_data = h->autoclear & QC_AUTOCLEAR_RAW_DATA;
+    q->special_l2 = q->extended_l2 || q->has_data_file;
+    q->l2_entry_shift = q->extended_l2 ? 4 : 3;
+    q->sub_bits = h->cluster_bits - (q->extended_l2 ? 5 : 0);
+    /* The first cluster of a data file is at offset 0: there, bit 63 tells it from none. */
+    q->host_mask = QC_OFFSET_MASK | (q->has_data_file ? QC_COPIED : 0);
+    q->l1_shift = 2 * h->cluster_bits - q->l2_entry_shift;
     q->reftable_off = h->reftable_off;
     q->reftable_size = ((uint64_t)h->reftable_clusters << h->cluster_bits) / 8;
     q->refblock_bits = h->cluster_bits + 3 - h->refcount_order;
-    q->l2_slice_shift = slice_bits - 3 + h->cluster_bits;
+    q->l2_slice_shift = slice_bits - q->l2_entry_shift + h->cluster_bits;
     q->ref_slice_shift = slice_bits + 3 - h->refcount_order;
     /* Only a file that grows has unwritten space behind its end. */
     q->fresh_from = q->file->growable ? round_up(q->file->size, q->cluster_size) : UINT64_MAX;
@@ -123,7 +131,7 @@ static void set_geometry(struct qc *q, const struct qc_header *h)
 
 static void set_caches(struct qc *q, const struct qc_header *h, const struct qc_open_opts *opts)
 {
-    unsigned slice_bits = q->l2_slice_shift + 3 - q->cluster_bits;
+    unsigned slice_bits = q->l2_slice_shift + q->l2_entry_shift - q->cluster_bits;
     uint64_t slices = (h->size >> q->l2_slice_shift) + 1;
     uint64_t l2_bytes = opts->l2_cache_bytes;
     if (!l2_bytes)

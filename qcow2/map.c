@@ -43,7 +43,7 @@ static int map_qcow2(struct node *n, struct qc_extent *x, struct node **below)
     x->compressed = run.type == QC_COMPRESSED_TYPE;
     x->data = run.type == QC_NORMAL || x->compressed;
     x->zero = !x->data;
-    x->has_offset = run.type == QC_NORMAL || run.type == QC_ZERO_ALLOCATED;
+    x->has_offset = run.placed;
     x->offset = x->has_offset ? run.host_off : 0;
     uint64_t end = qc_backing_end(q);
     if (run.type == QC_UNALLOCATED && x->start < end) {

@@ -37,13 +37,29 @@ static bool attach(struct node *n, struct node *child, struct err **errp)
     return false;
 }
 
+static bool open_data(struct qc *q, const struct qc_header *h, const struct qc_open_opts *opts,
+                      const struct qc_chain *self, struct err **errp)
+{
+    q->data = NULL;
+    if (opts->no_data)
+        return opts->read_only ||
+               err_set(errp, EINVAL, "without its data file the image is read-only");
+    q->data = opts->data_file ? node_ref(opts->data_file) : qc_data_open(h, opts, self, errp);
+    if (!q->data)
+        return false;
+    return opts->read_only || !q->data->read_only ||
+           err_set(errp, EACCES,
+                   "the data file is open read-only, the image cannot be opened for "
+                   "writing");
+}
+
 static bool open_into(struct node *n, struct node *file, const struct qc_header *h,
                       const struct qc_open_opts *opts, const struct qc_chain *self,
                       struct err **errp)
 {
     struct qc *q = n->state;
     q->node = n;
-    q->file = file;
+    q->file = q->data = file;
     q->read_only = true; /* until the end: a failed open writes nothing, not even at close */
     if (!attach(n, file, errp) || !qc_load(q, h, opts, errp))
         return false;
@@ -58,6 +74,8 @@ static bool open_into(struct node *n, struct node *file, const struct qc_header 
             return false;
         q->backing = backing;
     }
+    if (q->has_data_file && !open_data(q, h, opts, self, errp))
+        return false;
     n->size = h->size;
     if (!qc_bitmaps_load(q, h, opts->read_only, errp))
         return false;
@@ -65,8 +83,10 @@ static bool open_into(struct node *n, struct node *file, const struct qc_header 
     n->growable = false;
     n->limits.align = 1;
     n->limits.mem_align = file->limits.mem_align;
+    if (q->data && q->data->limits.mem_align > n->limits.mem_align)
+        n->limits.mem_align = q->data->limits.mem_align;
     n->limits.cluster = (uint32_t)q->cluster_size;
-    n->limits.zero_align = q->cluster_size;
+    n->limits.zero_align = UINT64_C(1) << q->sub_bits;
     n->limits.discard_align = q->cluster_size;
     q->read_only = opts->read_only;
     if (clear_autoclear(q, errp) && qc_bitmaps_begin(q, errp))
@@ -129,6 +149,8 @@ void qc_close(struct node *n)
         if (r < 0)
             log_error("%s: closed with metadata that could not be written: error %d", n->name, -r);
     }
+    if (q->has_data_file)
+        node_unref(q->data);
     if (q->l2.q) {
         qc_cache_destroy(&q->l2);
         qc_cache_destroy(&q->ref);

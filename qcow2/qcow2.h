@@ -19,12 +19,16 @@ struct qc_open_opts {
                                 NULL: no backing file can be opened */
     const char *backing_dir; /* backing files must lie beneath it; NULL: the image's own folder */
     bool read_only;
-    bool no_backing;      /* do not open the backing file: unallocated reads as zeros (tools) */
-    struct node *backing; /* use this instead of opening what the header names (it must name
-                             one); takes a reference of its own. NULL: open it */
+    bool no_backing;        /* do not open the backing file: unallocated reads as zeros (tools) */
+    bool no_data;           /* do not open the data file: mapping and status only (tools) */
+    struct node *data_file; /* guest data is here, whatever the image names; takes a reference of
+                               its own. NULL: open what the image names, by the rules of backing
+                               files */
+    struct node *backing;   /* use this instead of opening what the header names (it must name
+                               one); takes a reference of its own. NULL: open it */
     /* writable_backing: open the image so many layers below for writing, too. 0: none. */
     unsigned writable_backing;
-    bool direct, no_lock; /* for the backing files */
+    bool direct, no_lock;                   /* for the backing files and data files */
     const struct qc_snapshot_ref *snapshot; /* open this internal snapshot (qcow2/snapshot.h);
                                                read_only must be set. NULL: the present state */
     uint64_t l2_cache_bytes;                /* 0: from the image size, at most 32 MiB */

@@ -45,6 +45,7 @@ struct qc_header {
     uint64_t bitmap_dir_off, bitmap_dir_len;
     char backing_name[QC_MAX_BACKING_NAME + 1];     /* NUL-terminated */
     char backing_format[QC_MAX_BACKING_FORMAT + 1]; /* "" = no such extension */
+    char data_name[QC_MAX_BACKING_NAME + 1];        /* of the data file; the same */
 };
 
 /* qc_header_cluster_bits: the one field that says how many bytes the others need. buf: the first
@@ -56,7 +57,7 @@ bool qc_header_parse(const uint8_t *buf, size_t len, uint64_t file_size, struct 
                      struct err **errp);
 /* qc_header_admit: refuse what this build lacks, and what must not be written to. */
 bool qc_header_admit(const struct qc_header *h, bool read_only, struct err **errp);
-/* qc_ext_parse: the header extensions; fills backing_format and has_bitmaps. */
+/* qc_ext_parse: the header extensions; fills backing_format, data_name and has_bitmaps. */
 bool qc_ext_parse(const uint8_t *buf, size_t len, struct qc_header *h, struct err **errp);
 /* qc_ext_feature_name: copy the name of a feature bit from the feature name table into out (49
  * bytes); false if the table does not name it. type: 0 incompatible, 1 compatible, 2 autoclear. */
@@ -199,6 +200,11 @@ struct qc {
     struct node *node;    /* this format node */
     struct node *file;    /* child[0] */
     struct node *backing; /* child[1] or NULL */
+    struct node *data;    /* where guest data is: file, or the data file (a reference of its own) */
+    bool has_data_file; /* guest data at its guest offset in the data file: nothing is allocated */
+    bool raw_data;      /* which must read the same as this image */
+    bool extended_l2;   /* L2 entries have a map of 32 subclusters */
+    bool special_l2;    /* one of the two: entries must be looked at more closely */
     bool read_only;
     bool has_backing; /* by the header, even if it was not opened */
     bool corrupt;     /* seen at run time: nothing is written any more */
@@ -207,6 +213,9 @@ struct qc {
     uint32_t version;
     unsigned cluster_bits;
     uint64_t cluster_size;
+    unsigned sub_bits;       /* of a subcluster; without them: cluster_bits */
+    unsigned l2_entry_shift; /* log2 of an L2 entry's bytes: 3, extended 4 */
+    uint64_t host_mask;      /* which bits of a standard L2 entry say that it has a host cluster */
     unsigned refcount_order;
     uint8_t codec; /* enum qc_codec */
     uint64_t incompatible;
@@ -300,48 +309,6 @@ bool qc_meta_reload(struct qc *q);
 /* qc_meta_hits: does [host_off, host_off + len) touch the header or any table? */
 bool qc_meta_hits(const struct qc *q, uint64_t host_off, uint64_t len);
 
-/* --- l2.c: guest to host --- */
-
-enum qc_type { QC_UNALLOCATED, QC_ZERO_PLAIN, QC_ZERO_ALLOCATED, QC_NORMAL, QC_COMPRESSED_TYPE };
-
-/* A stretch of guest clusters of one type, inside one slice, with contiguous host clusters. */
-struct qc_run {
-    enum qc_type type;
-    bool copied;       /* unshared (of L1 and L2 entry both): may be written in place */
-    uint64_t host_off; /* of the byte at guest_off; 0 if there is none; compressed: the L2 entry */
-    uint64_t len;      /* bytes, at most what was asked for */
-};
-
-extern const struct qc_cache_ops qc_l2_ops;
-/* qc_l2_lookup: what is at guest_off. Yields only if the slice is not cached; nothing yields
- * between the lookup itself and the return. */
-int qc_l2_lookup(struct qc *q, uint64_t guest_off, uint64_t len, struct qc_run *run);
-/* qc_l2_get_write: the slice of guest_off, pinned, in a table that is unshared and exists. */
-int qc_l2_get_write(struct qc *q, uint64_t guest_off, struct qc_slice **out);
-/* qc_l2_check: 0, or -EIO after marking the image corrupt: the entry cannot be true. */
-int qc_l2_check(struct qc *q, uint64_t guest_off, uint64_t entry);
-/* qc_l2_check_unlink: the same, before the entry gives up what it refers to. */
-int qc_l2_check_unlink(struct qc *q, uint64_t guest_off, uint64_t entry);
-enum qc_type qc_entry_type(uint64_t entry);
-/* qc_entry_owns: does the entry refer to host clusters? */
-static inline bool qc_entry_owns(uint64_t entry)
-{
-    return (entry & QC_COMPRESSED) || (entry & QC_OFFSET_MASK);
-}
-/* qc_l2_pos: byte offset of guest_off's entry inside its slice. */
-static inline size_t qc_l2_pos(const struct qc *q, uint64_t guest_off)
-{
-    return ((guest_off >> q->cluster_bits) << 3) & ((UINT64_C(1) << q->l2.slice_bits) - 1);
-}
-
-/* --- l2_table.c --- */
-/* qc_l2_table_make: give the L1 entry of guest_off an unshared table: new, or a copy. Takes lock.
- */
-int qc_l2_table_make(struct qc *q, uint64_t guest_off);
-int qc_l1_check(struct qc *q, uint64_t l1_index, uint64_t entry);
-/* qc_l1_write: set an entry in memory and in the file. lock is held. */
-int qc_l1_write(struct qc *q, uint64_t l1_index, uint64_t entry);
-
 /* --- refcount.c, alloc.c, refgrow.c, free.c --- */
 
 extern const struct qc_cache_ops qc_ref_ops;
@@ -415,8 +382,10 @@ int qc_write(struct qc *q, uint64_t guest_off, const uint8_t *buf, uint64_t len)
  * 0 if the mapping changed meanwhile and must be looked up again. Yields. */
 int qc_write_alloc(struct qc *q, uint64_t guest_off, const uint8_t *buf, uint64_t len,
                    uint64_t *done);
-/* qc_read_host: bytes of the host file, zeros past its end. Yields. */
+/* qc_read_host: bytes of the host file, zeros past its end. qc_read_data: of the file with the
+ * data. Yield. */
 int qc_read_host(struct qc *q, uint64_t host_off, uint8_t *buf, uint64_t len);
+int qc_read_data(struct qc *q, uint64_t host_off, uint8_t *buf, uint64_t len);
 /* qc_backing_end: guest bytes at and beyond this are not in the backing file. */
 uint64_t qc_backing_end(const struct qc *q);
 /* qc_zero: flags are REQ_MAY_UNMAP and REQ_NO_FALLBACK. -ENOTSUP: write zeros instead. Yields. */
@@ -467,6 +436,9 @@ struct node *qc_open_chain(struct node *file, const struct qc_open_opts *opts,
 /* qc_backing_open: the backing node of an image; NULL and *errp on failure. Yields. */
 struct node *qc_backing_open(const struct qc_header *h, const struct qc_open_opts *opts,
                              const struct qc_chain *self, struct err **errp);
+/* qc_data_open: the node of an image's data file; the same rules and results. Yields. */
+struct node *qc_data_open(const struct qc_header *h, const struct qc_open_opts *opts,
+                          const struct qc_chain *self, struct err **errp);
 /* qc_header_read: read and parse the header of an image. Yields. */
 bool qc_header_read(struct node *file, struct qc_header *h, struct err **errp);
 /* qc_snapshot_pick: make the header look as if the snapshot that opts asks for were the present
@@ -478,5 +450,7 @@ bool qc_snapshot_pick(struct node *file, struct qc_header *h, const struct qc_op
 bool qc_load(struct qc *q, const struct qc_header *h, const struct qc_open_opts *opts,
              struct err **errp);
 void qc_close(struct node *n);
+
+#include "qcow2/l2_priv.h"
 
 #endif

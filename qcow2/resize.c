@@ -100,6 +100,19 @@ static int zero_by_writing(struct qc *q, uint64_t from, uint64_t end)
     return 0;
 }
 
+/* The data file goes along. What it may hold beyond the old size must not come to light in it. */
+static int data_grow(struct qc *q, uint64_t old_size, uint64_t size)
+{
+    int r = 0;
+    if (!q->has_data_file)
+        return 0;
+    if (q->raw_data && q->data->size > old_size)
+        r = node_zero(q->data, old_size, min_u64(q->data->size, size) - old_size, REQ_MAY_UNMAP);
+    if (r == 0 && q->data->size < size)
+        r = node_truncate(q->data, size);
+    return r;
+}
+
 /* Make what becomes visible read as zeros. */
 static int zero_new_space(struct qc *q, uint64_t old_size, uint64_t size)
 {
@@ -130,6 +143,8 @@ int qc_resize(struct qc *q, uint64_t size)
     co_lock(&q->lock);
     int r = l1_grow(q, need);
     co_unlock(&q->lock);
+    if (r == 0)
+        r = data_grow(q, old_size, size);
     if (r == 0)
         r = zero_new_space(q, old_size, size);
     if (r == 0)

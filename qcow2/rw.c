@@ -37,18 +37,28 @@ uint64_t qc_backing_end(const struct qc *q)
     return q->backing ? q->backing->size : 0;
 }
 
-int qc_read_host(struct qc *q, uint64_t host_off, uint8_t *buf, uint64_t len)
+/* The last cluster of a file may be cut short: what is missing reads as zeros. */
+static int read_clipped(struct node *file, uint64_t host_off, uint8_t *buf, uint64_t len)
 {
-    uint64_t size = q->file->size;
-    if (host_off + len > size && !q->file->growable) {
-        /* The last cluster of a file may be cut short: what is missing reads as zeros. */
+    uint64_t size = file->size;
+    if (host_off + len > size && !file->growable) {
         uint64_t have = host_off < size ? size - host_off : 0;
         memset(buf + have, 0, len - have);
         len = have;
         if (!len)
             return 0;
     }
-    return node_read(q->file, host_off, buf, len);
+    return node_read(file, host_off, buf, len);
+}
+
+int qc_read_host(struct qc *q, uint64_t host_off, uint8_t *buf, uint64_t len)
+{
+    return read_clipped(q->file, host_off, buf, len);
+}
+
+int qc_read_data(struct qc *q, uint64_t host_off, uint8_t *buf, uint64_t len)
+{
+    return q->data ? read_clipped(q->data, host_off, buf, len) : -EACCES;
 }
 
 static int read_backing(struct qc *q, uint64_t guest_off, uint8_t *buf, uint64_t len)
@@ -74,7 +84,7 @@ static int read_run(struct qc *q, const struct qc_run *run, uint64_t guest_off, 
     switch (run->type) {
     case QC_NORMAL:
         node_event(q->file, EV_READ_AIO);
-        return qc_read_host(q, run->host_off, buf, run->len);
+        return qc_read_data(q, run->host_off, buf, run->len);
     case QC_UNALLOCATED:
         return read_backing(q, guest_off, buf, run->len);
     case QC_ZERO_PLAIN:
@@ -88,13 +98,13 @@ static int read_run(struct qc *q, const struct qc_run *run, uint64_t guest_off, 
 
 static int write_run(struct qc *q, const struct qc_run *run, uint64_t guest_off, const uint8_t *buf)
 {
-    if (qc_meta_hits(q, run->host_off, run->len))
+    if (!q->has_data_file && qc_meta_hits(q, run->host_off, run->len))
         return qc_corrupt(q,
                           "guest offset 0x%" PRIx64 " is mapped to host offset 0x%" PRIx64
                           ", where there is metadata (%" PRIu64 " bytes); write refused",
                           guest_off, run->host_off, run->len);
     node_event(q->file, EV_WRITE_AIO);
-    return node_write_kind(q->file, run->host_off, buf, run->len, 0, KIND_DATA);
+    return node_write_kind(q->data, run->host_off, buf, run->len, 0, KIND_DATA);
 }
 
 static int run_do(struct qc *q, bool write, const struct qc_run *run, uint64_t guest_off,

@@ -7,6 +7,10 @@
  * changed, in memory. The old mapping stays readable until that moment, and all of it after an
  * error. What was written is durable before the entries are (flush.c).
  *
+ * With subclusters, only what the data leaves of its first and last subcluster is copied, unless
+ * the cluster moves: then everything that has a place in it does. Subclusters that are added to a
+ * cluster with a place go straight there, as nothing reads them before the entry changes.
+ *
  * The uncovered parts: where they read as zeros and the host clusters were never written, nothing
  * is written for them. Otherwise one I/O writes all of it, merged in a buffer, unless it is large
  * and zero, which is cheaper to tell the file system.
@@ -27,8 +31,9 @@ struct job {                 /* one run of clusters to be remapped */
     uint64_t guest_off, len; /* of the data */
     const uint8_t *buf;
     uint64_t first, n;   /* guest clusters */
-    uint64_t head, tail; /* bytes of the first and last cluster that the data leaves out */
-    bool reuse;          /* the clusters are there already, behind zero flags */
+    uint64_t head, tail; /* bytes before and behind the data that are written with it */
+    uint64_t lead;       /* offset of the head in the first cluster */
+    bool reuse;          /* the clusters have their places already */
     bool fresh;          /* never written, reads as zeros */
     bool zero_edges;     /* head and tail read as zeros now */
     uint64_t host_off;
@@ -36,26 +41,35 @@ struct job {                 /* one run of clusters to be remapped */
     size_t pos;             /* of the first entry in it */
 };
 
-static bool reusable(uint64_t e)
+static struct qc_cell cell_at(const struct qc *q, const struct job *j, uint64_t i)
 {
-    return qc_entry_type(e) == QC_ZERO_ALLOCATED && (e & QC_COPIED);
+    return qc_cell_get(q, j->slice, j->pos, i);
 }
 
-static bool overwritable(uint64_t e)
+/* May bytes [lo, hi) of the cluster be written in place? *whole: without a change of the entry. */
+static bool reusable(const struct qc *q, struct qc_cell c, uint64_t lo, uint64_t hi, bool *whole)
 {
-    return qc_entry_type(e) == QC_NORMAL && (e & QC_COPIED);
+    *whole = false;
+    if (!(c.entry & QC_COPIED) || (c.entry & QC_COMPRESSED) || !(c.entry & q->host_mask))
+        return false;
+    if (q->extended_l2)
+        *whole = !(qc_map_mask(q, lo, hi) & ~qc_map_alloc(c.map));
+    else
+        *whole = !(c.entry & QC_ZERO);
+    return true;
 }
 
-static uint64_t entry_at(const struct job *j, uint64_t i)
-{
-    return get_be64(j->slice->data + j->pos + i * 8);
-}
-
-static bool reads_zero(const struct qc *q, uint64_t entry, uint64_t guest_off, uint64_t len)
+static bool reads_zero(const struct qc *q, struct qc_cell c, uint64_t guest_off, uint64_t len)
 {
     if (len == 0)
         return true;
-    switch (qc_entry_type(entry)) {
+    if (q->extended_l2 && !(c.entry & QC_COMPRESSED)) {
+        uint64_t lo = guest_off & (q->cluster_size - 1);
+        uint32_t mask = qc_map_mask(q, lo, lo + len);
+        return !(mask & qc_map_alloc(c.map)) &&
+               (!(mask & ~qc_map_zero(c.map)) || guest_off >= qc_backing_end(q));
+    }
+    switch (qc_entry_type(q, c.entry)) {
     case QC_UNALLOCATED:
         return guest_off >= qc_backing_end(q);
     case QC_ZERO_PLAIN:
@@ -66,12 +80,14 @@ static bool reads_zero(const struct qc *q, uint64_t entry, uint64_t guest_off, u
     }
 }
 
-/* Before compressed clusters are given up. */
-static int check_compressed(struct qc *q, const struct job *j)
+/* Before compressed clusters are given up, and before maps are relied on. */
+static int check_cells(struct qc *q, const struct job *j)
 {
     for (uint64_t i = 0; i < j->n; i++) {
-        uint64_t e = entry_at(j, i);
-        int r = e & QC_COMPRESSED ? qc_l2_check_unlink(q, (j->first + i) << q->cluster_bits, e) : 0;
+        struct qc_cell c = cell_at(q, j, i);
+        int r = q->special_l2 || c.entry & QC_COMPRESSED
+                    ? qc_l2_check_unlink(q, (j->first + i) << q->cluster_bits, c)
+                    : 0;
         if (r < 0)
             return r;
     }
@@ -83,34 +99,67 @@ static int check_compressed(struct qc *q, const struct job *j)
 static int job_plan(struct qc *q, struct job *j, uint64_t len)
 {
     uint64_t in_cluster = j->guest_off & (q->cluster_size - 1);
-    uint64_t left = ((UINT64_C(1) << q->l2.slice_bits) - j->pos) >> 3;
+    uint64_t left = ((UINT64_C(1) << q->l2.slice_bits) - j->pos) >> q->l2_entry_shift;
     uint64_t max = min_u64(min_u64(left, qc_clusters(q, in_cluster + len)), j->n);
-    uint64_t e = entry_at(j, 0);
+    struct qc_cell c = cell_at(q, j, 0);
+    bool whole;
     j->n = 0;
-    if (overwritable(e))
+    j->reuse = reusable(q, c, in_cluster, min_u64(in_cluster + len, q->cluster_size), &whole);
+    if (whole)
         return 0;
-    j->reuse = reusable(e);
-    j->host_off = j->reuse ? e & QC_OFFSET_MASK : 0;
-    uint64_t n = 1, seen = e;
+    j->host_off = j->reuse ? c.entry & QC_OFFSET_MASK : 0;
+    uint64_t n = 1, seen = c.entry;
     for (; n < max; n++) {
-        uint64_t x = entry_at(j, n);
-        if (j->reuse ? x != e + (n << q->cluster_bits) : (overwritable(x) || reusable(x)))
+        uint64_t x = cell_at(q, j, n).entry;
+        if (j->reuse ? x != c.entry + (n << q->cluster_bits)
+                     : reusable(q, (struct qc_cell){x, 0}, 0, 1, &whole))
             break;
         seen |= x;
     }
     j->n = n;
-    return seen & QC_COMPRESSED ? check_compressed(q, j) : 0;
+    return q->special_l2 || seen & QC_COMPRESSED ? check_cells(q, j) : 0;
+}
+
+/* From where on the first cluster must be written so that its subclusters are whole. in: where the
+ * data begins in it. */
+static uint64_t copy_from(const struct qc *q, const struct job *j, uint64_t in)
+{
+    struct qc_cell c = cell_at(q, j, 0);
+    if (!q->extended_l2 || c.entry & QC_COMPRESSED)
+        return 0;
+    uint32_t alloc = qc_map_alloc(c.map);
+    uint64_t from = round_down(in, UINT64_C(1) << q->sub_bits);
+    if (!j->reuse)
+        return alloc ? min_u64(from, (uint64_t)__builtin_ctz(alloc) << q->sub_bits) : from;
+    return qc_map_mask(q, in, in + 1) & alloc ? in : from;
+}
+
+/* The same for the end of the last cluster. */
+static uint64_t copy_to(const struct qc *q, const struct job *j, uint64_t end)
+{
+    struct qc_cell c = cell_at(q, j, j->n - 1);
+    if (!q->extended_l2 || c.entry & QC_COMPRESSED)
+        return q->cluster_size;
+    uint32_t alloc = qc_map_alloc(c.map);
+    uint64_t to = round_up(end, UINT64_C(1) << q->sub_bits);
+    if (!j->reuse)
+        return alloc ? max_u64(to, (uint64_t)(QC_SUBS - __builtin_clz(alloc)) << q->sub_bits) : to;
+    return qc_map_mask(q, end - 1, end) & alloc ? end : to;
 }
 
 /* Head, tail and length for j->n clusters. */
 static void job_measure(const struct qc *q, struct job *j, uint64_t len)
 {
-    j->head = j->guest_off & (q->cluster_size - 1);
-    j->len = min_u64(len, (j->n << q->cluster_bits) - j->head);
-    j->tail = (j->n << q->cluster_bits) - j->head - j->len;
-    uint64_t start = j->first << q->cluster_bits;
-    j->zero_edges = reads_zero(q, entry_at(j, 0), start, j->head) &&
-                    reads_zero(q, entry_at(j, j->n - 1), j->guest_off + j->len, j->tail);
+    uint64_t in = j->guest_off & (q->cluster_size - 1);
+    j->len = min_u64(len, (j->n << q->cluster_bits) - in);
+    uint64_t end = in + j->len - ((j->n - 1) << q->cluster_bits), guest_end = j->guest_off + j->len;
+    j->lead = copy_from(q, j, in);
+    j->head = in - j->lead;
+    j->tail = copy_to(q, j, end) - end;
+    if (q->has_data_file) /* it is to be no longer than the disk */
+        j->tail = min_u64(j->tail, q->node->size - min_u64(guest_end, q->node->size));
+    j->zero_edges = reads_zero(q, cell_at(q, j, 0), j->guest_off - j->head, j->head) &&
+                    reads_zero(q, cell_at(q, j, j->n - 1), guest_end, j->tail);
 }
 
 /* A long run with a part to copy: only its first cluster, or all but the last, in this round. */
@@ -134,12 +183,12 @@ static int cow_read(struct qc *q, uint64_t guest_off, uint8_t *buf, uint64_t len
 
 static int write_merged(struct qc *q, struct job *j)
 {
-    uint64_t total = j->n << q->cluster_bits;
+    uint64_t total = j->head + j->len + j->tail;
     AUTO_FREE uint8_t *buf = mem_alloc_aligned(total, 4096);
     if (!buf)
         return -ENOMEM;
     int r = 0;
-    uint64_t start = j->first << q->cluster_bits, end = start + total;
+    uint64_t start = j->guest_off - j->head, end = start + total;
     if (j->zero_edges) {
         memset(buf, 0, j->head);
         memset(buf + total - j->tail, 0, j->tail);
@@ -157,24 +206,24 @@ static int write_merged(struct qc *q, struct job *j)
     node_event(q->file, EV_WRITE_AIO);
     if (!j->zero_edges)
         node_event(q->file, EV_COW_WRITE);
-    return node_write_kind(q->file, j->host_off, buf, total, 0, KIND_DATA);
+    return node_write_kind(q->data, j->host_off + j->lead, buf, total, 0, KIND_DATA);
 }
 
 static int write_zero_edges(struct qc *q, const struct job *j)
 {
+    uint64_t host = j->host_off + j->lead;
     int r = 0;
     if (j->head)
-        r = node_zero(q->file, j->host_off, j->head, 0);
+        r = node_zero(q->data, host, j->head, 0);
     if (r == 0 && j->tail)
-        r = node_zero(q->file, j->host_off + (j->n << q->cluster_bits) - j->tail, j->tail, 0);
+        r = node_zero(q->data, host + j->head + j->len, j->tail, 0);
     return r;
 }
 
 static int job_write(struct qc *q, struct job *j)
 {
-    uint64_t total = j->n << q->cluster_bits;
     bool edges = j->head || j->tail;
-    if (qc_meta_hits(q, j->host_off, total))
+    if (!q->has_data_file && qc_meta_hits(q, j->host_off, j->n << q->cluster_bits))
         return qc_corrupt(q,
                           "guest offset 0x%" PRIx64 " would be written to host offset 0x%" PRIx64
                           ", where there is metadata",
@@ -183,14 +232,26 @@ static int job_write(struct qc *q, struct job *j)
         return write_merged(q, j);
     if (edges) {
         node_event(q->file, EV_CLUSTER_ALLOC_SPACE);
-        if (!j->fresh && total <= MERGE_ZERO_MAX)
+        if (!j->fresh && j->head + j->len + j->tail <= MERGE_ZERO_MAX)
             return write_merged(q, j);
         int r = j->fresh ? 0 : write_zero_edges(q, j);
         if (r < 0)
             return r;
     }
     node_event(q->file, EV_WRITE_AIO);
-    return node_write_kind(q->file, j->host_off + j->head, j->buf, j->len, 0, KIND_DATA);
+    return node_write_kind(q->data, j->host_off + j->lead + j->head, j->buf, j->len, 0, KIND_DATA);
+}
+
+/* The map of the i-th cluster once all that was written of it is allocated. */
+static uint64_t map_linked(const struct qc *q, const struct job *j, uint64_t i, struct qc_cell old)
+{
+    if (!q->extended_l2)
+        return 0;
+    uint64_t lo = i == 0 ? j->lead : 0, hi = q->cluster_size;
+    if (i == j->n - 1)
+        hi = j->lead + j->head + j->len + j->tail - (i << q->cluster_bits);
+    uint64_t mask = qc_map_mask(q, lo, hi), map = old.entry & QC_COMPRESSED ? 0 : old.map;
+    return (map | mask) & ~(mask << QC_SUBS);
 }
 
 /* Change the entries. The clusters are ours alone (in flight), so they are as they were planned. */
@@ -200,15 +261,15 @@ static int job_link(struct qc *q, struct job *j, uint64_t *n_freed)
     if (!qc_freed_reserve(&q->freed, j->n))
         return -ENOMEM;
     for (uint64_t i = 0; i < j->n; i++) {
-        uint64_t old = entry_at(j, i);
-        if (!j->reuse && qc_entry_owns(old)) { /* shared or compressed: give up our reference */
-            qc_free_entry(q, old, false);
+        struct qc_cell old = cell_at(q, j, i);
+        if (!j->reuse && qc_entry_owns(q, old.entry)) { /* shared or compressed: give it up */
+            qc_free_entry(q, old.entry, false);
             ++*n_freed;
         }
-        put_be64(j->slice->data + j->pos + i * 8,
-                 (j->host_off + (i << q->cluster_bits)) | QC_COPIED);
+        qc_cell_put(q, j->slice, j->pos, i,
+                    (struct qc_cell){(j->host_off + (i << q->cluster_bits)) | QC_COPIED,
+                                     map_linked(q, j, i, old)});
     }
-    qc_cache_dirty(&q->l2, j->slice, j->pos, j->pos + j->n * 8);
     q->links_dirty = true;
     return 0;
 }
@@ -218,6 +279,10 @@ static int job_alloc(struct qc *q, struct job *j, uint64_t len)
     uint64_t got;
     if (j->reuse)
         return 0;
+    if (q->has_data_file) {
+        j->host_off = j->first << q->cluster_bits;
+        return 0;
+    }
     co_lock(&q->lock);
     int r = qc_alloc(q, j->n, &j->host_off, &got, &j->fresh);
     co_unlock(&q->lock);
@@ -238,7 +303,7 @@ static int job_run(struct qc *q, struct job *j, uint64_t len, uint64_t *n_freed)
     r = job_write(q, j);
     if (r == 0)
         r = job_link(q, j, n_freed);
-    if (r < 0 && !j->reuse)
+    if (r < 0 && !j->reuse && !q->has_data_file)
         qc_alloc_undo(q, j->host_off, j->n);
     return r;
 }

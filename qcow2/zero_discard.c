@@ -17,10 +17,10 @@
 
 enum change { CHANGE_ZERO, CHANGE_UNMAP_ZERO, CHANGE_DISCARD };
 
-/* The new value of an entry. */
+/* The new value of an entry without subclusters. */
 static int change_entry(const struct qc *q, enum change how, uint64_t old, uint64_t *new)
 {
-    enum qc_type type = qc_entry_type(old);
+    enum qc_type type = qc_entry_type(q, old);
     *new = old;
     if (type == QC_UNALLOCATED || type == QC_ZERO_PLAIN) {
         if (type == QC_UNALLOCATED && q->has_backing)
@@ -38,35 +38,59 @@ static int change_entry(const struct qc *q, enum change how, uint64_t old, uint6
     return 0;
 }
 
+/* The same with them; subs: which of them. A cluster that loses its last one loses its place, but
+ * for CHANGE_ZERO. */
+static int change_subs(const struct qc *q, enum change how, uint32_t subs, struct qc_cell *c)
+{
+    if (c->entry & QC_COMPRESSED) {
+        if (subs != UINT32_MAX)
+            return -ENOTSUP;
+        *c = (struct qc_cell){0, QC_MAP_ALL_ZERO};
+        return 0;
+    }
+    if (c->entry == 0 && !q->has_backing) /* nothing shows through: all of it reads as zeros */
+        return 0;
+    c->map = (c->map & ~(uint64_t)subs) | (uint64_t)subs << QC_SUBS;
+    if (how != CHANGE_ZERO && !qc_map_alloc(c->map))
+        c->entry = 0;
+    return 0;
+}
+
+static int change_cell(const struct qc *q, enum change how, uint32_t subs, struct qc_cell *c)
+{
+    return q->extended_l2 ? change_subs(q, how, subs, c)
+                          : change_entry(q, how, c->entry, &c->entry);
+}
+
 /* Change the n entries at pos; all or none. Does not yield. */
 static int change_entries(struct qc *q, struct qc_slice *s, size_t pos, uint64_t n, enum change how,
-                          uint64_t *n_freed)
+                          uint32_t subs, uint64_t *n_freed)
 {
-    uint64_t new;
     for (uint64_t i = 0; i < n; i++) {
-        int r = change_entry(q, how, get_be64(s->data + pos + i * 8), &new);
+        struct qc_cell c = qc_cell_get(q, s, pos, i);
+        int r = change_cell(q, how, subs, &c);
         if (r < 0)
             return r;
     }
     if (!qc_freed_reserve(&q->freed, n))
         return -ENOMEM;
     for (uint64_t i = 0; i < n; i++) {
-        uint64_t old = get_be64(s->data + pos + i * 8);
-        change_entry(q, how, old, &new);
-        if (new == old)
+        struct qc_cell old = qc_cell_get(q, s, pos, i), new = old;
+        change_cell(q, how, subs, &new);
+        if (new.entry == old.entry &&new.map == old.map)
             continue;
-        put_be64(s->data + pos + i * 8, new);
-        qc_cache_dirty(&q->l2, s, pos + i * 8, pos + i * 8 + 8);
-        if (qc_entry_owns(old) && !qc_entry_owns(new)) {
-            qc_free_entry(q, old, (old & (QC_COPIED | QC_COMPRESSED)) != 0);
+        qc_cell_put(q, s, pos, i, new);
+        if (qc_entry_owns(q, old.entry) && !qc_entry_owns(q, new.entry)) {
+            qc_free_entry(q, old.entry, (old.entry & (QC_COPIED | QC_COMPRESSED)) != 0);
             ++*n_freed;
         }
     }
     return 0;
 }
 
-/* Part of one slice: n clusters from cluster `first` on. */
-static int change_slice(struct qc *q, uint64_t first, uint64_t n, enum change how)
+/* Part of one slice: n clusters from cluster `first` on. subs: which subclusters of each.
+ * -ENOTSUP: not without writing zeros. */
+static int change_slice(struct qc *q, uint64_t first, uint64_t n, enum change how, uint32_t subs)
 {
     struct qc_slice *s;
     uint64_t guest_off = first << q->cluster_bits, n_freed = 0;
@@ -78,10 +102,9 @@ static int change_slice(struct qc *q, uint64_t first, uint64_t n, enum change ho
     } while (qc_inflight_wait(q, first, first + n));
     size_t pos = qc_l2_pos(q, guest_off);
     for (uint64_t i = 0; r == 0 && i < n; i++)
-        r = qc_l2_check_unlink(q, guest_off + (i << q->cluster_bits),
-                               get_be64(s->data + pos + i * 8));
+        r = qc_l2_check_unlink(q, guest_off + (i << q->cluster_bits), qc_cell_get(q, s, pos, i));
     if (r == 0)
-        r = change_entries(q, s, pos, n, how, &n_freed);
+        r = change_entries(q, s, pos, n, how, subs, &n_freed);
     qc_slice_unpin(s);
     if (n_freed)
         qc_free_announce(q, n_freed);
@@ -102,7 +125,7 @@ static int change_clusters(struct qc *q, uint64_t first, uint64_t end, enum chan
              * make the table is concurrent with us, and may come after. */
             n = min_u64(end - first, l1_clusters - (first & (l1_clusters - 1)));
         } else {
-            int r = change_slice(q, first, n, how);
+            int r = change_slice(q, first, n, how, UINT32_MAX);
             if (r < 0)
                 return r;
         }
@@ -111,8 +134,8 @@ static int change_clusters(struct qc *q, uint64_t first, uint64_t end, enum chan
     return 0;
 }
 
-/* Part of one cluster. */
-static int zero_part(struct qc *q, uint64_t guest_off, uint64_t len, uint32_t flags)
+/* Part of one cluster, or of one subcluster. */
+static int zero_bytes(struct qc *q, uint64_t guest_off, uint64_t len, uint32_t flags)
 {
     struct qc_run run;
     if (len == 0)
@@ -122,8 +145,8 @@ static int zero_part(struct qc *q, uint64_t guest_off, uint64_t len, uint32_t fl
     int r = qc_l2_lookup(q, guest_off, len, &run);
     if (r < 0)
         return r;
-    if (run.type == QC_ZERO_PLAIN || run.type == QC_ZERO_ALLOCATED ||
-        (run.type == QC_UNALLOCATED && guest_off >= qc_backing_end(q)))
+    if (run.len == len && (run.type == QC_ZERO_PLAIN || run.type == QC_ZERO_ALLOCATED ||
+                           (run.type == QC_UNALLOCATED && guest_off >= qc_backing_end(q))))
         return 0;
     if (flags & REQ_NO_FALLBACK)
         return -ENOTSUP;
@@ -132,6 +155,38 @@ static int zero_part(struct qc *q, uint64_t guest_off, uint64_t len, uint32_t fl
         return -ENOMEM;
     memset(zeros, 0, len);
     return qc_write(q, guest_off, zeros, len);
+}
+
+/* Whole subclusters of one cluster. in: where they begin in it. */
+static int zero_subs(struct qc *q, uint64_t guest_off, uint64_t in, uint64_t len, uint32_t flags)
+{
+    enum change how = (flags & REQ_MAY_UNMAP) ? CHANGE_UNMAP_ZERO : CHANGE_ZERO;
+    int r = -ENOTSUP;
+    /* Without a table nothing is there to be marked, unless something shows through. */
+    if (qc_l1_get(q, guest_off >> q->l1_shift) != 0 || q->has_backing)
+        r = change_slice(q, guest_off >> q->cluster_bits, 1, how, qc_map_mask(q, in, in + len));
+    return r == -ENOTSUP ? zero_bytes(q, guest_off, len, flags) : r;
+}
+
+/* Part of one cluster. */
+static int zero_part(struct qc *q, uint64_t guest_off, uint64_t len, uint32_t flags)
+{
+    if (!q->extended_l2 || len == 0)
+        return zero_bytes(q, guest_off, len, flags);
+    uint64_t sub = UINT64_C(1) << q->sub_bits, in = guest_off & (q->cluster_size - 1);
+    uint64_t end = in + len, base = guest_off - in;
+    uint64_t first = round_up(in, sub), last = round_down(end, sub);
+    if (base + end == q->node->size) /* what is left of the last subcluster does not exist */
+        last = end;
+    if (first >= last) {
+        uint64_t mid = min_u64(end, first);
+        int r = zero_bytes(q, guest_off, mid - in, flags);
+        return r < 0 ? r : zero_bytes(q, base + mid, end - mid, flags);
+    }
+    int r = zero_bytes(q, guest_off, first - in, flags);
+    if (r == 0)
+        r = zero_subs(q, base + first, first, last - first, flags);
+    return r < 0 ? r : zero_bytes(q, base + last, end - last, flags);
 }
 
 int qc_zero(struct qc *q, uint64_t guest_off, uint64_t len, uint32_t flags)

@@ -48,20 +48,19 @@ static int zip_link(struct qc *q, struct zip_job *j, bool *freed)
     qc_gate(q);
     if (!qc_freed_reserve(&q->freed, 1))
         return -ENOMEM;
-    uint64_t old = get_be64(j->slice->data + j->pos), new = make_entry(q, j);
-    *freed = qc_entry_owns(old);
+    uint64_t old = qc_cell_get(q, j->slice, j->pos, 0).entry, new = make_entry(q, j);
+    *freed = qc_entry_owns(q, old);
     if (*freed)
         qc_free_entry(q, old, false);
     qc_zip_forget(q, new);
-    put_be64(j->slice->data + j->pos, new);
-    qc_cache_dirty(&q->l2, j->slice, j->pos, j->pos + 8);
+    qc_cell_put(q, j->slice, j->pos, 0, (struct qc_cell){new, 0});
     q->links_dirty = true;
     return 0;
 }
 
 static int zip_write(struct qc *q, struct zip_job *j, bool *freed)
 {
-    int r = qc_l2_check_unlink(q, j->guest_off, get_be64(j->slice->data + j->pos));
+    int r = qc_l2_check_unlink(q, j->guest_off, qc_cell_get(q, j->slice, j->pos, 0));
     if (r < 0)
         return r;
     co_lock(&q->lock);
@@ -110,6 +109,8 @@ int qc_write_compressed(struct qc *q, uint64_t guest_off, const uint8_t *buf, ui
     if (!is_aligned(guest_off, cluster) ||
         (!is_aligned(len, cluster) && guest_off + len != q->node->size))
         return -EINVAL;
+    if (q->has_data_file) /* nothing can be compressed there */
+        return qc_write(q, guest_off, buf, len);
     AUTO_FREE uint8_t *packed = mem_alloc_aligned(cluster, 4096);
     AUTO_FREE uint8_t *last = is_aligned(len, cluster) ? NULL : mem_alloc_aligned(cluster, 4096);
     if (!packed || (!last && !is_aligned(len, cluster)))

@@ -200,7 +200,8 @@ static void create_co(void *arg)
     const struct qc_create_opts opts = {.size = a->w->size,
                                         .version = a->w->version,
                                         .cluster_size = a->w->cluster_size,
-                                        .refcount_bits = a->w->refcount_bits};
+                                        .refcount_bits = a->w->refcount_bits,
+                                        .extended_l2 = a->w->extended_l2};
     struct node *file = sim_open(a->d, false, NULL);
     a->ok = file && qc_create(file, &opts, NULL);
     node_unref(file);

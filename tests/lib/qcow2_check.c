@@ -96,17 +96,20 @@ static bool header_v3(struct qck_image *im, const uint8_t *h)
         qck_bad(im->r, "header: the dirty bit is set");
     if (incompatible & 2)
         qck_bad(im->r, "header: the corrupt bit is set");
-    if (incompatible & ~UINT64_C(0xb))
+    if (incompatible & ~UINT64_C(0x1b))
         qck_bad(im->r, "header: incompatible features 0x%" PRIx64 " not understood", incompatible);
     if (length < 104 || length % 8 || length > im->cluster)
         qck_bad(im->r, "header: header_length %" PRIu32, length);
     if (im->refcount_order > 6)
         qck_bad(im->r, "header: refcount_order %" PRIu32, im->refcount_order);
+    im->extended = incompatible & QCK_EXTENDED;
+    if (im->extended && im->cluster < 16384)
+        qck_bad(im->r, "header: subclusters in clusters of %" PRIu64 " bytes", im->cluster);
     im->compression = length > 104 ? h[104] : 0;
     if (im->compression > 1 || im->compression != (incompatible >> 3 & 1))
         qck_bad(im->r, "header: compression type %d, features 0x%" PRIx64, im->compression,
                 incompatible);
-    return !(incompatible & ~UINT64_C(0xb)) && im->refcount_order <= 6;
+    return !(incompatible & ~UINT64_C(0x1b)) && im->refcount_order <= 6;
 }
 
 bool qck_load_header(struct qck_image *im)
@@ -139,7 +142,7 @@ bool qck_load_header(struct qck_image *im)
     }
     if (im->version == 3 && !header_v3(im, h))
         return false;
-    uint64_t per_l2 = im->cluster / 8 * im->cluster;
+    uint64_t per_l2 = im->cluster / qck_entry_size(im) * im->cluster;
     if (im->l1_size < div_round_up(im->guest_size, per_l2))
         qck_bad(im->r,
                 "header: an L1 table of %" PRIu32 " entries is too short for %" PRIu64 " bytes",
@@ -268,10 +271,30 @@ static void check_compressed(struct qck_image *im, uint64_t entry, uint64_t inde
         refer(im, c, 1, USE_COMPRESSED, "L2 entry", index);
 }
 
+/* "Extended L2 Entries". */
+static void check_map(struct qck_image *im, uint64_t entry, uint64_t map, uint64_t index)
+{
+    if (entry & UINT64_C(1) << 62) {
+        if (map)
+            qck_bad(im->r, "L2 entry %" PRIu64 ": compressed, with subclusters 0x%" PRIx64, index,
+                    map);
+        return;
+    }
+    if (map & map >> 32 & UINT32_MAX)
+        qck_bad(im->r, "L2 entry %" PRIu64 ": subclusters both allocated and zero: 0x%" PRIx64,
+                index, map);
+    if (map & UINT32_MAX && !(entry & QCK_OFFSET_MASK))
+        qck_bad(im->r, "L2 entry %" PRIu64 ": allocated subclusters without a cluster", index);
+    if (entry & 1)
+        qck_bad(im->r, "L2 entry %" PRIu64 ": zero flag besides subclusters", index);
+}
+
 /* index: number of the guest cluster. */
-static void check_l2_entry(struct qck_image *im, uint64_t entry, uint64_t index)
+static void check_l2_entry(struct qck_image *im, uint64_t entry, uint64_t map, uint64_t index)
 {
     uint64_t off = entry & QCK_OFFSET_MASK;
+    if (im->extended)
+        check_map(im, entry, map, index);
     if (entry & UINT64_C(1) << 62) {
         check_compressed(im, entry, index);
         return;
@@ -291,7 +314,7 @@ static void check_l2_entry(struct qck_image *im, uint64_t entry, uint64_t index)
 
 static void check_l1_entry(struct qck_image *im, uint64_t entry, uint64_t index, uint8_t *l2)
 {
-    uint64_t off = entry & QCK_OFFSET_MASK, per_l2 = im->cluster / 8;
+    uint64_t off = entry & QCK_OFFSET_MASK, per_l2 = im->cluster / qck_entry_size(im);
     if (entry & UINT64_C(0x7f000000000001ff))
         qck_bad(im->r, "L1 entry %" PRIu64 ": reserved bits in 0x%" PRIx64, index, entry);
     if (off == 0) {
@@ -304,9 +327,10 @@ static void check_l1_entry(struct qck_image *im, uint64_t entry, uint64_t index,
     check_copied(im, entry, off, "L1 entry", index);
     im->src->read(im->src->arg, off, l2, im->cluster);
     for (uint64_t i = 0; i < per_l2; i++) {
-        uint64_t e = get_be64(l2 + 8 * i);
-        if (e)
-            check_l2_entry(im, e, index * per_l2 + i);
+        const uint8_t *e = l2 + qck_entry_size(im) * i;
+        uint64_t map = im->extended ? get_be64(e + 8) : 0;
+        if (get_be64(e) || map)
+            check_l2_entry(im, get_be64(e), map, index * per_l2 + i);
     }
 }
 

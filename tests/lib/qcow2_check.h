@@ -5,8 +5,8 @@
  * It is written from docs/interop/qcow2.txt of QEMU and shares nothing with the driver in qcow2/:
  * a mistake in the driver's understanding of the format must not hide itself. It recounts every
  * reference, compares with the refcounts on disk, and reads guest content by its own translation.
- * It knows no external data files or extended L2 entries: an image with them is reported as corrupt
- * ("not understood"), never passed over.
+ * It knows no external data files: an image with them is reported as corrupt ("not understood"),
+ * never passed over.
  */
 #ifndef TESTS_LIB_QCOW2_CHECK_H
 #define TESTS_LIB_QCOW2_CHECK_H

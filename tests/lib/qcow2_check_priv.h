@@ -7,6 +7,7 @@
 
 #include "tests/lib/qcow2_check.h"
 
+#define QCK_EXTENDED 0x10                            /* incompatible feature */
 #define QCK_OFFSET_MASK UINT64_C(0x00fffffffffffe00) /* bits 9-55 */
 
 enum qck_use {
@@ -25,6 +26,7 @@ struct qck_image {
     const struct qck_source *src;
     struct qck_report *r;
     uint8_t compression; /* type: 0 deflate, 1 zstd */
+    bool extended;       /* L2 entries have a map of subclusters */
     uint32_t version, cluster_bits, refcount_order, l1_size, reftable_clusters;
     uint32_t nb_snapshots;
     uint64_t snapshots_off;
@@ -40,6 +42,10 @@ void qck_bad(struct qck_report *r, const char *fmt, ...) __attribute__((format(p
 /* qck_unpack: exactly len bytes out of at most n; what is left of src does not matter. */
 bool qck_unpack(uint8_t compression, const uint8_t *src, size_t n, uint8_t *dst, size_t len);
 bool qck_load_header(struct qck_image *im);
+static inline uint64_t qck_entry_size(const struct qck_image *im)
+{
+    return im->extended ? 16 : 8;
+}
 
 /* Steps through the snapshot table. Zero it. */
 struct qck_snapshot {

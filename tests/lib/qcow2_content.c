@@ -15,13 +15,13 @@ struct walk {
     uint8_t *packed, *unpacked; /* two clusters, one cluster */
 };
 
-/* The L2 entry of a guest cluster; false if its table cannot be there. */
-static bool find_entry(struct walk *w, uint64_t guest_cluster, uint64_t *entry)
+/* The L2 entry of a guest cluster; false if its table cannot be there. *map: of its subclusters. */
+static bool find_entry(struct walk *w, uint64_t guest_cluster, uint64_t *entry, uint64_t *map)
 {
     struct qck_image *im = &w->im;
-    uint64_t per_l2 = im->cluster / 8, l1_index = guest_cluster / per_l2;
+    uint64_t per_l2 = im->cluster / qck_entry_size(im), l1_index = guest_cluster / per_l2;
     uint8_t raw[8];
-    *entry = 0;
+    *entry = *map = 0;
     if (l1_index >= im->l1_size) {
         qck_bad(im->r, "guest cluster %" PRIu64 " has no L1 entry", guest_cluster);
         return false;
@@ -37,7 +37,10 @@ static bool find_entry(struct walk *w, uint64_t guest_cluster, uint64_t *entry)
     if (off != w->l2_off)
         im->src->read(im->src->arg, off, w->l2, im->cluster);
     w->l2_off = off;
-    *entry = get_be64(w->l2 + 8 * (guest_cluster % per_l2));
+    const uint8_t *e = w->l2 + qck_entry_size(im) * (guest_cluster % per_l2);
+    *entry = get_be64(e);
+    if (im->extended)
+        *map = get_be64(e + 8);
     return true;
 }
 
@@ -63,13 +66,15 @@ static bool read_compressed(struct walk *w, uint64_t entry, uint64_t guest_off, 
 static bool read_piece(struct walk *w, uint64_t guest_off, uint8_t *buf, uint64_t len)
 {
     struct qck_image *im = &w->im;
-    uint64_t entry;
-    if (!find_entry(w, guest_off >> im->cluster_bits, &entry))
+    uint64_t entry, map;
+    if (!find_entry(w, guest_off >> im->cluster_bits, &entry, &map))
         return false;
     uint64_t off = entry & QCK_OFFSET_MASK;
     if (entry & UINT64_C(1) << 62)
         return read_compressed(w, entry, guest_off, buf, len);
-    if (off == 0 || entry & 1) {
+    bool none = im->extended ? !(map >> ((guest_off & (im->cluster - 1)) / (im->cluster / 32)) & 1)
+                             : off == 0 || entry & 1;
+    if (none) {
         memset(buf, 0, len);
         return true;
     }
@@ -94,7 +99,8 @@ bool qck_read(const struct qck_source *src, uint64_t guest_off, void *buf, uint6
     }
     for (uint64_t pos = 0; ok && pos < len;) {
         uint64_t at = guest_off + pos;
-        uint64_t step = min_u64(len - pos, w.im.cluster - (at & (w.im.cluster - 1)));
+        uint64_t unit = w.im.extended ? w.im.cluster / 32 : w.im.cluster;
+        uint64_t step = min_u64(len - pos, unit - (at & (unit - 1)));
         ok = read_piece(&w, at, (uint8_t *)buf + pos, step);
         pos += step;
     }

@@ -34,8 +34,8 @@ bool qck_share(struct sim_disk *d)
     src.read(src.arg, 0, image, src.size);
     for (uint64_t i = 0; i < im.l1_size; i++) {
         uint64_t l2 = share_entry(image, im.l1_off + i * 8, &im);
-        for (uint64_t k = 0; l2 && k < im.cluster / 8; k++)
-            share_entry(image, l2 + k * 8, &im);
+        for (uint64_t k = 0; l2 && k < im.cluster; k += qck_entry_size(&im))
+            share_entry(image, l2 + k, &im);
     }
     bool ok = sim_disk_load(d, image, size);
     free(image);

@@ -405,7 +405,8 @@ static void create_co(void *arg)
     struct qc_create_opts opts = {.size = a->w->size,
                                   .version = a->w->version,
                                   .cluster_size = a->w->cluster_size,
-                                  .refcount_bits = a->w->refcount_bits};
+                                  .refcount_bits = a->w->refcount_bits,
+                                  .extended_l2 = a->w->extended_l2};
     struct err *e = NULL;
     struct node *file = sim_open(a->disk, false, &e);
     a->ok = file && qc_create(file, &opts, &e) && (!a->w->prefill || prefill(file, a->w, &e));

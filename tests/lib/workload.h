@@ -43,6 +43,7 @@ struct workload {
     uint64_t prefill;              /* begin with so many bytes of data */
     bool shared;                   /* whose clusters look shared (16-bit refcounts) */
     bool packed;                   /* what it begins with is compressed */
+    bool extended_l2;              /* with subclusters */
     bool overlap;                  /* changes of the same sectors may be in flight together */
     bool sequential;               /* writes go one behind the other */
     int64_t latency_ns;            /* of the slowest I/O; 0: all is instantaneous */

@@ -19,6 +19,11 @@ static void ours_body(void *arg)
         {.cluster_size = 65536, .refcount_bits = 8},
         {.cluster_size = 128 * 1024, .refcount_bits = 32},
         {.cluster_size = 2 << 20},
+        {.cluster_size = 16384, .extended_l2 = true},
+        {.cluster_size = 65536, .extended_l2 = true, .refcount_bits = 1},
+        {.cluster_size = 2 << 20, .extended_l2 = true, .zstd = true},
+        {.cluster_size = 65536, .extended_l2 = true, .preallocation = QC_PREALLOC_METADATA},
+        {.cluster_size = 4096, .preallocation = QC_PREALLOC_FALLOC},
     };
     folder_make();
     for (size_t i = 0; i < ARRAY_LEN(all); i++) {
@@ -38,15 +43,22 @@ static void ours_body(void *arg)
 
 static void theirs_body(void *arg)
 {
-    static const char *const options[] = {"compat=0.10",
-                                          "compat=1.1,lazy_refcounts=on",
-                                          "cluster_size=512",
-                                          "cluster_size=2M,refcount_bits=1",
-                                          "preallocation=metadata",
-                                          "preallocation=falloc,cluster_size=4k"};
+    static const char *const options[] = {
+        "compat=0.10",
+        "compat=1.1,lazy_refcounts=on",
+        "cluster_size=512",
+        "cluster_size=2M,refcount_bits=1",
+        "preallocation=metadata",
+        "preallocation=falloc,cluster_size=4k",
+        "extended_l2=on",
+        "extended_l2=on,cluster_size=16k,refcount_bits=64",
+        "extended_l2=on,cluster_size=128k,preallocation=metadata"};
     folder_make();
     for (size_t i = 0; i < ARRAY_LEN(options); i++) {
-        struct world w = {.size = 4 * MiB, .cluster = i == 3 ? 2 * MiB : 64 * KiB};
+        struct world w = {.size = 4 * MiB,
+                          .cluster = i == 3   ? 2 * MiB
+                                     : i == 8 ? 128 * KiB
+                                              : 64 * KiB};
         w.shadow = mem_zalloc(w.size);
         sh(0, "qemu-img create -f qcow2 -o %s theirs.qcow2 4M", options[i]);
         sh(0, "qemu-io -c 'write -P 17 100000 70000' -c 'write -z 131072 65536' "
@@ -69,16 +81,18 @@ static void theirs_body(void *arg)
     folder_remove();
 }
 
-static void backing_body(void *arg)
+static void backing_with(const char *options)
 {
     struct world w = {.size = 4 * MiB, .cluster = 64 * KiB};
     folder_make();
     w.shadow = mem_zalloc(w.size);
-    sh(0, "qemu-img create -f qcow2 base.qcow2 3M && "
-          "qemu-io -c 'write -P 1 0 3M' -c 'write -z 1M 512k' base.qcow2 && "
-          "qemu-img create -f qcow2 -b base.qcow2 -F qcow2 mid.qcow2 && "
-          "qemu-io -c 'write -P 2 512k 100k' -c 'discard 64k 64k' mid.qcow2 && "
-          "qemu-img create -f qcow2 -b mid.qcow2 -F qcow2 top.qcow2 4M");
+    sh(0,
+       "qemu-img create -f qcow2 base.qcow2 3M && "
+       "qemu-io -c 'write -P 1 0 3M' -c 'write -z 1M 512k' base.qcow2 && "
+       "qemu-img create -f qcow2 -o %s -b base.qcow2 -F qcow2 mid.qcow2 && "
+       "qemu-io -c 'write -P 2 512k 100k' -c 'discard 64k 64k' mid.qcow2 && "
+       "qemu-img create -f qcow2 -o %s -b mid.qcow2 -F qcow2 top.qcow2 4M",
+       options, options);
     memset(w.shadow, 1, 3 * MiB);
     memset(w.shadow + MiB, 0, 512 * KiB);
     memset(w.shadow + 512 * KiB, 2, 100 * KiB);
@@ -90,15 +104,24 @@ static void backing_body(void *arg)
     folder_remove();
 }
 
-static void snapshot_body(void *arg)
+static void backing_body(void *arg)
 {
-    struct world w = {.size = 2 * MiB, .cluster = 4 * KiB};
+    backing_with("extended_l2=off");
+    backing_with("extended_l2=on,cluster_size=32k");
+    backing_with("extended_l2=on,preallocation=metadata");
+}
+
+static void snapshots_with(const char *options, uint64_t cluster)
+{
+    struct world w = {.size = 2 * MiB, .cluster = cluster};
     folder_make();
     w.shadow = mem_zalloc(w.size);
-    sh(0, "qemu-img create -f qcow2 -o cluster_size=4k s.qcow2 2M && "
-          "qemu-io -c 'write -P 5 0 1900k' -c 'write -z 64k 64k' s.qcow2 && "
-          "qemu-img convert -O raw s.qcow2 before && qemu-img snapshot -c one s.qcow2 && "
-          "qemu-io -c 'write -P 6 100k 100k' s.qcow2 && qemu-img snapshot -c two s.qcow2");
+    sh(0,
+       "qemu-img create -f qcow2 -o %s s.qcow2 2M && "
+       "qemu-io -c 'write -P 5 0 1900k' -c 'write -z 64k 64k' s.qcow2 && "
+       "qemu-img convert -O raw s.qcow2 before && qemu-img snapshot -c one s.qcow2 && "
+       "qemu-io -c 'write -P 6 100k 100k' s.qcow2 && qemu-img snapshot -c two s.qcow2",
+       options);
     memset(w.shadow, 5, 1900 * KiB);
     memset(w.shadow + 64 * KiB, 0, 64 * KiB);
     memset(w.shadow + 100 * KiB, 6, 100 * KiB);
@@ -110,6 +133,12 @@ static void snapshot_body(void *arg)
     sh(0, "qemu-img check s.qcow2");
     mem_free(w.shadow);
     folder_remove();
+}
+
+static void snapshot_body(void *arg)
+{
+    snapshots_with("cluster_size=4k", 4 * KiB);
+    snapshots_with("cluster_size=16k,extended_l2=on", 16 * KiB);
 }
 
 static void grow_body(void *arg)
