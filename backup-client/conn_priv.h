@@ -28,7 +28,7 @@ struct conn {
     struct nbd_op *ops; /* under way */
     int64_t heard_ns;   /* when the server last said something, or was first asked */
     bool closing, dead;
-    int fd; /* the socket, libnbd's, that conn_step waits on */
+    int fd;          /* the socket, libnbd's, that conn_step waits on */
     const char *why; /* dead: the reason, or NULL: libnbd's */
     struct co_group *pumps;
 };

@@ -15,7 +15,7 @@
 
 #include "backup-client/background.h"
 #include "backup-client/backup.h"
-#include "backup-client/copy.h"
+#include "backup-client/pull.h"
 #include "backup-client/layer.h"
 #include "backup-client/publish.h"
 #include "backup-client/session_priv.h"
@@ -174,9 +174,9 @@ static bool copy(struct session *s, struct err **errp)
     bool inc = s->base.n > 0;
     struct plan plan = {.size = s->source.size};
     struct progress progress;
-    uint64_t want = s->o->request ? s->o->request : COPY_REQUEST_DEFAULT;
+    uint64_t want = s->o->request ? s->o->request : PULL_REQUEST_DEFAULT;
     uint64_t request =
-        round_down(min_u64(min_u64(want, COPY_REQUEST_MAX), s->source.max_request), BACKUP_BLOCK);
+        round_down(min_u64(min_u64(want, PULL_REQUEST_MAX), s->source.max_request), BACKUP_BLOCK);
     if (request == 0)
         return err_set(errp, ENOTSUP, "the server takes at most %u bytes at once; 65536 are needed",
                        s->source.max_request);
@@ -186,7 +186,7 @@ static bool copy(struct session *s, struct err **errp)
     plan.alloc = s->source.has_allocation ? &alloc : NULL;
     progress_init(&progress, STDERR_FILENO, inc ? "incremental backup" : "full backup", plan.size);
 
-    struct copy_opts co = {
+    struct pull_opts co = {
         .source = &s->source,
         .plan = &plan,
         .layer = s->layer,
@@ -198,7 +198,7 @@ static bool copy(struct session *s, struct err **errp)
         .stop = &s->o->ctl->interrupted,
     };
     session_wake(s, &s->source);
-    bool ok = copy_run(&co, &s->copied, errp);
+    bool ok = pull_run(&co, &s->copied, errp);
     session_wake(s, NULL);
     progress_end(&progress);
     span_free(&dirty);

@@ -6,7 +6,7 @@
 #define BACKUP_CLIENT_SESSION_PRIV_H
 
 #include "backup-client/backup.h"
-#include "backup-client/copy.h"
+#include "backup-client/pull.h"
 #include "backup-client/manifest.h"
 #include "backup-client/source.h"
 #include "backup-client/uri.h"
@@ -27,7 +27,7 @@ struct session {
     struct node *layer;
     int hash_fd;
     struct hash_writer *hashes;
-    struct copy_result copied;
+    struct pull_result copied;
     struct manifest manifest;
 };
 

@@ -8,7 +8,7 @@
  * A worker may not take a piece more than RING places ahead of the oldest unfinished one, which
  * bounds memory however the server orders its answers.
  */
-#include "backup-client/copy.h"
+#include "backup-client/pull.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -21,7 +21,7 @@
 #include "io/lock.h"
 
 #define RING 256
-#define PIECE_BLOCKS (COPY_REQUEST_MAX / BACKUP_BLOCK)
+#define PIECE_BLOCKS (PULL_REQUEST_MAX / BACKUP_BLOCK)
 
 struct piece {
     bool done;
@@ -32,8 +32,8 @@ struct piece {
 };
 
 struct copy {
-    const struct copy_opts *o;
-    struct copy_result res;
+    const struct pull_opts *o;
+    struct pull_result res;
     struct err *err; /* the first one */
     bool failed;
     struct co_mutex plan_lock;
@@ -223,7 +223,7 @@ static void worker_main(void *arg)
     co_group_done(&c->workers);
 }
 
-bool copy_run(const struct copy_opts *o, struct copy_result *out, struct err **errp)
+bool pull_run(const struct pull_opts *o, struct pull_result *out, struct err **errp)
 {
     struct copy *c = mem_new(struct copy);
     if (!c)

@@ -3,8 +3,8 @@
  * The copy engine of a backup: many workers, each taking the next piece of the plan through read,
  * hash and write; their results reach the hash file in the disk's order.
  */
-#ifndef BACKUP_CLIENT_COPY_H
-#define BACKUP_CLIENT_COPY_H
+#ifndef BACKUP_CLIENT_PULL_H
+#define BACKUP_CLIENT_PULL_H
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -16,11 +16,11 @@
 #include "base/err.h"
 #include "block/node.h"
 
-#define COPY_REQUEST_MAX (1024 * 1024)
-#define COPY_REQUEST_DEFAULT (256 * 1024)
-#define COPY_DEPTH_MAX 64
+#define PULL_REQUEST_MAX (1024 * 1024)
+#define PULL_REQUEST_DEFAULT (256 * 1024)
+#define PULL_DEPTH_MAX 64
 
-struct copy_opts {
+struct pull_opts {
     struct source *source;
     struct plan *plan;
     struct node *layer;
@@ -32,13 +32,13 @@ struct copy_opts {
     const volatile bool *stop; /* set to end early with ECANCELED */
 };
 
-struct copy_result {
+struct pull_result {
     uint64_t read_bytes; /* asked from the source */
     uint64_t data_bytes; /* stored as data */
     uint64_t zero_bytes; /* stored as explicit zeros */
 };
 
-/* copy_run: until the plan's end or the first error. Memory: workers x request. Yields. */
-bool copy_run(const struct copy_opts *o, struct copy_result *out, struct err **errp);
+/* pull_run: until the plan's end or the first error. Memory: workers x request. Yields. */
+bool pull_run(const struct pull_opts *o, struct pull_result *out, struct err **errp);
 
 #endif
