@@ -145,7 +145,7 @@ static int run_command(const struct image_command *cmd, int argc, char **argv)
     }
     for (int i = 0; i < IMAGE_OWNED_COUNT; i++)
         mem_free(job.o.owned[i]);
-    mem_free(job.copy);
+    image_copy_free(job.copy);
     mem_free(job.o.rules[0]);
     mem_free(job.o.rules[1]);
     mem_free(job.bitmap);

@@ -18,6 +18,7 @@
 #include "base/parse.h"
 #include "block/concat.h"
 #include "block/new_file.h"
+#include "block/node_bitmap.h"
 #include "cli/image_copy.h"
 #include "qcow2/map.h"
 #include "qcow2/qcow2.h"
@@ -50,7 +51,7 @@ static bool open_sources(struct convert *c, struct err **errp)
         struct image_source s = {.path = c->o->file[i],
                                  .format = c->o->format,
                                  .backing_dir = c->o->backing_dir,
-                                 .snapshot = c->o->snapshot,
+                                 .snapshot = image_copy_snapshot(c->o),
                                  .direct = c->o->source_cache.direct,
                                  .no_lock = c->o->force_share};
         if (!format_settle(s.path, "-f", &s.format, errp) ||
@@ -125,6 +126,52 @@ static void progress(void *arg, uint64_t done, uint64_t all)
     image_meter_show(arg, done, all);
 }
 
+/* --- Bitmaps --- */
+
+/* Is this bitmap to be copied? False and *errp: it cannot be. */
+static bool wanted(const struct convert *c, const struct bitmap *b, bool *yes, struct err **errp)
+{
+    *yes = b->name && b->persistent && !b->inconsistent;
+    return !b->inconsistent || c->o->skip_broken_bitmaps ||
+           err_set(errp, EINVAL,
+                   "%s: cannot copy inconsistent bitmap '%s': remove it, or say "
+                   "--skip-broken-bitmaps",
+                   c->o->file[0], b->name);
+}
+
+/* Before the long work. */
+static bool check_bitmaps(const struct convert *c, struct err **errp)
+{
+    bool yes, broken = false;
+    if (c->src->drv != &qcow2_driver)
+        return err_set(errp, ENOTSUP, "convert: --bitmaps: %s can have none", c->o->file[0]);
+    for (const struct bitmap *b = node_bitmap_first(c->src); b; b = b->next) {
+        if (!wanted(c, b, &yes, errp))
+            return false;
+        broken |= b->inconsistent;
+    }
+    if (broken && !c->o->quiet)
+        log_warn("%s: inconsistent bitmaps are left out", c->o->file[0]);
+    return true;
+}
+
+/* After it, so that the copy itself is not recorded. */
+static bool copy_bitmaps(const struct convert *c, struct node *dst, struct err **errp)
+{
+    bool yes;
+    for (const struct bitmap *b = node_bitmap_first(c->src); b; b = b->next) {
+        if (!wanted(c, b, &yes, errp))
+            return false;
+        if (!yes)
+            continue;
+        struct bitmap *made = node_bitmap_add(dst, b->name, b->granularity, true, errp);
+        if (!made || !bitmap_merge(made, b, errp) ||
+            (!b->enabled && !bitmap_enable(made, false, errp)))
+            return err_prefix(errp, "%s: bitmap '%s': ", c->o->target, b->name);
+    }
+    return node_bitmap_store(dst, errp);
+}
+
 static bool copy(struct convert *c, struct node *dst, bool dst_zero, struct err **errp)
 {
     const struct image_copy_opts *o = c->o;
@@ -152,6 +199,8 @@ static bool copy(struct convert *c, struct node *dst, bool dst_zero, struct err 
         return err_set_errno(errp, -r, "cannot %s %" PRIu64 " bytes at %" PRIu64 " of %s",
                              at.reading ? "read" : "write", at.len, at.off,
                              at.reading ? o->file[0] : o->target);
+    if (o->bitmaps && !copy_bitmaps(c, dst, errp))
+        return false;
     r = node_flush(dst);
     return r == 0 || err_set_errno(errp, -r, "%s: cannot flush", o->target);
 }
@@ -236,8 +285,10 @@ static bool judge(struct convert *c, struct err **errp)
 {
     struct image_copy_opts *o = c->job->copy;
     bool qcow2 = o->out_format == FORMAT_QCOW2;
-    if (o->bitmaps || o->skip_broken_bitmaps)
-        return err_set(errp, ENOTSUP, "convert: --bitmaps is not supported by this build");
+    if (o->skip_broken_bitmaps && !o->bitmaps)
+        return err_set(errp, EINVAL, "convert: --skip-broken-bitmaps is for --bitmaps");
+    if (o->bitmaps && (!qcow2 || o->n_files > 1))
+        return err_set(errp, EINVAL, "convert: --bitmaps is for one image, and a qcow2 target");
     if (o->compressed && !qcow2)
         return err_set(errp, EINVAL, "convert: -c: a raw image cannot be compressed");
     if (o->offload && (o->has_sparse || o->compressed))
@@ -257,7 +308,7 @@ static bool judge(struct convert *c, struct err **errp)
                        o->base);
     if (!o->base && o->base_format != FORMAT_UNSAID)
         return err_set(errp, EINVAL, "convert: -F without a backing file");
-    if (o->snapshot && o->n_files > 1)
+    if (o->has_snapshot && o->n_files > 1)
         return err_set(errp, EINVAL, "convert: -l goes with one image only");
     return true;
 }
@@ -303,7 +354,8 @@ static void convert_run(struct image_job *job)
 {
     struct convert c = {.job = job, .o = job->copy, .meter = {.show = job->copy->progress}};
     bool ok = settle(&c, &job->err) && open_sources(&c, &job->err) &&
-              settle_target(&c, &job->err) && open_backing(&c, &job->err);
+              (!c.o->bitmaps || check_bitmaps(&c, &job->err)) && settle_target(&c, &job->err) &&
+              open_backing(&c, &job->err);
     if (ok)
         ok = c.o->no_create ? convert_in_place(&c, &job->err) : convert_new(&c, &job->err);
     if (ok && c.meter.show)

@@ -11,9 +11,8 @@
 
 struct node *image_source_open(const struct image_source *s, struct err **errp)
 {
-    if (s->snapshot) {
-        err_set(errp, ENOTSUP, "%s: snapshot '%s': reading internal snapshots is not supported",
-                s->path, s->snapshot);
+    if (s->snapshot && s->format != FORMAT_QCOW2) {
+        err_set(errp, EINVAL, "%s: a raw image has no snapshots", s->path);
         return NULL;
     }
     const struct file_opts fo = {.path = s->path,
@@ -28,6 +27,7 @@ struct node *image_source_open(const struct image_source *s, struct err **errp)
                                     .backing_dir = s->backing_dir,
                                     .read_only = !s->writable,
                                     .no_backing = s->no_backing,
+                                    .snapshot = s->snapshot,
                                     .backing = s->backing,
                                     .writable_backing = s->writable_backing,
                                     .direct = s->direct,

@@ -6,8 +6,10 @@
 #ifndef CLI_IMAGE_COPY_H
 #define CLI_IMAGE_COPY_H
 
+#include "base/parse.h"
 #include "block/copy.h"
 #include "cli/image.h"
+#include "qcow2/snapshot.h"
 
 /* What -t and -T say, as qemu-img has it. */
 struct image_cache {
@@ -22,9 +24,12 @@ struct image_copy_opts {
     struct image_cache cache, source_cache; /* -t, -T */
     const char *base;                       /* -b, -B */
     enum image_format base_format;          /* -F */
-    const char *backing_dir, *snapshot, *size;
-    uint64_t rate, sparse; /* -r, -S */
-    unsigned in_flight;    /* -m; 0: not said */
+    const char *backing_dir, *size;
+    bool has_snapshot; /* -l */
+    struct qc_snapshot_ref snapshot;
+    struct kv_list snapshot_text; /* what it points into */
+    uint64_t rate, sparse;        /* -r, -S */
+    unsigned in_flight;           /* -m; 0: not said */
     bool compressed, no_create, unordered, force_share, salvage, target_is_zero, offload;
     bool has_sparse, has_base, bitmaps, skip_broken_bitmaps, unsafe, drop, progress, quiet, json;
 };
@@ -33,7 +38,8 @@ struct image_copy_opts {
 struct image_source {
     const char *path;
     enum image_format format;
-    const char *backing_dir, *snapshot;
+    const char *backing_dir;
+    const struct qc_snapshot_ref *snapshot; /* NULL: the present state */
     bool writable, direct, no_flush, no_lock, no_backing;
     struct node *backing;      /* instead of what the header names */
     unsigned writable_backing; /* as in qc_open_opts */
@@ -44,6 +50,10 @@ extern const char image_copy_help[];
 
 /* image_copy_parse: as image_parse, into job->copy, for commands that have a `copy_letters`. */
 int image_copy_parse(int argc, char **argv, struct image_job *job, struct err **errp);
+
+void image_copy_free(struct image_copy_opts *o);
+/* image_copy_snapshot: what -l says, or NULL. */
+const struct qc_snapshot_ref *image_copy_snapshot(const struct image_copy_opts *o);
 
 /* image_source_open: NULL and *errp on failure. Yields. */
 struct node *image_source_open(const struct image_source *s, struct err **errp);

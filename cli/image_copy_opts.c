@@ -108,15 +108,38 @@ static bool take_in_flight(struct image_copy_opts *o, const char *text, struct e
     return true;
 }
 
-static bool take_snapshot(struct image_copy_opts *o, const char *text)
+/* An id or a name, or snapshot.id=ID,snapshot.name=NAME, as in QEMU. */
+static bool take_snapshot(struct image_copy_opts *o, const char *text, struct err **errp)
 {
-    static const char by_name[] = "snapshot.name=", by_id[] = "snapshot.id=";
-    o->snapshot = text;
-    if (strncmp(text, by_name, sizeof(by_name) - 1) == 0)
-        o->snapshot = text + sizeof(by_name) - 1;
-    else if (strncmp(text, by_id, sizeof(by_id) - 1) == 0)
-        o->snapshot = text + sizeof(by_id) - 1;
+    o->has_snapshot = true;
+    o->snapshot = (struct qc_snapshot_ref){.any = text};
+    if (strncmp(text, "snapshot.", 9) != 0)
+        return true;
+    o->snapshot.any = NULL;
+    kv_free(&o->snapshot_text);
+    if (!kv_parse(text, "-l", &o->snapshot_text, errp))
+        return false;
+    o->snapshot.id = kv_get(&o->snapshot_text, "snapshot.id");
+    o->snapshot.name = kv_get(&o->snapshot_text, "snapshot.name");
+    for (size_t i = 0; i < o->snapshot_text.n; i++)
+        if (strcmp(o->snapshot_text.v[i].key, "snapshot.id") != 0 &&
+            strcmp(o->snapshot_text.v[i].key, "snapshot.name") != 0)
+            return err_set(errp, EINVAL,
+                           "-l: '%s' is not known; it is snapshot.id or snapshot.name",
+                           o->snapshot_text.v[i].key);
     return true;
+}
+
+const struct qc_snapshot_ref *image_copy_snapshot(const struct image_copy_opts *o)
+{
+    return o->has_snapshot ? &o->snapshot : NULL;
+}
+
+void image_copy_free(struct image_copy_opts *o)
+{
+    if (o)
+        kv_free(&o->snapshot_text);
+    mem_free(o);
 }
 
 static bool take_value(int c, const char *arg, struct image_job *job, struct err **errp)
@@ -140,7 +163,7 @@ static bool take_value(int c, const char *arg, struct image_job *job, struct err
     case 'm':
         return take_in_flight(o, arg, errp);
     case 'l':
-        return take_snapshot(o, arg);
+        return take_snapshot(o, arg, errp);
     case 'r':
         return parse_size(arg, "-r", &o->rate, errp) &&
                (o->rate > 0 || err_set(errp, EINVAL, "-r is 0"));

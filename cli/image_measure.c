@@ -27,7 +27,7 @@ static bool judge(struct measure *m, struct image_job *job)
     struct image_copy_opts *o = job->copy;
     if (!o->n_files == !o->size)
         return err_set(&job->err, EINVAL, "measure: either an image or --size is needed");
-    if (!o->n_files && (o->snapshot || o->force_share || o->format != FORMAT_UNSAID))
+    if (!o->n_files && (o->has_snapshot || o->force_share || o->format != FORMAT_UNSAID))
         return err_set(&job->err, EINVAL, "measure: -f, -l and -U are about an image");
     if (o->out_format == FORMAT_UNSAID)
         o->out_format = FORMAT_RAW;
@@ -101,7 +101,7 @@ static void measure_run(struct image_job *job)
         struct image_source s = {.path = m.o->file[0],
                                  .format = m.o->format,
                                  .backing_dir = m.o->backing_dir,
-                                 .snapshot = m.o->snapshot,
+                                 .snapshot = image_copy_snapshot(m.o),
                                  .no_lock = m.o->force_share};
         if (!format_settle(s.path, "-f", &s.format, &job->err) ||
             !(src = image_source_open(&s, &job->err)))

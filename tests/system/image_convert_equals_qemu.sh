@@ -3,7 +3,7 @@
 # `image convert` makes images that hold what the source holds, judged by QEMU, and that are as
 # sparse as QEMU's.
 . "${0%/*}/../lib/functions.sh"
-requires qemu-img qemu-io
+requires qemu-img qemu-io qemu-nbd nbdinfo
 
 image() {
     "$BREAKWATER" image "$@"
@@ -102,6 +102,71 @@ for target in "raw t.raw" "qcow2 t.qcow2"; do
 done
 qemu-img create -q -f raw small.raw 1M
 expect_fail 1 'small.raw has 1048576 bytes' image convert -n -O raw source.qcow2 small.raw
+
+say "an internal snapshot"
+qemu-img create -q -f qcow2 states.qcow2 4M
+image_io states.qcow2 'write -P 1 0 1M' 'write -P 2 3M 64k'
+qemu-img snapshot -c first states.qcow2
+image_io states.qcow2 'write -P 3 0 2M'
+qemu-img convert -l first -O raw states.qcow2 theirs
+for which in first 1 snapshot.name=first snapshot.id=1,snapshot.name=first; do
+    image convert -l $which states.qcow2 t.qcow2
+    same_content t.qcow2 qcow2 theirs raw
+done
+[ "$(image measure -l first -O qcow2 states.qcow2)" = "$(qemu-img measure -l first -O qcow2 states.qcow2)" ]
+expect_fail 1 "second" image convert -l second states.qcow2 t.qcow2
+expect_fail 1 'has no snapshots' image convert -l first -f raw source.raw t.qcow2
+
+say "stored bitmaps"
+qemu-img create -q -f qcow2 maps.qcow2 8M
+qemu-img bitmap --add maps.qcow2 one
+image_io maps.qcow2 'write -P 1 1M 200k'
+qemu-img bitmap --add -g 4k maps.qcow2 two
+image_io maps.qcow2 'write -P 2 5M 20k'
+qemu-img bitmap --disable maps.qcow2 one
+# dirty IMAGE BITMAP: the dirty ranges, as QEMU serves them.
+dirty() {
+    rm -f dirty.sock
+    qemu-nbd -r -k "$tmp/dirty.sock" -B "$2" -f qcow2 "$1" &
+    wait_for 10 listening "$tmp/dirty.sock"
+    nbdinfo --map="qemu:dirty-bitmap:$2" "nbd+unix:///?socket=$tmp/dirty.sock"
+    wait $! || true
+}
+flags() {
+    qemu-img info --output=json "$1" | python3 -c 'import json, sys
+print(json.load(sys.stdin)["format-specific"]["data"].get("bitmaps"))'
+}
+for options in "" "-c" "-o cluster_size=512"; do
+    # shellcheck disable=SC2086
+    image convert --bitmaps $options maps.qcow2 t.qcow2
+    [ "$(flags t.qcow2)" = "$(flags maps.qcow2)" ]
+    for name in one two; do
+        [ "$(dirty t.qcow2 $name)" = "$(dirty maps.qcow2 $name)" ] || fail "bitmap $name differs"
+    done
+    check_image t.qcow2
+done
+image convert maps.qcow2 t.qcow2
+[ "$(flags t.qcow2)" = None ] || fail "bitmaps were copied without being asked for"
+expect_fail 1 'is for --bitmaps' image convert --skip-broken-bitmaps maps.qcow2 t.qcow2
+expect_fail 1 'can have none' image convert --bitmaps -f raw source.raw t.qcow2
+expect_fail 1 'a qcow2 target' image convert --bitmaps -O raw maps.qcow2 t.raw
+expect_fail 1 "version 2|cannot store|not be stored|compat" image convert --bitmaps -o compat=0.10 maps.qcow2 new.qcow2
+[ ! -e new.qcow2 ]
+# One that a crash has left in use.
+mkfifo hold
+qemu-io -f qcow2 maps.qcow2 <hold >io.out 2>&1 &
+holder=$!
+exec 7>hold
+echo 'write -P 3 0 64k' >&7
+wait_for 10 grep -q wrote io.out
+kill -KILL $holder
+wait $holder 2>/dev/null || true
+exec 7>&-
+expect_fail 1 "inconsistent bitmap '(one|two)'" image convert --bitmaps maps.qcow2 new.qcow2
+image convert -q --bitmaps --skip-broken-bitmaps maps.qcow2 t.qcow2
+[ "$(flags t.qcow2)" = None ] || fail "broken bitmaps were copied"
+
+rm -f t.qcow2
 
 say "what makes no sense is refused"
 expect_fail 1 'cannot be compressed' image convert -c -O raw source.qcow2 t.raw
