@@ -115,13 +115,31 @@ static int truncate_op(struct node *n, struct req *r)
     return ret;
 }
 
+/* What the node's owner wants of zeros and of space that is not needed. */
+static void apply_wishes(const struct node *n, struct req *r)
+{
+    if (n->detect_zeroes && r->op == REQ_WRITE && !(r->flags & REQ_COMPRESSED) &&
+        bytes_are_zero(r->buf, r->len)) {
+        r->op = REQ_ZERO;
+        if (n->detect_zeroes == DETECT_ZEROES_UNMAP)
+            r->flags |= REQ_MAY_UNMAP;
+    }
+    if (n->ignore_discard && r->op == REQ_ZERO)
+        r->flags &= ~(uint32_t)REQ_MAY_UNMAP;
+}
+
 /* A WRITE, ZERO or DISCARD. Marking comes after the driver returned, so that a freeze in between
  * cannot file the change under a point in time that does not hold it; and it comes also when the
  * driver failed, since a failed write may have changed the disk. */
-static int change_op(struct node *n, const struct req *r)
+static int change_op(struct node *n, const struct req *asked)
 {
+    struct req wish = *asked;
+    const struct req *r = &wish;
     int ret = 0;
 
+    if (n->ignore_discard && r->op == REQ_DISCARD)
+        return 0;
+    apply_wishes(n, &wish);
     if (n->bitmaps)
         ret = bitmaps_reach(n, r->off + r->len);
     if (ret < 0)

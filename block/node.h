@@ -128,6 +128,12 @@ struct driver { /* static const. A NULL function: not supported, or see there */
     uint32_t fua_ops; /* bit (1 << op): driver honours REQ_FUA itself; else a flush follows */
 };
 
+enum detect_zeroes {
+    DETECT_ZEROES_OFF,
+    DETECT_ZEROES_ON,
+    DETECT_ZEROES_UNMAP, /* and may deallocate */
+};
+
 struct node {
     const struct driver *drv;
     void *state;
@@ -139,7 +145,9 @@ struct node {
     bool growable; /* writes past size are accepted and extend it (leaves under a format); reads
                       past it return zeros, STATUS says hole, DISCARD is clipped */
     uint64_t size; /* bytes; the driver keeps it current (for filters, the dispatcher does) */
-    struct bitmap_set *bitmaps; /* what marks changes; NULL: none. See block/node_bitmap.h */
+    struct bitmap_set *bitmaps;       /* what marks changes; NULL: none. See block/node_bitmap.h */
+    bool ignore_discard;              /* DISCARD does nothing, ZERO keeps space allocated */
+    enum detect_zeroes detect_zeroes; /* WRITE of zeros becomes ZERO */
     struct limits limits;
 
     /* The rest belongs to the dispatcher. */

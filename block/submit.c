@@ -26,7 +26,7 @@ static inline bool is_plain(const struct node *n, const struct req *r)
     if (r->op == REQ_READ)
         return true;
     /* With align > 1 a write must be seen by read-modify-write cycles. */
-    return !n->read_only && l->align == 1 && !n->drv->event && !n->bitmaps &&
+    return !n->read_only && l->align == 1 && !n->drv->event && !n->bitmaps && !n->detect_zeroes &&
            (!(r->flags & REQ_FUA) || has_native_fua(n, REQ_WRITE));
 }
 

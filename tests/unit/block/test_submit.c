@@ -53,6 +53,29 @@ SIM_TEST(a_read_only_node_lets_no_change_through)
     node_unref(n);
 }
 
+SIM_TEST(discards_are_dropped_and_zeros_found_where_the_owner_wants_that)
+{
+    struct node *n = probe_open(&p, &probe_driver);
+    n->ignore_discard = true;
+    assert_int_equal(node_discard(n, 0, 512), 0);
+    probe_expect(&p, "");
+    n->ignore_discard = false;
+    assert_int_equal(node_write(n, 0, buf, 512, 0), 0);
+    n->detect_zeroes = DETECT_ZEROES_ON;
+    memset(buf, 0, 512);
+    assert_int_equal(node_write(n, 0, buf, 512, 0), 0);
+    buf[511] = 1;
+    assert_int_equal(node_write(n, 0, buf, 512, 0), 0);
+    probe_expect(&p, "W0+512 Z0+512 W0+512");
+    buf[511] = 0;
+    n->detect_zeroes = DETECT_ZEROES_UNMAP;
+    assert_int_equal(node_write(n, 512, buf, 512, 0), 0);
+    n->ignore_discard = true;
+    assert_int_equal(node_write(n, 1024, buf, 512, 0), 0);
+    probe_expect(&p, "Z512+512u Z1024+512");
+    node_unref(n);
+}
+
 SIM_TEST(a_growable_node_grows_and_reads_zeros_past_its_end)
 {
     struct node *leaf = probe_open(&p, &probe_driver);
@@ -255,6 +278,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(ranges_past_the_end_are_refused_with_the_right_errno, setup),
         cmocka_unit_test_setup(a_read_only_node_lets_no_change_through, setup),
+        cmocka_unit_test_setup(discards_are_dropped_and_zeros_found_where_the_owner_wants_that,
+                               setup),
         cmocka_unit_test_setup(a_growable_node_grows_and_reads_zeros_past_its_end, setup),
         cmocka_unit_test_setup(long_transfers_are_cut_to_max_len, setup),
         cmocka_unit_test_setup(fua_is_a_flush_after_the_write_where_the_driver_lacks_it, setup),
