@@ -14,7 +14,7 @@
 #include "faults/rules.h"
 
 extern const struct driver fault_driver, fault_guest_driver, cbw_driver, cbw_view_driver,
-    offset_driver;
+    offset_driver, raw_driver;
 
 /* fault_open: checks every request and event against rules (taken over on success; freed at close,
  * after its counters were logged). Sits under the format, as blkdebug does: the host layer. */
@@ -46,6 +46,9 @@ const struct rules_names *fault_names(void);
 /* offset_open: bytes [off, off + size) of child; size 0 = to the end. read_only adds protection. */
 struct node *offset_open(struct node *child, uint64_t off, uint64_t size, bool read_only,
                          struct err **errp);
+
+/* raw_open: all of child as it is. read_only adds protection. */
+struct node *raw_open(struct node *child, bool read_only, struct err **errp);
 
 /* cbw_open: copy before write: frozen views of child while it is written through this node. With no
  * view it only forwards. */
