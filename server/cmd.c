@@ -48,7 +48,7 @@ enum nbd_error cmd_check(const struct conn *c, const struct wire_request *w, con
 {
     if (w->type >= NBD_CMD_COUNT)
         return refuse(NBD_EINVAL, "unknown command", why);
-    if (c->srv->stopping)
+    if (conn_is_leaving(c))
         return refuse(NBD_ESHUTDOWN, "the server is shutting down", why);
     if (w->flags && (w->flags & ~NBD_CMD_FLAG_FUA) && !flags_ok(c, w))
         return refuse(NBD_EINVAL, "a flag that this command does not have", why);

@@ -37,7 +37,7 @@ static int64_t stall_limit_ns(const struct conn *c)
 {
     uint64_t ms = c->srv->o.stall_timeout_ms;
 
-    if ((c->srv->stopping || c->srv->starving) && ms > SHORT_STALL_MS)
+    if ((conn_is_leaving(c) || c->srv->starving) && ms > SHORT_STALL_MS)
         ms = SHORT_STALL_MS;
     return (int64_t)ms * NS_PER_MS;
 }

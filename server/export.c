@@ -48,6 +48,12 @@ static bool find_frozen(struct export *e, struct wire_str name, enum target_mode
     return true;
 }
 
+static void export_unuse(struct export *e)
+{
+    if (--e->users == 0 && e->removed)
+        co_queue_wake_all(&e->srv->changed);
+}
+
 bool target_find(struct conn *c, struct wire_str name, enum target_mode mode, struct target *out,
                  struct err **errp)
 {
@@ -62,6 +68,7 @@ bool target_find(struct conn *c, struct wire_str name, enum target_mode mode, st
         if (!tls_admits(c, exact, errp))
             return false;
         out->exp = exact;
+        exact->users++;
         return true;
     }
     /* The shortest prefix that is an export: both names may hold an '@'. */
@@ -71,10 +78,15 @@ bool target_find(struct conn *c, struct wire_str name, enum target_mode mode, st
         if (name.p[i] != '@')
             continue;
         e = export_find(s, (struct wire_str){name.p, i});
-        if (e)
-            return tls_admits(c, e, errp) &&
-                   find_frozen(e, (struct wire_str){name.p + i + 1, name.len - i - 1}, mode, out,
-                               errp);
+        if (!e)
+            continue;
+        if (!tls_admits(c, e, errp))
+            return false;
+        e->users++; /* also while a view is made */
+        if (find_frozen(e, (struct wire_str){name.p + i + 1, name.len - i - 1}, mode, out, errp))
+            return true;
+        export_unuse(e);
+        return false;
     }
     return err_set(errp, ENOENT, "there is no export '%s'", wire_printable(text, name));
 }
@@ -83,6 +95,8 @@ void target_release(struct target *t)
 {
     if (t->ckpt)
         checkpoint_release(t->ckpt);
+    if (t->exp)
+        export_unuse(t->exp);
     *t = (struct target){0};
 }
 
@@ -181,6 +195,37 @@ static bool export_check(const struct server *s, const struct export_opts *o, st
         return err_set(errp, EINVAL, "checkpoints of export '%s' need a copy-before-write node",
                        wire_printable(text, name));
     return true;
+}
+
+unsigned server_export_clients(const struct server *s, const char *name)
+{
+    const struct export *e = export_find(s, (struct wire_str){name, strlen(name)});
+
+    return e ? e->n_connections : 0;
+}
+
+bool server_remove_export(struct server *s, const char *name, struct err **errp)
+{
+    struct export *e = export_find(s, (struct wire_str){name, strlen(name)});
+    struct export **at = &s->exports;
+    int ret;
+
+    if (!e)
+        return err_set(errp, ENOENT, "there is no export '%s'", name);
+    while (*at != e)
+        at = &(*at)->next;
+    *at = e->next;
+    e->removed = true;
+    for (struct conn *c = s->conns; c; c = c->next) {
+        if (c->target.exp == e || c->meta_target.exp == e)
+            conn_drain(c, false);
+    }
+    while (e->users > 0)
+        co_queue_wait(&s->changed);
+    checkpoint_drop_all(e);
+    ret = e->read_only ? 0 : node_flush(e->top);
+    export_free(e);
+    return ret == 0 || err_set_errno(errp, -ret, "export '%s': the last flush failed", name);
 }
 
 static void export_free_memory(struct export *e)

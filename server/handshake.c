@@ -122,6 +122,8 @@ bool hs_enter(struct conn *c, struct target *t, struct err **errp)
 {
     struct export *e = t->exp;
 
+    if (e->removed)
+        return err_set(errp, ESHUTDOWN, "export '%s' is being removed", e->name);
     if (e->max_connections && e->n_connections >= e->max_connections)
         return err_set(errp, EBUSY, "export '%s' serves its %u connections already", e->name,
                        e->max_connections);

@@ -67,6 +67,13 @@ struct export_opts {
 /* server_new: on this thread's reactor. Strings in opts are copied. */
 struct server *server_new(const struct server_opts *opts, struct err **errp);
 bool server_add_export(struct server *s, const struct export_opts *opts, struct err **errp);
+/* server_remove_export: no client finds it from now on; those that are there get ESHUTDOWN for new
+ * requests, and are disconnected once those in flight have ended. Then it is flushed and its node
+ * dropped. False: ENOENT, or the flush failed (it is removed all the same). Yields until all that
+ * is done; neither server_stop nor a second removal of the same may run beside it. */
+bool server_remove_export(struct server *s, const char *name, struct err **errp);
+/* server_export_clients: how many connections use the export. */
+unsigned server_export_clients(const struct server *s, const char *name);
 /* server_listen: accept connections on a listening descriptor (taken over). */
 bool server_listen(struct server *s, int fd, struct err **errp);
 /* server_serve: handle one connected stream (taken over, also on failure) in a coroutine of its

@@ -48,6 +48,8 @@ struct export
     bool tls_only;       /* hidden from clients without TLS */
     struct authz *authz; /* NULL: everybody */
     unsigned max_connections, n_connections;
+    unsigned users; /* targets that mean it */
+    bool removed;   /* no client may open it any more */
     struct export *next;
 
     /* Checkpoints, oldest first. */
@@ -344,6 +346,11 @@ struct server {
     struct ratelimit refuse_log, accept_log, protocol_log;
 };
 
+/* conn_is_leaving: the server stops, or what it serves to c is taken away. */
+static inline bool conn_is_leaving(const struct conn *c)
+{
+    return c->srv->stopping || (c->target.exp && c->target.exp->removed);
+}
 /* ratelimit_ok: may a message be logged now? *suppressed: how many were not since the last. */
 bool ratelimit_ok(struct ratelimit *r, unsigned *suppressed);
 /* server_conn_gone: c has left the list. */

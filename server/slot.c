@@ -189,7 +189,7 @@ static void conn_settle(struct conn *c)
 {
     if (!conn_quiet(c))
         return;
-    if (c->srv->stopping && c->phase == CONN_TRANSMISSION)
+    if (conn_is_leaving(c) && c->phase == CONN_TRANSMISSION)
         stream_shutdown(c->stream);
     co_queue_wake_all(&c->quiet);
 }
