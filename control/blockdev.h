@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * The drivers of blockdev-add, as data, and what their open functions get.
+ */
+#ifndef CONTROL_BLOCKDEV_H
+#define CONTROL_BLOCKDEV_H
+
+#include "control/control_priv.h"
+
+#define BLOCKDEV_CHILDREN 2
+
+struct blockdev_child {
+    const char *key;  /* of the option; NULL: no more */
+    const char *name; /* of the edge */
+    enum graph_role role;
+    bool optional;
+};
+
+struct blockdev_open {
+    struct control *ctl;
+    const json_t *options;
+    bool read_only, direct, no_flush, force_share;
+    bool auto_read_only;                   /* read-only is better than not at all */
+    struct node *child[BLOCKDEV_CHILDREN]; /* borrowed; NULL: not given */
+    bool no_child[BLOCKDEV_CHILDREN];      /* given as null */
+};
+
+struct blockdev_driver {
+    const char *name;
+    const struct qtype *options; /* beside those that all have */
+    struct blockdev_child child[BLOCKDEV_CHILDREN + 1];
+    /* open: a node, or NULL and *errp. Takes references of its own to children. May yield. */
+    struct node *(*open)(struct blockdev_open *o, struct err **errp);
+};
+
+extern const struct blockdev_driver blockdev_file, blockdev_null_co, blockdev_null_aio,
+    blockdev_qcow2, blockdev_raw, blockdev_blkdebug;
+
+/* q_blockdev_options, q_blockdev_ref: the types of QEMU's names. */
+extern const struct qtype q_blockdev_options, q_blockdev_ref, q_blockdev_ref_or_null, q_on_off_auto;
+
+/* blockdev_open: open what the checked options say, with all children that they hold. owned: a
+ * client has to name it and will delete it. parent: whose inline child it is, whose read-only and
+ * cache options it inherits; else NULL. Yields. */
+struct graph_node *blockdev_open(struct control *c, json_t *options, bool owned,
+                                 const struct blockdev_open *parent, enum graph_role role,
+                                 struct err **errp);
+/* blockdev_find: a node by the name that a client gave, or "Cannot find device='' nor
+ * node-name='N'". legacy: the name came as a device's, too. */
+struct graph_node *blockdev_find(struct control *c, const char *name, bool legacy,
+                                 struct err **errp);
+
+/* path_allow: the path to open for this one, a new string: itself, or below an allowed root its
+ * real path. NULL with EACCES. The last component need not exist. */
+char *path_allow(const struct control *c, const char *path, struct err **errp);
+
+#endif

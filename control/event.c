@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * Events: one object for each client that has negotiated, in the order in which they happen.
+ */
+#include <time.h>
+
+#include "base/bytes.h"
+#include "control/control_priv.h"
+
+static json_t *timestamp(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_REALTIME, &now);
+    return json_pack("{s:I,s:I}", "seconds", (json_int_t)now.tv_sec, "microseconds",
+                     (json_int_t)(now.tv_nsec / 1000));
+}
+
+void event_emit(struct control *c, const char *name, json_t *data)
+{
+    json_t *event =
+        json_pack("{s:o,s:s,s:o*}", "timestamp", timestamp(), "event", name, "data", data);
+
+    for (struct session *s = c->sessions; s; s = s->next) {
+        if (s->negotiated)
+            session_put(s, json_incref(event), true);
+    }
+    json_decref(event);
+}
+
+static const struct qtype export_deleted = {.kind = Q_STRUCT,
+                                            .name = "BLOCK_EXPORT_DELETED-arg",
+                                            .member = Q_MEMBERS({"id", &q_str, false})};
+
+static const struct event_type event_types[] = {
+    {"BLOCK_EXPORT_DELETED", &export_deleted},
+};
+
+const struct event_type *event_type_at(unsigned i)
+{
+    return i < ARRAY_LEN(event_types) ? &event_types[i] : NULL;
+}

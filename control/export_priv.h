@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * Exports, for the commands about them.
+ */
+#ifndef CONTROL_EXPORT_PRIV_H
+#define CONTROL_EXPORT_PRIV_H
+
+#include "control/export.h"
+
+struct nbd_host { /* what nbd-server-start made */
+    struct server *server;
+    char *path; /* of a Unix socket */
+};
+
+struct control_export {
+    struct control *ctl;
+    struct control_export *next; /* newest first */
+    char *id, *name;
+    struct graph_edge *use; /* NULL at its very end */
+    bool shutting_down;     /* a coroutine takes it away */
+};
+
+struct export_wish {
+    const char *id, *name, *node_name, *description;
+    bool writable;
+    bool legacy;           /* node_name was given as a device's, too: for the message */
+    const json_t *bitmaps; /* a list of names, or of objects with node and name; NULL: none */
+};
+
+struct control_export *export_find(struct control *c, const char *id);
+/* export_add, export_del: with the lock for changes held; QEMU's texts. Both yield. hard: also if
+ * there are clients. After export_del it may be there for a while, shutting down. */
+bool export_add(struct control *c, const struct export_wish *w, struct err **errp);
+bool export_del(struct control *c, const char *id, bool hard, struct err **errp);
+
+#endif

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * Objects of object-add.
+ */
+#ifndef CONTROL_OBJECT_H
+#define CONTROL_OBJECT_H
+
+#include "control/control_priv.h"
+
+#define SECRET_MAX 65536 /* bytes */
+
+struct control_object {
+    struct control_object *next; /* newest first */
+    char *id;
+    char *secret; /* terminated, and maybe with more NULs inside; NULL: not a secret */
+    size_t secret_len;
+};
+
+struct control_object *object_find(struct control *c, const char *id);
+void objects_clear(struct control *c);
+
+#endif

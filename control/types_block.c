@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * The types of blockdev-add, under the names of QEMU's qapi/block-core.json. What a driver here
+ * does not do is not among its options, so that it is refused and not passed over.
+ */
+#include "control/blockdev.h"
+
+static const struct qtype q_driver;
+
+static const struct qtype q_discard = {
+    .kind = Q_ENUM, .name = "BlockdevDiscardOptions", .values = Q_NAMES("ignore", "unmap")};
+static const struct qtype q_detect_zeroes = {
+    .kind = Q_ENUM, .name = "BlockdevDetectZeroesOptions", .values = Q_NAMES("off", "on", "unmap")};
+const struct qtype q_on_off_auto = {
+    .kind = Q_ENUM, .name = "OnOffAuto", .values = Q_NAMES("auto", "on", "off")};
+static const struct qtype q_aio = {.kind = Q_ENUM,
+                                   .name = "BlockdevAioOptions",
+                                   .values = Q_NAMES("threads", "native", "io_uring")};
+static const struct qtype q_cache = {
+    .kind = Q_STRUCT,
+    .name = "BlockdevCacheOptions",
+    .member = Q_MEMBERS({"direct", &q_bool, true}, {"no-flush", &q_bool, true})};
+
+const struct qtype q_blockdev_ref = {
+    .kind = Q_ALT,
+    .name = "BlockdevRef",
+    .member = Q_MEMBERS({"definition", &q_blockdev_options, false}, {"reference", &q_str, false})};
+const struct qtype q_blockdev_ref_or_null = {
+    .kind = Q_ALT,
+    .name = "BlockdevRefOrNull",
+    .member = Q_MEMBERS({"definition", &q_blockdev_options, false}, {"reference", &q_str, false},
+                        {"null", &q_null, false})};
+
+static const struct qtype q_options_file = {.kind = Q_STRUCT,
+                                            .name = "BlockdevOptionsFile",
+                                            .member = Q_MEMBERS({"filename", &q_str, false},
+                                                                {"locking", &q_on_off_auto, true},
+                                                                {"aio", &q_aio, true})};
+static const struct qtype q_options_null = {.kind = Q_STRUCT,
+                                            .name = "BlockdevOptionsNull",
+                                            .member = Q_MEMBERS({"size", &q_int, true},
+                                                                {"latency-ns", &q_size, true},
+                                                                {"read-zeroes", &q_bool, true})};
+static const struct qtype q_options_raw = {.kind = Q_STRUCT,
+                                           .name = "BlockdevOptionsRaw",
+                                           .member = Q_MEMBERS({"file", &q_blockdev_ref, false},
+                                                               {"offset", &q_int, true},
+                                                               {"size", &q_int, true})};
+static const struct qtype q_options_qcow2 = {
+    .kind = Q_STRUCT,
+    .name = "BlockdevOptionsQcow2",
+    .member =
+        Q_MEMBERS({"file", &q_blockdev_ref, false}, {"backing", &q_blockdev_ref_or_null, true},
+                  {"l2-cache-size", &q_size, true}, {"refcount-cache-size", &q_size, true})};
+
+static const char *const event_names[] = {
+#define X(id, name) name,
+    BLOCK_EVENTS(X)
+#undef X
+        NULL,
+};
+static const struct qtype q_event = {
+    .kind = Q_ENUM, .name = "BlkdebugEvent", .values = event_names};
+static const struct qtype q_iotype = {
+    .kind = Q_ENUM,
+    .name = "BlkdebugIOType",
+    .values = Q_NAMES("read", "write", "write-zeroes", "discard", "flush", "block-status")};
+static const struct qtype q_inject = {
+    .kind = Q_STRUCT,
+    .name = "BlkdebugInjectErrorOptions",
+    .member =
+        Q_MEMBERS({"event", &q_event, false}, {"state", &q_int, true}, {"iotype", &q_iotype, true},
+                  {"errno", &q_int, true}, {"sector", &q_int, true}, {"once", &q_bool, true},
+                  {"immediately", &q_bool, true})};
+static const struct qtype q_set_state = {.kind = Q_STRUCT,
+                                         .name = "BlkdebugSetStateOptions",
+                                         .member = Q_MEMBERS({"event", &q_event, false},
+                                                             {"state", &q_int, true},
+                                                             {"new_state", &q_int, false})};
+static const struct qtype q_injects = {
+    .kind = Q_LIST, .name = "BlkdebugInjectErrorOptionsList", .element = &q_inject};
+static const struct qtype q_set_states = {
+    .kind = Q_LIST, .name = "BlkdebugSetStateOptionsList", .element = &q_set_state};
+static const struct qtype q_options_blkdebug = {
+    .kind = Q_STRUCT,
+    .name = "BlockdevOptionsBlkdebug",
+    .member = Q_MEMBERS({"image", &q_blockdev_ref, false}, {"config", &q_str, true},
+                        {"inject-error", &q_injects, true}, {"set-state", &q_set_states, true})};
+
+static const struct qtype q_driver = {
+    .kind = Q_ENUM,
+    .name = "BlockdevDriver",
+    .values = Q_NAMES("blkdebug", "file", "null-aio", "null-co", "qcow2", "raw")};
+
+const struct qtype q_blockdev_options = {
+    .kind = Q_UNION,
+    .name = "BlockdevOptions",
+    .member = Q_MEMBERS({"driver", &q_driver, false}, {"node-name", &q_str, true},
+                        {"discard", &q_discard, true}, {"cache", &q_cache, true},
+                        {"read-only", &q_bool, true}, {"auto-read-only", &q_bool, true},
+                        {"force-share", &q_bool, true}, {"detect-zeroes", &q_detect_zeroes, true}),
+    .tag = "driver",
+    .variant = (const struct qvariant[]){{"blkdebug", &q_options_blkdebug},
+                                         {"file", &q_options_file},
+                                         {"null-aio", &q_options_null},
+                                         {"null-co", &q_options_null},
+                                         {"qcow2", &q_options_qcow2},
+                                         {"raw", &q_options_raw},
+                                         {0}}};
