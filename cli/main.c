@@ -19,8 +19,8 @@
 #include "qcow2/qcow2.h"
 
 static const struct subcommand *const subcommands[] = {
-    &serve_command,  &backup_command, &restore_command,
-    &verify_command, &image_command,  &faults_command,
+    &serve_command, &backup_command, &restore_command, &verify_command,
+    &image_command, &faults_command, &daemon_command,
 };
 
 static const struct driver *const drivers[] = {
@@ -73,6 +73,14 @@ static bool fill_standard_streams(void)
     return fd >= 0;
 }
 
+/* is_called: started under this name, as by a link. */
+static bool is_called(const char *path, const char *name)
+{
+    const char *slash = strrchr(path, '/');
+
+    return strcmp(slash ? slash + 1 : path, name) == 0;
+}
+
 int main(int argc, char **argv)
 {
     if (!fill_standard_streams())
@@ -80,6 +88,8 @@ int main(int argc, char **argv)
     signal(SIGXFSZ, SIG_IGN); /* past a file size limit: an error, as of a full disk */
     for (size_t i = 0; i < ARRAY_LEN(drivers); i++)
         driver_register(drivers[i]);
+    if (argc > 0 && is_called(argv[0], "qemu-storage-daemon"))
+        return daemon_command.run(argc, argv);
     if (argc < 2)
         return cli_usage(NULL, "a command is missing");
     if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||

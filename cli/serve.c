@@ -20,6 +20,7 @@
 #include "cli/daemon.h"
 #include "cli/serve_graph.h"
 #include "cli/serve_opts.h"
+#include "cli/signals.h"
 #include "cli/uri_text.h"
 #include "io/io.h"
 #include "io/reactor.h"
@@ -194,23 +195,6 @@ static void serve_main(void *arg)
     sv->exit_code = sv->error ? CLI_FAILED : CLI_OK;
 }
 
-static int open_signals(void)
-{
-    struct sigaction hangup;
-    sigset_t set;
-
-    signal(SIGPIPE, SIG_IGN);
-    sigemptyset(&set);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGINT);
-    /* A terminal that is closed must not cost what was not flushed; nohup keeps its meaning. */
-    if (sigaction(SIGHUP, NULL, &hangup) == 0 && hangup.sa_handler != SIG_IGN)
-        sigaddset(&set, SIGHUP);
-    if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
-        return -1;
-    return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-}
-
 static int run_reactor(struct serve *sv)
 {
     struct reactor *r;
@@ -244,7 +228,7 @@ static int serve_run(int argc, char **argv)
             code = cli_fail(CLI_FAILED, e);
             break;
         }
-        sv.signal_fd = open_signals();
+        sv.signal_fd = signals_open();
         if (sv.signal_fd < 0) {
             err_set_errno(&e, errno, "signals");
             code = cli_fail(CLI_FAILED, e);

@@ -1,0 +1,201 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""The same messages to `breakwater daemon` and to qemu-storage-daemon: the same answers, to the class
+and text of each error.
+
+Where the two differ on purpose, the table says which text is ours.
+"""
+
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "lib"))
+from qmp import Daemon  # noqa: E402
+
+OURS = [os.environ["BREAKWATER"], "daemon"]
+THEIRS = ["qemu-storage-daemon"]
+
+
+def add(**options):
+    return {"execute": "blockdev-add",
+            "arguments": {k.replace("_", "-"): v for k, v in options.items()}}
+
+
+def do(command, **arguments):
+    return {"execute": command,
+            "arguments": {k.replace("_", "-"): v for k, v in arguments.items()}}
+
+
+def address(name):
+    return {"type": "unix", "data": {"path": "@FOLDER@/" + name}}
+
+
+def file(name, **options):
+    return {"driver": "file", "filename": name, **options}
+
+
+# A message, or (message, part of our own text where it is not QEMU's).
+def form_of_messages():
+    return [
+        "foo",
+        '{"execute":"qmp_capabilities"}',
+        '[]', '1', '{}', '{"execute":1}', '{"execute":"quit","foo":1}',
+        '{"execute":"quit","arguments":[]}', '{"execute":"nope","id":3}',
+        '{"execute":"query-block","arguments":{"x":1}}', '{"a":1,"a":2}',
+        "{'execute':'query-block','id':'it\\'s'}", '{"id":{"a":[1,null]},"execute":"query-block"}',
+        '{"execute":"query-status"}', '{"execute":"query-block","arguments":{},"id":null}',
+        ('{"execute":}', "JSON parse error"),
+    ]
+
+
+def nodes():
+    return [
+        do("blockdev-add"), add(driver="nope"), add(driver=1), add(driver="file"),
+        add(driver="file", filename=1), add(driver="file", filename="x", foo=1),
+        add(driver="file", filename="gone"), add(driver="file", filename="gone", node_name="f"),
+        add(driver="file", filename="gone", node_name="f", read_only="on"),
+        add(driver="file", filename="gone", node_name="f", cache={"direct": 1}),
+        add(driver="file", filename="gone", node_name="f", cache={"x": True}),
+        add(driver="file", filename="gone", node_name="f", discard="maybe"),
+        add(driver="file", filename="a.qcow2", node_name="1bad"),
+        add(driver="file", filename="a.qcow2", node_name="n" * 32),
+        add(driver="file", filename="a.qcow2", node_name=""),
+        add(driver="file", filename="a.qcow2", node_name="f0"),
+        add(driver="file", filename="a.qcow2", node_name="f0"),
+        add(driver="qcow2", node_name="q0", file="zz"), add(driver="qcow2", node_name="q0"),
+        add(driver="qcow2", node_name="q0", file=1),
+        add(driver="qcow2", node_name="q0", file={"driver": "file"}),
+        add(driver="qcow2", node_name="q0", file={"driver": "file", "filename": 1}),
+        (add(driver="qcow2", node_name="q0", file=file("raw")), "not a qcow2 image"),
+        add(driver="qcow2", node_name="q0", file="f0"),
+        add(driver="qcow2", node_name="q1", file="f0"),
+        add(driver="qcow2", node_name="q1", file="f0", read_only=True),
+        add(driver="raw", node_name="r1", file="f0"),
+        add(driver="raw", node_name="r2", file="q0", offset=3),
+        add(driver="raw", node_name="r3", file="q0", size=999999999),
+        add(driver="raw", node_name="r3", file="q0", offset=999999999),
+        add(driver="raw", node_name="r3", file="q0", offset="x"),
+        add(driver="raw", node_name="r4", file="q0", read_only=True),
+        do("blockdev-del", node_name="f0"), do("blockdev-del", node_name="zz"), do("blockdev-del"),
+        add(driver="file", node_name="ro", filename="raw", read_only=True),
+        add(driver="raw", node_name="rw", file="ro"),
+        add(driver="qcow2", node_name="b0", file=file("b.qcow2"), backing="q0"),
+        add(driver="qcow2", node_name="b1", file=file("b.qcow2", read_only=True), backing="gone"),
+        add(driver="null-co", node_name="n0", size=65536),
+        add(driver="blkdebug", node_name="d0", image="n0", inject_error=[{"event": "read_aio"}]),
+        add(driver="blkdebug", node_name="d1", image="n0", inject_error=[{"event": "zzz"}]),
+        add(driver="blkdebug", node_name="d1", image="n0", inject_error=[{}]),
+        add(driver="blkdebug", node_name="d1", image="n0", set_state=[{"event": "read_aio"}]),
+        add(driver="file", filename="raw", node_name="x", force_share=True),
+        do("block_resize", node_name="zz", size=512), do("block_resize", device="zz", size=512),
+        do("block_resize", node_name="q0", size="x"), do("block_resize", node_name="q0"),
+        do("block_resize", node_name="b0", size=-512),
+        (do("block_resize", node_name="q0", size=512), "backing image of node 'b0'"),
+        do("block_resize", node_name="b0", size=128 << 20),
+        do("query-block"),
+        do("query-named-block-nodes", flat=1),
+    ]
+
+
+def exports():
+    return [
+        add(driver="qcow2", node_name="q", file=file("a.qcow2")),
+        add(driver="raw", node_name="ro", file=file("raw"), read_only=True),
+        do("block-export-add", id="e", type="nbd", node_name="q"),
+        do("nbd-server-add", device="q"), do("nbd-server-stop"), do("nbd-server-start"),
+        do("nbd-server-start", addr={"type": "nope"}),
+        do("nbd-server-start", addr={"type": "unix"}),
+        do("nbd-server-start", addr={"type": "unix", "data": {}}),
+        do("nbd-server-start", addr=address("nbd"), max_connections=-1),
+        do("nbd-server-start", addr=address("nbd"), max_connections=5000000000),
+        do("nbd-server-start", addr=address("nbd")), do("nbd-server-start", addr=address("nbd")),
+        do("block-export-add", id="e", type="nbd"), do("block-export-add", id="e", node_name="q"),
+        do("block-export-add", id="e", type="nbd", node_name="zz"),
+        do("block-export-add", id="1e", type="nbd", node_name="q"),
+        do("block-export-add", id="", type="nbd", node_name="q"),
+        do("block-export-add", id="e", type="nbd", node_name="q", writable="on"),
+        do("block-export-add", id="e", type="nbd", node_name="ro", writable=True),
+        do("block-export-add", id="e", type="nbd", node_name="q", bitmaps=["nope"]),
+        (do("block-export-add", id="e", type="nbd", node_name="q", bitmaps=[1]),
+         "type for 'bitmaps[0]', expected: BlockDirtyBitmapOrStr"),
+        do("block-export-add", id="e", type="nbd", node_name="q", writable=True),
+        do("block-export-add", id="e", type="nbd", node_name="q"),
+        do("block-export-add", id="e1", type="nbd", node_name="q"),
+        do("nbd-server-add", device="q", name="second"), do("nbd-server-add", device="zz"),
+        do("nbd-server-add", device="q", name="second"), do("query-block-exports"),
+        do("blockdev-del", node_name="q"),
+        (do("block_resize", node_name="q", size=1 << 30), "unshared by block export '"),
+        do("block-export-del", id="zz"), do("block-export-del", id="e", mode="bad"),
+        do("nbd-server-remove", name="zz"), do("nbd-server-remove", name="second", mode="hard"),
+        do("block-export-del", id="e"), do("query-block-exports"), do("nbd-server-stop"),
+        do("nbd-server-stop"), do("blockdev-del", node_name="q"),
+    ]
+
+
+def objects():
+    return [
+        do("object-add", qom_type="secret", id="s", data="x"),
+        do("object-add", qom_type="secret", id="s", data="x"),
+        do("object-add", qom_type="nope", id="t"), do("object-add", qom_type="secret"),
+        do("object-add", id="t"), do("object-add", qom_type="iothread", id="t"),
+        do("object-add", qom_type="secret", id="u"),
+        do("object-add", qom_type="secret", id="u", data="a", file="b"),
+        do("object-del", id="zz"), do("object-del", id="s"), do("object-del", id="s"),
+    ]
+
+
+def run(program, messages):
+    """The answers, in a fresh copy of the folder."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ["a.qcow2", "b.qcow2", "raw"]:
+            shutil.copy(name, folder)
+        back = os.getcwd()
+        os.chdir(folder)
+        answers = []
+        with Daemon(program) as d:
+            q = d.connect()
+            for message in messages:
+                text = message if isinstance(message, str) else json.dumps(message)
+                q.send(text.replace("@FOLDER@", folder) + "\n")
+                answers.append(q.answer())
+            q.raw('{"execute":"quit"}')
+            assert d.end() == 0, "exit code %d of %s" % (d.process.returncode, program)
+        os.chdir(back)
+    return answers
+
+
+def compare(group):
+    table = [t if isinstance(t, tuple) else (t, None) for t in group()]
+    mine, theirs = (run(program, [message for message, _ in table]) for program in (OURS, THEIRS))
+    bad = 0
+    for (message, own), a, b in zip(table, mine, theirs, strict=True):
+        if own is None:
+            same = a == b
+        else:
+            same = "error" in a and "error" in b and own in a["error"]["desc"] and \
+                a["error"]["class"] == b["error"]["class"]
+        if not same:
+            bad += 1
+            print("%s\n  ours:   %s\n  qemu's: %s" % (message, json.dumps(a), json.dumps(b)))
+    print("- %s: %d answers, %d differ" % (group.__name__, len(mine), bad))
+    return bad
+
+
+if __name__ == "__main__":
+    for program in ["qemu-storage-daemon", "qemu-img"]:
+        if not shutil.which(program):
+            print("SKIP: %s is not installed" % program)
+            sys.exit(77)
+    with tempfile.TemporaryDirectory() as top:
+        os.chdir(top)
+        for args in [["a.qcow2", "64M"], ["-b", "a.qcow2", "-F", "qcow2", "b.qcow2", "64M"]]:
+            subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", *args], check=True)
+        subprocess.run(["truncate", "-s", "1M", "raw"], check=True)
+        failures = sum(compare(g) for g in [form_of_messages, nodes, exports, objects])
+        os.chdir("/")
+    sys.exit(failures != 0)

@@ -1,0 +1,226 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""`breakwater daemon` under QMP: nodes and exports come and go while others are served."""
+
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "lib"))
+from qmp import Daemon, Qmp, expect_error  # noqa: E402
+
+BREAKWATER = os.environ["BREAKWATER"]
+PROGRAM = [BREAKWATER, "daemon"]
+
+
+def sh(*command, **options):
+    return subprocess.run(command, check=True, capture_output=True, text=True, **options).stdout
+
+
+def image(name, *options):
+    sh("qemu-img", "create", "-q", "-f", "qcow2", *options, name, "64M")
+
+
+def address(path):
+    return {"type": "unix", "data": {"path": os.path.abspath(path)}}
+
+
+def io(path, export, *commands):
+    out = sh("qemu-io", "-f", "raw", *[a for c in commands for a in ("-c", c)],
+             "nbd+unix:///%s?socket=%s" % (export, os.path.abspath(path)))
+    assert "rror" not in out and "failed" not in out, out
+
+
+def a_node_is_served_and_taken_away():
+    image("a.qcow2")
+    with Daemon(PROGRAM) as d:
+        q = d.connect()
+        assert q.greeting["QMP"]["capabilities"] == []
+        q("blockdev-add", driver="qcow2", node_name="disk", discard="unmap",
+          file={"driver": "file", "filename": "a.qcow2"})
+        q("nbd-server-start", addr=address("nbd.sock"))
+        assert os.stat("nbd.sock").st_mode & 0o777 == 0o600
+        q("block-export-add", type="nbd", id="e", node_name="disk", name="x", writable=True)
+        io("nbd.sock", "x", "write -P 7 0 64k", "read -P 7 0 64k", "discard 0 64k",
+           "read -P 0 0 64k", "write -P 9 1M 64k", "flush")
+        expect_error("Node disk is in use", q, "blockdev-del", node_name="disk")
+        assert q("query-block-exports") == [
+            {"id": "e", "type": "nbd", "node-name": "disk", "shutting-down": False}]
+        q("block-export-del", id="e")
+        assert q.wait_event("BLOCK_EXPORT_DELETED")["data"] == {"id": "e"}
+        q("blockdev-del", node_name="disk")
+        assert q("query-named-block-nodes") == []
+        # Closed: another program may have it.
+        io_out = sh("qemu-io", "-f", "qcow2", "-c", "read -P 9 1M 64k", "a.qcow2")
+        assert "64 KiB" in io_out, io_out
+        q("quit")
+        assert d.end() == 0
+    assert not os.path.exists("nbd.sock") and not os.path.exists("control.sock")
+    sh("qemu-img", "check", "a.qcow2")
+
+
+def an_export_in_use_is_removed_only_when_told_so():
+    image("a.qcow2")
+    with Daemon(PROGRAM) as d:
+        q, other = d.connect(), d.connect()
+        q("blockdev-add", driver="qcow2", node_name="disk",
+          file={"driver": "file", "filename": "a.qcow2"})
+        q("nbd-server-start", addr=address("nbd.sock"))
+        q("nbd-server-add", device="disk", writable=True)
+        client = subprocess.Popen(
+            ["qemu-io", "-f", "raw", "nbd+unix:///disk?socket=" + os.path.abspath("nbd.sock")],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        client.stdin.write("write -P 1 0 512\n")
+        client.stdin.flush()
+        while "512/512" not in client.stdout.readline():
+            pass
+        expect_error("export 'disk' still in use", q, "block-export-del", id="disk")
+        expect_error("unshared by block export 'disk'", q, "block_resize", node_name="disk",
+                     size=128 << 20)
+        q("block-export-del", id="disk", mode="hard")
+        # Both monitors learn of it, and the other one can use what is free now.
+        assert other.wait_event("BLOCK_EXPORT_DELETED")["data"] == {"id": "disk"}
+        other("block_resize", node_name="disk", size=128 << 20)
+        assert other("query-named-block-nodes")[0]["image"]["virtual-size"] in (128 << 20, )
+        client.kill()
+        client.wait()
+        d.process.terminate()
+        assert d.end() == 0
+    assert '"virtual-size": 134217728' in sh("qemu-img", "info", "--output=json", "a.qcow2")
+
+
+def options_do_what_commands_do():
+    image("base.qcow2")
+    image("top,1.qcow2", "-b", "base.qcow2", "-F", "qcow2")
+    sh("qemu-io", "-f", "qcow2", "-c", "write -P 5 0 64k", "base.qcow2")
+    path = os.path.abspath("nbd.sock")
+    with Daemon(PROGRAM, "--blockdev", "driver=file,node-name=f,filename=top,,1.qcow2",
+                "--blockdev", '{"driver": "qcow2", "node-name": "disk", "file": "f"}',
+                "--nbd-server", "addr.type=unix,addr.path=%s,max-connections=3" % path,
+                "--export", "nbd,id=e,node-name=disk,writable=on,name=x",
+                "--object", "secret,id=s,data=word", "--object", "iothread,id=t",
+                "--pidfile", "pid") as d:
+        q = d.connect()
+        io("nbd.sock", "x", "read -P 5 0 64k", "write -P 6 0 64k", "flush")
+        nodes = {n["node-name"]: n for n in q("query-named-block-nodes")}
+        assert nodes["disk"]["backing_file_depth"] == 1, nodes["disk"]
+        assert nodes["disk"]["image"]["backing-image"]["filename"].endswith("base.qcow2")
+        assert len(nodes) == 4, nodes.keys()
+        expect_error("duplicate property 's'", q, "object-add", qom_type="secret", id="s", data="x")
+        assert open("pid").read().strip() == str(d.process.pid)
+        q("quit")
+        assert d.end() == 0
+    assert not os.path.exists("pid")
+    sh("qemu-io", "-f", "qcow2", "-c", "read -P 6 0 64k", "top,1.qcow2")
+
+
+def mistakes_on_the_command_line_are_named():
+    for options, text in [
+            (["--blockdev", "driver=file,filename=x"], "'node-name' must be specified"),
+            (["--blockdev", "driver=file,node-name=f,filename=gone"],
+             "Could not open 'gone': No such file or directory"),
+            (["--blockdev", "nope,node-name=f"], "does not accept value 'nope'"),
+            (["--export", "nbd,id=e,node-name=f"], "Cannot find device='' nor node-name='f'"),
+            (["--nbd-server", "addr.type=unix"], "Parameter 'addr.data.path' is missing"),
+            (["--monitor", "chardev=c"], 'chardev "c" not found'),
+            (["--chardev", "socket,id=c,host=127.0.0.1,port=1"], "client certificates"),
+            (["--chardev", "stdio,id=c"], "only 'socket' is"),
+            (["--nonsense"], "there is no option '--nonsense'"),
+            (["word"], "Unexpected argument: word")]:
+        p = subprocess.run([*PROGRAM, *options], capture_output=True, text=True, timeout=30)
+        assert p.returncode == 1, (options, p)
+        assert text in p.stderr, (options, p.stderr)
+
+
+def the_name_of_qemus_daemon_makes_a_drop_in():
+    os.symlink(BREAKWATER, "qemu-storage-daemon")
+    out = sh("./qemu-storage-daemon", "--version")
+    assert out.startswith("breakwater "), out
+    sh("./qemu-storage-daemon", "--daemonize", "--pidfile", "pid", "--chardev",
+       "socket,id=c,path=control.sock,server=on,wait=off", "--monitor", "chardev=c")
+    # Once the command has returned all is set up.
+    q = Qmp("control.sock")
+    assert os.stat("control.sock").st_mode & 0o777 == 0o600
+    q("quit")
+    deadline = time.monotonic() + 20
+    while os.path.exists("pid"):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def only_allowed_folders_are_opened():
+    os.makedirs("in/deep")
+    os.makedirs("out")
+    image("in/deep/a.qcow2")
+    image("out/b.qcow2")
+    os.symlink("../out/b.qcow2", "in/link.qcow2")
+    os.symlink(os.path.abspath("in/deep"), "out/back")
+    with Daemon(PROGRAM, "--allow-path", "in") as d:
+        q = d.connect()
+        for name in ["out/b.qcow2", "in/link.qcow2", "in/../out/b.qcow2", "/etc/passwd", "in/../in2"]:
+            expect_error("is not below a folder that was allowed", q, "blockdev-add",
+                         driver="file", node_name="f", filename=name)
+        expect_error("was allowed", q, "object-add", qom_type="secret", id="s", file="out/b.qcow2")
+        expect_error("was allowed", q, "blockdev-add", driver="blkdebug", node_name="d",
+                     config="/etc/passwd", image={"driver": "null-co"})
+        expect_error("was allowed", q, "nbd-server-start", addr=address("nbd.sock"))
+        for i, name in enumerate(["in/deep/a.qcow2", "out/back/../deep/a.qcow2"]):
+            q("blockdev-add", driver="file", node_name="f%d" % i, filename=name, read_only=True)
+        q("nbd-server-start", addr=address("in/nbd.sock"))
+        q("quit")
+        assert d.end() == 0
+
+
+def a_plain_socat_session_works():
+    with Daemon(PROGRAM) as d:
+        d.connect().close()
+        out = sh("socat", "-t5", "-", "UNIX-CONNECT:control.sock",
+                 input="{'execute':'qmp_capabilities'}\n{'execute':'query-block','id':'last'}\n")
+        lines = out.splitlines()
+        assert lines[0].startswith('{"QMP": {"version": {"qemu": {"micro":'), out
+        assert lines[1:] == ['{"return": {}}', '{"return": [], "id": "last"}'], out
+        d.process.terminate()
+        assert d.end() == 0
+
+
+def rude_monitors_harm_nobody():
+    with Daemon(PROGRAM) as d:
+        good = d.connect()
+        for bad in [b"\x00\x01\x02", b"[" * 100000, b'{"execute": "' + b"x" * 5000000 + b'"}\n',
+                    b"\xff\xff{}", b'{"execute":"quit"' * 10]:
+            q = d.connect()
+            q.send(bad)
+            q.close()
+            good("query-block")
+        # It asks, and does not read its answers.
+        q = d.connect()
+        q.socket.settimeout(0.5)
+        try:
+            while True:
+                q.send(b'{"execute":"query-qmp-schema"}' * 100)
+        except (TimeoutError, OSError):
+            pass
+        start = time.monotonic()
+        good("query-version")
+        assert time.monotonic() - start < 5
+        good("quit")
+        assert d.end() == 0
+
+
+def main():
+    for test in [a_node_is_served_and_taken_away, an_export_in_use_is_removed_only_when_told_so,
+                 options_do_what_commands_do, mistakes_on_the_command_line_are_named,
+                 the_name_of_qemus_daemon_makes_a_drop_in, only_allowed_folders_are_opened,
+                 a_plain_socat_session_works, rude_monitors_harm_nobody]:
+        print("-", test.__name__, flush=True)
+        with tempfile.TemporaryDirectory() as folder:
+            os.chdir(folder)
+            test()
+            os.chdir("/")
+
+
+if __name__ == "__main__":
+    main()
