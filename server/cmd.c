@@ -19,6 +19,9 @@ static bool flags_ok(const struct conn *c, const struct wire_request *w)
     uint16_t allowed = NBD_CMD_FLAG_FUA; /* valid with every command, as SEND_FUA is advertised */
 
     switch (w->type) {
+    case NBD_CMD_WRITE:
+        allowed |= c->extended ? NBD_CMD_FLAG_PAYLOAD_LEN : 0;
+        break;
     case NBD_CMD_READ:
         allowed |= c->flags & NBD_FLAG_SEND_DF ? NBD_CMD_FLAG_DF : 0;
         break;
@@ -28,6 +31,7 @@ static bool flags_ok(const struct conn *c, const struct wire_request *w)
         break;
     case NBD_CMD_BLOCK_STATUS:
         allowed |= NBD_CMD_FLAG_REQ_ONE;
+        allowed |= c->flags & NBD_FLAG_BLOCK_STATUS_PAYLOAD ? NBD_CMD_FLAG_PAYLOAD_LEN : 0;
         break;
     }
     return (w->flags & ~allowed) == 0;
@@ -126,7 +130,7 @@ static int read_sparse(struct slot *s)
     extents_init(&x, MAX_CHUNKS);
     int r = node_status(c->node, s->wire.off, s->wire.len, &x);
     if (r == 0)
-        n = chunks_from(&x, s->wire.len, v);
+        n = chunks_from(&x, (uint32_t)s->wire.len, v);
     extents_free(&x);
     if (r < 0)
         return r;
@@ -155,7 +159,7 @@ static int run_read(struct slot *s)
         if (c->structured)
             reply_none(s);
         else
-            reply_simple(s, NBD_SUCCESS);
+            reply_done(s);
         return 0;
     }
     if (s->wire.len >= PROBE_MIN_LEN && c->structured && !(s->wire.flags & NBD_CMD_FLAG_DF)) {
@@ -169,7 +173,7 @@ static int run_read(struct slot *s)
     return r;
 }
 
-/* All other commands; on success a simple reply follows. */
+/* All other commands; on success a reply without data follows. */
 static int run_other(struct slot *s)
 {
     const struct conn *c = s->conn;
@@ -191,7 +195,7 @@ static int run_other(struct slot *s)
         return e->ignore_discard ? 0 : submit(s, REQ_DISCARD, fua);
     case NBD_CMD_CACHE:
         /* A hint: prefetching a part of a huge range is enough. */
-        s->wire.len = (uint32_t)min_u64(w->len, ACCEPTED_PAYLOAD);
+        s->wire.len = min_u64(w->len, ACCEPTED_PAYLOAD);
         return submit(s, REQ_CACHE, 0);
     case NBD_CMD_WRITE_ZEROES:
         if (!(w->flags & NBD_CMD_FLAG_NO_HOLE) && !e->ignore_discard)
@@ -228,7 +232,7 @@ static void cmd_run(void *arg)
         r = run_other(s);
         slot_put_buf(s); /* the next request may have it while this reply is on its way */
         if (r == 0)
-            reply_simple(s, NBD_SUCCESS);
+            reply_done(s);
     }
     if (r < 0)
         reply_failure(s, r);

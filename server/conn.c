@@ -209,38 +209,81 @@ static void log_protocol(struct conn *c, const char *what)
         log_warn("%u more clients broke the protocol since the last such message", suppressed);
 }
 
-/* The payload of a WRITE: taken, or skipped when the request was refused. *error may be set. */
+/* The contexts that a BLOCK_STATUS with a payload asks for. */
+static int recv_choice(struct slot *s, enum nbd_error *error, const char **why)
+{
+    struct conn *c = s->conn;
+    size_t len = (size_t)s->wire.payload;
+    int r = conn_fill(c, len, IO_NO_DEADLINE);
+
+    if (r < 0)
+        return r;
+    *error = metactx_choose(s, c->rbuf + c->head, len, why);
+    c->head += len;
+    if (*error == NBD_SUCCESS)
+        *error = cmd_check(c, &s->wire, why);
+    return 0;
+}
+
+/* What follows the header: taken, or skipped when the request was refused. *error may be set. */
 static int recv_payload(struct slot *s, enum nbd_error *error, const char **why)
 {
     struct conn *c = s->conn;
-    uint32_t len = s->wire.len;
+    uint64_t len = s->wire.payload;
 
     if (len > ACCEPTED_PAYLOAD) {
-        log_protocol(c, "a write of more than 64 MiB");
+        log_protocol(c, "a payload of more than 64 MiB");
         *error = NBD_EINVAL;
-        *why = "a write may carry at most 64 MiB";
+        *why = "a request may carry at most 64 MiB";
         return -EMSGSIZE;
     }
-    if (*error == NBD_SUCCESS && len > 0 && !slot_get_buf(s, len)) {
+    if (*error == NBD_SUCCESS && s->wire.type == NBD_CMD_WRITE && !slot_get_buf(s, len)) {
         *error = NBD_ENOMEM;
         *why = NULL;
     }
-    return s->buf ? conn_take(c, s->buf, len) : conn_skip(c, len, IO_NO_DEADLINE);
+    if (s->buf)
+        return conn_take(c, s->buf, len);
+    if (*error == NBD_SUCCESS && s->wire.type == NBD_CMD_BLOCK_STATUS && len <= RECV_BUF_SIZE)
+        return recv_choice(s, error, why);
+    if (*error == NBD_SUCCESS) {
+        *error = NBD_EINVAL;
+        *why = "a payload that this command does not have";
+    }
+    return conn_skip(c, len, IO_NO_DEADLINE);
+}
+
+/* A WRITE that announces no payload: what follows may be one all the same, and must not be taken
+ * for requests. */
+static int refuse_bare_write(struct slot *s)
+{
+    log_protocol(s->conn, "a write without the flag PAYLOAD_LEN");
+    reply_error(s, NBD_EINVAL, "with extended headers a write carries the flag PAYLOAD_LEN");
+    slot_send(s);
+    return -EPROTO;
+}
+
+static bool conn_get_header(struct conn *c, size_t size, struct wire_request *w)
+{
+    const uint8_t *p = c->rbuf + c->head;
+
+    c->head += size;
+    if (c->extended ? wire_get_ext_request(p, w) : wire_get_request(p, w))
+        return true;
+    log_protocol(c, "a request with a wrong magic number");
+    return false;
 }
 
 /* One request: 0 to go on, or -errno to end the connection. */
 static int conn_request(struct conn *c)
 {
     struct wire_request w;
-    int r = conn_fill(c, WIRE_REQUEST_SIZE, IO_NO_DEADLINE);
+    size_t size = c->extended ? WIRE_EXT_REQUEST_SIZE : WIRE_REQUEST_SIZE;
+    int r = conn_fill(c, size, IO_NO_DEADLINE);
 
     if (r < 0)
         return r;
-    if (!wire_get_request(c->rbuf + c->head, &w)) {
-        log_protocol(c, "a request with a wrong magic number");
+    if (!conn_get_header(c, size, &w))
         return -EPROTO;
-    }
-    c->head += WIRE_REQUEST_SIZE;
     if (w.type == NBD_CMD_DISC)
         return -ESHUTDOWN;
 
@@ -248,9 +291,13 @@ static int conn_request(struct conn *c)
     if (!s)
         return -ENOMEM;
     s->wire = w;
+    if (w.type == NBD_CMD_WRITE && w.payload != w.len)
+        return refuse_bare_write(s);
     const char *why = NULL;
-    enum nbd_error error = cmd_check(c, &w, &why);
-    if (w.type == NBD_CMD_WRITE) {
+    enum nbd_error error = NBD_SUCCESS;
+    if (w.type != NBD_CMD_BLOCK_STATUS || !w.payload) /* else its length is in the payload */
+        error = cmd_check(c, &w, &why);
+    if (w.payload) {
         r = recv_payload(s, &error, &why);
         if (r < 0 && r != -EMSGSIZE) {
             slot_put(s);

@@ -110,7 +110,7 @@ bool target_read_only(const struct target *t)
     return t->frozen || t->exp->read_only;
 }
 
-uint16_t target_flags(const struct target *t, bool structured)
+uint16_t target_flags(const struct target *t, const struct conn *c)
 {
     uint16_t flags =
         NBD_FLAG_HAS_FLAGS | NBD_FLAG_SEND_FLUSH | NBD_FLAG_SEND_FUA | NBD_FLAG_SEND_CACHE;
@@ -124,8 +124,10 @@ uint16_t target_flags(const struct target *t, bool structured)
         flags |= NBD_FLAG_READ_ONLY;
     else
         flags |= NBD_FLAG_SEND_TRIM | NBD_FLAG_SEND_WRITE_ZEROES | NBD_FLAG_SEND_FAST_ZERO;
-    if (structured)
+    if (c->structured)
         flags |= NBD_FLAG_SEND_DF;
+    if (c->extended)
+        flags |= NBD_FLAG_BLOCK_STATUS_PAYLOAD;
     return flags;
 }
 

@@ -134,7 +134,9 @@ bool hs_enter(struct conn *c, struct target *t, struct err **errp)
     *t = (struct target){0};
     c->node = target_node(&c->target);
     c->size = c->node->size;
-    c->flags = target_flags(&c->target, c->structured);
+    c->flags = target_flags(&c->target, c);
+    if (c->n_meta == 0)
+        c->flags &= (uint16_t)~NBD_FLAG_BLOCK_STATUS_PAYLOAD;
     e->n_connections++;
     c->srv->n_serving++;
     c->srv->served_one = true;
@@ -147,10 +149,28 @@ static void opt_structured(struct conn *c, size_t len)
 
     if (len > 0) {
         hs_error(c, o, NBD_REP_ERR_INVALID, "STRUCTURED_REPLY carries no data");
+    } else if (c->extended) {
+        hs_error(c, o, NBD_REP_ERR_EXT_HEADER_REQD, "extended headers were negotiated already");
     } else if (c->structured) {
         hs_error(c, o, NBD_REP_ERR_INVALID, "structured replies were negotiated already");
     } else {
         c->structured = true;
+        hs_reply(c, o, NBD_REP_ACK, NULL, 0, NULL, 0);
+    }
+}
+
+/* "NBD_OPT_EXTENDED_HEADERS": takes precedence over structured replies, which need not have been
+ * asked for. */
+static void opt_extended(struct conn *c, size_t len)
+{
+    uint32_t o = NBD_OPT_EXTENDED_HEADERS;
+
+    if (len > 0) {
+        hs_error(c, o, NBD_REP_ERR_INVALID, "EXTENDED_HEADERS carries no data");
+    } else if (c->extended) {
+        hs_error(c, o, NBD_REP_ERR_INVALID, "extended headers were negotiated already");
+    } else {
+        c->structured = c->extended = true;
         hs_reply(c, o, NBD_REP_ACK, NULL, 0, NULL, 0);
     }
 }
@@ -186,6 +206,9 @@ static enum hs_next dispatch(struct conn *c, const struct wire_option *o, const 
     case NBD_OPT_STRUCTURED_REPLY:
         opt_structured(c, o->len);
         return HS_GO_ON;
+    case NBD_OPT_EXTENDED_HEADERS:
+        opt_extended(c, o->len);
+        return HS_GO_ON;
     case NBD_OPT_LIST_META_CONTEXT:
     case NBD_OPT_SET_META_CONTEXT:
         opt_meta(c, o->type, data, o->len);
@@ -197,7 +220,7 @@ static enum hs_next dispatch(struct conn *c, const struct wire_option *o, const 
 
 static bool option_known(uint32_t type)
 {
-    return (type >= NBD_OPT_EXPORT_NAME && type <= NBD_OPT_SET_META_CONTEXT && type != 4);
+    return type >= NBD_OPT_EXPORT_NAME && type <= NBD_OPT_EXTENDED_HEADERS && type != 4;
 }
 
 static enum hs_next one_option(struct conn *c)

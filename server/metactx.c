@@ -72,20 +72,52 @@ static int dirty_extents(const struct bitmap *b, uint64_t off, uint64_t len, str
     return 0;
 }
 
-/* Fill one list for each selected context. Yields. */
-static int collect(struct slot *s, struct extents *v)
+enum nbd_error metactx_choose(struct slot *s, const uint8_t *p, size_t len, const char **why)
+{
+    const struct conn *c = s->conn;
+
+    *why = "the payload is not a length and the ids of selected contexts, each once";
+    if (len < 8 + 4 || len % 4 || (len - 8) / 4 > c->n_meta)
+        return NBD_EINVAL;
+    s->wanted = mem_array(c->n_meta, sizeof(*s->wanted));
+    if (!s->wanted) {
+        *why = NULL;
+        return NBD_ENOMEM;
+    }
+    for (size_t at = 8; at < len; at += 4) {
+        unsigned i = 0;
+
+        while (i < c->n_meta && c->meta[i].id != get_be32(p + at))
+            i++;
+        if (i == c->n_meta || s->wanted[i])
+            return NBD_EINVAL;
+        s->wanted[i] = true;
+    }
+    s->wire.len = get_be64(p);
+    return NBD_SUCCESS;
+}
+
+static bool wanted(const struct slot *s, unsigned i)
+{
+    return !s->wanted || s->wanted[i];
+}
+
+/* Fill one list for each wanted context; the others stay without extents. Yields. */
+static int collect(struct slot *s, struct extents *v, unsigned n_wanted)
 {
     const struct conn *c = s->conn;
     const struct wire_request *w = &s->wire;
-    size_t max = w->flags & NBD_CMD_FLAG_REQ_ONE ? 1 : STATUS_EXTENTS / c->n_meta;
+    size_t max = w->flags & NBD_CMD_FLAG_REQ_ONE ? 1 : STATUS_EXTENTS / n_wanted;
     int r = 0;
 
     for (unsigned i = 0; i < c->n_meta && r == 0; i++) {
         extents_init(&v[i], max > 0 ? max : 1);
+        if (!wanted(s, i))
+            continue;
         if (c->meta[i].map)
             r = dirty_extents(c->meta[i].map, w->off, w->len, &v[i]);
         else
-            r = node_status(c->node, w->off, w->len, &v[i]);
+            r = node_status(c->node, w->off, min_u64(w->len, STATUS_SPAN), &v[i]);
         if (r == 0) {
             extents_trim(&v[i], w->len);
             if (v[i].n == 0)
@@ -95,31 +127,70 @@ static int collect(struct slot *s, struct extents *v)
     return r;
 }
 
+/* "BLOCK_STATUS": the size of one chunk. */
+static size_t chunk_size(const struct conn *c, size_t n_extents)
+{
+    return c->extended ? WIRE_EXT_CHUNK_SIZE + 8 + 16 * n_extents
+                       : WIRE_CHUNK_SIZE + 4 + 8 * n_extents;
+}
+
+static uint8_t *encode_ext(uint8_t *p, uint32_t id, const struct extents *x)
+{
+    put_be32(p, id);
+    put_be32(p + 4, (uint32_t)x->n);
+    p += 8;
+    for (size_t k = 0; k < x->n; k++, p += 16) {
+        put_be64(p, x->v[k].len);
+        put_be64(p + 8, x->v[k].flags);
+    }
+    return p;
+}
+
 /* Extents fit 32 bits because they were trimmed to the request's length. */
-static void encode(struct slot *s, const struct extents *v)
+static uint8_t *encode_compact(uint8_t *p, uint32_t id, const struct extents *x)
+{
+    put_be32(p, id);
+    p += 4;
+    for (size_t k = 0; k < x->n; k++, p += 8) {
+        put_be32(p, (uint32_t)x->v[k].len);
+        put_be32(p + 4, x->v[k].flags);
+    }
+    return p;
+}
+
+static void encode(struct slot *s, const struct extents *v, unsigned n_wanted)
 {
     const struct conn *c = s->conn;
     uint8_t *p = s->buf;
 
     for (unsigned i = 0; i < c->n_meta; i++) {
-        uint32_t payload = (uint32_t)(4 + 8 * v[i].n);
+        if (!wanted(s, i))
+            continue;
+        uint16_t flags = --n_wanted == 0 ? NBD_REPLY_FLAG_DONE : 0;
+        uint16_t type = c->extended ? NBD_REPLY_TYPE_BLOCK_STATUS_EXT : NBD_REPLY_TYPE_BLOCK_STATUS;
+        size_t whole = chunk_size(c, v[i].n), head = chunk_size(c, 0) - (c->extended ? 8 : 4);
 
-        wire_put_chunk(p, i + 1 == c->n_meta ? NBD_REPLY_FLAG_DONE : 0, NBD_REPLY_TYPE_BLOCK_STATUS,
-                       s->wire.cookie, payload);
-        put_be32(p + WIRE_CHUNK_SIZE, c->meta[i].id);
-        p += WIRE_CHUNK_SIZE + 4;
-        for (size_t k = 0; k < v[i].n; k++, p += 8) {
-            put_be32(p, (uint32_t)v[i].v[k].len);
-            put_be32(p + 4, v[i].v[k].flags);
-        }
+        p += reply_put_chunk(s, p, flags, type, whole - head);
+        p = c->extended ? encode_ext(p, c->meta[i].id, &v[i])
+                        : encode_compact(p, c->meta[i].id, &v[i]);
     }
+}
+
+static unsigned count_wanted(const struct slot *s)
+{
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < s->conn->n_meta; i++)
+        n += wanted(s, i);
+    return n;
 }
 
 int metactx_reply(struct slot *s)
 {
     struct conn *c = s->conn;
     struct server *srv = c->srv;
-    size_t most = c->n_meta * (WIRE_CHUNK_SIZE + 4 + 8) + 8 * STATUS_EXTENTS, total = 0;
+    unsigned n_wanted = count_wanted(s);
+    size_t most = n_wanted * chunk_size(c, 1) + chunk_size(c, STATUS_EXTENTS), total = 0;
     int r = -ENOMEM;
 
     /* Before a place is taken: others must not wait for it until this client reads its replies. */
@@ -130,14 +201,14 @@ int metactx_reply(struct slot *s)
 
     struct extents *v = mem_array(c->n_meta, sizeof(*v));
     if (v)
-        r = collect(s, v);
+        r = collect(s, v, n_wanted);
     for (unsigned i = 0; i < c->n_meta && r == 0; i++)
-        total += WIRE_CHUNK_SIZE + 4 + 8 * v[i].n;
+        total += wanted(s, i) ? chunk_size(c, v[i].n) : 0;
     conn_unreserve(c, most); /* nobody else runs until the buffer is counted */
     if (r == 0 && !slot_get_buf(s, total))
         r = -ENOMEM;
     if (r == 0) {
-        encode(s, v);
+        encode(s, v, n_wanted);
         s->iov[0] = (struct iovec){.iov_base = s->buf, .iov_len = total};
         s->n_iov = 1;
     }

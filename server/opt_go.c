@@ -12,7 +12,9 @@ static void log_entered(const struct conn *c)
     log_info("connection %llu: serves '%s'%s%s%s, %s replies", (unsigned long long)c->id,
              c->target.exp->name, c->target.ckpt ? " at checkpoint '" : "",
              c->target.ckpt ? c->target.ckpt->name : "", c->target.ckpt ? "'" : "",
-             c->structured ? "structured" : "simple");
+             c->extended     ? "extended"
+             : c->structured ? "structured"
+                             : "simple");
 }
 
 enum hs_next opt_export_name(struct conn *c, const uint8_t *data, size_t len)
@@ -23,8 +25,8 @@ enum hs_next opt_export_name(struct conn *c, const uint8_t *data, size_t len)
     struct err *e = NULL;
     int64_t since = clock_ns();
 
-    /* This option has no way to say no but to hang up. */
-    if (memchr(data, 0, len))
+    /* This option has no way to say no but to hang up. With extended headers it "MUST NOT" come. */
+    if (memchr(data, 0, len) || c->extended)
         return HS_CLOSE;
     if (!target_find(c, name, TARGET_OPEN, &t, &e) || !hs_enter(c, &t, &e)) {
         log_info("connection %llu: %s", (unsigned long long)c->id, err_msg(e));
@@ -48,7 +50,7 @@ static void info_string(struct conn *c, uint32_t option, uint16_t type, const ch
     hs_reply(c, option, NBD_REP_INFO, head, sizeof(head), s, strlen(s));
 }
 
-static void info_all(struct conn *c, uint32_t option, const struct target *t,
+static void info_all(struct conn *c, uint32_t option, const struct target *t, uint16_t flags,
                      const struct wire_go *g)
 {
     const struct node *n = target_node(t);
@@ -56,7 +58,7 @@ static void info_all(struct conn *c, uint32_t option, const struct target *t,
 
     put_be16(info, NBD_INFO_EXPORT);
     put_be64(info + 2, n->size);
-    put_be16(info + 10, target_flags(t, c->structured));
+    put_be16(info + 10, flags);
     hs_reply(c, option, NBD_REP_INFO, info, 12, NULL, 0);
     if (wire_go_asks(g, NBD_INFO_NAME)) {
         uint8_t head[2];
@@ -94,10 +96,10 @@ enum hs_next opt_go(struct conn *c, uint32_t option, const uint8_t *data, size_t
     }
     hs_slept(c, since);
     if (!go) {
-        info_all(c, option, &t, &g);
+        info_all(c, option, &t, target_flags(&t, c), &g);
         target_release(&t);
     } else if (hs_enter(c, &t, &e)) {
-        info_all(c, option, &c->target, &g);
+        info_all(c, option, &c->target, c->flags, &g);
         log_entered(c);
     } else {
         target_release(&t);

@@ -59,7 +59,7 @@ enum hs_next hs_start_tls(struct conn *c)
     const char *who = c->peer->subject ? c->peer->subject : c->peer->user;
     log_info("connection %llu: %s%s%s", (unsigned long long)c->id, text, who ? ", client " : "",
              who ? who : "");
-    c->structured = false;
+    c->structured = c->extended = false;
     conn_forget_meta(c);
     return HS_GO_ON;
 }

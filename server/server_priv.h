@@ -30,6 +30,7 @@
 #define SEND_BATCH_IOV 512
 #define MAX_CHUNKS 8               /* data and hole chunks of one READ reply */
 #define STATUS_EXTENTS (64 * 1024) /* of one BLOCK_STATUS reply, all contexts together */
+#define STATUS_SPAN (128 * GiB)    /* of the disk, that one BLOCK_STATUS looks at in the tables */
 #define STATUS_ACTIVE_MAX 16       /* BLOCK_STATUS requests that collect extents at a time */
 
 struct checkpoint;
@@ -83,8 +84,8 @@ void target_release(struct target *t);
 /* target_node: what requests go to (for a peeked view: the live node, for its size and limits). */
 struct node *target_node(const struct target *t);
 bool target_read_only(const struct target *t);
-/* target_flags: transmission flags. */
-uint16_t target_flags(const struct target *t, bool structured);
+/* target_flags: transmission flags, by what c has negotiated. */
+uint16_t target_flags(const struct target *t, const struct conn *c);
 
 bool export_new(struct server *s, const struct export_opts *o, struct err **errp);
 /* export_free: drops the node; yields. All connections and views are gone. */
@@ -155,6 +156,9 @@ struct metactx { /* a selected context */
 };
 
 struct slot;
+/* metactx_choose: restrict a BLOCK_STATUS to the contexts that its payload at p names; s->wire.len
+ * becomes the length that the payload gives. The error and why, or NBD_SUCCESS. */
+enum nbd_error metactx_choose(struct slot *s, const uint8_t *p, size_t len, const char **why);
 /* metactx_reply: run a BLOCK_STATUS and put the whole answer into the slot. Yields. 0 or -errno. */
 int metactx_reply(struct slot *s);
 
@@ -167,11 +171,12 @@ struct slot { /* one request, from its header until its reply was sent */
     struct slot *next; /* in the free list or the list of replies to send */
     struct wire_request wire;
     struct req req;
-    void *buf; /* from the pool; NULL: none */
+    void *buf;    /* from the pool; NULL: none */
+    bool *wanted; /* BLOCK_STATUS: which of the selected contexts; NULL: all */
     size_t buf_len;
     unsigned n_iov, iov_at;
     struct iovec iov[2 * (MAX_CHUNKS + 1)];
-    uint8_t hdr[(WIRE_CHUNK_SIZE + 12) * (MAX_CHUNKS + 1)]; /* chunk headers or an error text */
+    uint8_t hdr[(WIRE_EXT_CHUNK_SIZE + 12) * (MAX_CHUNKS + 1)]; /* chunk headers, an error text */
 };
 
 struct conn {
@@ -189,7 +194,8 @@ struct conn {
     size_t window;       /* most bytes to take into rbuf at a time */
 
     struct handshake *hs; /* until transmission */
-    bool structured;
+    bool structured;      /* replies come in chunks */
+    bool extended;        /* headers of 32 bytes, both ways; structured is set too */
     struct target target;
     struct target meta_target; /* what SET_META_CONTEXT was about */
     struct metactx *meta;
@@ -306,7 +312,11 @@ enum nbd_error cmd_check(const struct conn *c, const struct wire_request *w, con
 void cmd_start(struct slot *s);
 
 /* Each fills s->iov. Then comes slot_send. */
-void reply_simple(struct slot *s, enum nbd_error error);
+/* reply_done: success without data. */
+void reply_done(struct slot *s);
+/* reply_put_chunk: the header of a chunk of this connection's kind at p; its size. */
+size_t reply_put_chunk(const struct slot *s, uint8_t *p, uint16_t flags, uint16_t type,
+                       uint64_t len);
 void reply_data(struct slot *s); /* READ: all of s->buf */
 void reply_none(struct slot *s); /* READ of no bytes */
 struct read_chunk {

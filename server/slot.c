@@ -92,6 +92,10 @@ void slot_put(struct slot *s)
     struct conn *c = s->conn;
 
     slot_put_buf(s);
+    if (s->wanted) {
+        mem_free(s->wanted);
+        s->wanted = NULL;
+    }
     s->next = c->free_slots;
     c->free_slots = s;
     c->slots_used--;

@@ -21,6 +21,8 @@
 #define NBD_REQUEST_MAGIC 0x25609513u
 #define NBD_SIMPLE_REPLY_MAGIC 0x67446698u
 #define NBD_STRUCTURED_REPLY_MAGIC 0x668e33efu
+#define NBD_EXTENDED_REQUEST_MAGIC 0x21e41c71u
+#define NBD_EXTENDED_REPLY_MAGIC 0x6e8a278cu
 
 enum { /* handshake flags, both ways */
        NBD_FLAG_FIXED_NEWSTYLE = 1,
@@ -38,6 +40,7 @@ enum { /* transmission flags */
        NBD_FLAG_CAN_MULTI_CONN = 1 << 8,
        NBD_FLAG_SEND_CACHE = 1 << 10,
        NBD_FLAG_SEND_FAST_ZERO = 1 << 11,
+       NBD_FLAG_BLOCK_STATUS_PAYLOAD = 1 << 12,
 };
 
 enum { /* options */
@@ -65,6 +68,7 @@ enum { /* options */
 #define NBD_REP_ERR_UNKNOWN NBD_REP_ERR(6)
 #define NBD_REP_ERR_SHUTDOWN NBD_REP_ERR(7)
 #define NBD_REP_ERR_TOO_BIG NBD_REP_ERR(9)
+#define NBD_REP_ERR_EXT_HEADER_REQD NBD_REP_ERR(10)
 
 enum { /* information types of INFO and GO */
        NBD_INFO_EXPORT = 0,
@@ -91,6 +95,7 @@ enum { /* command flags */
        NBD_CMD_FLAG_DF = 1 << 2,
        NBD_CMD_FLAG_REQ_ONE = 1 << 3,
        NBD_CMD_FLAG_FAST_ZERO = 1 << 4,
+       NBD_CMD_FLAG_PAYLOAD_LEN = 1 << 5,
 };
 
 #define NBD_REPLY_FLAG_DONE 1
@@ -99,6 +104,7 @@ enum { /* chunk types of structured replies */
        NBD_REPLY_TYPE_OFFSET_DATA = 1,
        NBD_REPLY_TYPE_OFFSET_HOLE = 2,
        NBD_REPLY_TYPE_BLOCK_STATUS = 5,
+       NBD_REPLY_TYPE_BLOCK_STATUS_EXT = 6,
        NBD_REPLY_TYPE_ERROR = 0x8001,
 };
 
@@ -123,6 +129,8 @@ enum nbd_error {
 #define WIRE_REQUEST_SIZE 28
 #define WIRE_SIMPLE_SIZE 16
 #define WIRE_CHUNK_SIZE 20
+#define WIRE_EXT_REQUEST_SIZE 32
+#define WIRE_EXT_CHUNK_SIZE 32
 
 /* --- Handshake --- */
 
@@ -189,7 +197,8 @@ struct wire_request {
     uint16_t type;
     uint64_t cookie;
     uint64_t off; /* bytes */
-    uint32_t len; /* bytes */
+    uint64_t len; /* bytes of the export that it is about; below 4 GiB without extended headers */
+    uint64_t payload; /* bytes that follow the header */
 };
 
 /* wire_get_request: decode WIRE_REQUEST_SIZE bytes; false if the magic is wrong. */
@@ -200,7 +209,21 @@ static inline bool wire_get_request(const uint8_t *p, struct wire_request *out)
     memcpy(&out->cookie, p + 8, 8); /* opaque: kept in wire order */
     out->off = get_be64(p + 16);
     out->len = get_be32(p + 24);
+    out->payload = out->type == NBD_CMD_WRITE ? out->len : 0;
     return get_be32(p) == NBD_REQUEST_MAGIC;
+}
+
+/* wire_get_ext_request: the same of WIRE_EXT_REQUEST_SIZE bytes, as they are once extended headers
+ * were negotiated. Whether the length is a payload's is what PAYLOAD_LEN says. */
+static inline bool wire_get_ext_request(const uint8_t *p, struct wire_request *out)
+{
+    out->flags = get_be16(p + 4);
+    out->type = get_be16(p + 6);
+    memcpy(&out->cookie, p + 8, 8);
+    out->off = get_be64(p + 16);
+    out->len = get_be64(p + 24);
+    out->payload = out->flags & NBD_CMD_FLAG_PAYLOAD_LEN ? out->len : 0;
+    return get_be32(p) == NBD_EXTENDED_REQUEST_MAGIC;
 }
 
 /* wire_put_simple: WIRE_SIMPLE_SIZE bytes. */
@@ -220,6 +243,19 @@ static inline void wire_put_chunk(uint8_t *p, uint16_t flags, uint16_t type, uin
     put_be16(p + 6, type);
     memcpy(p + 8, &cookie, 8);
     put_be32(p + 16, len);
+}
+
+/* wire_put_ext_chunk: the WIRE_EXT_CHUNK_SIZE bytes before the payload of an extended reply; off is
+ * the request's. */
+static inline void wire_put_ext_chunk(uint8_t *p, uint16_t flags, uint16_t type, uint64_t cookie,
+                                      uint64_t off, uint64_t len)
+{
+    put_be32(p, NBD_EXTENDED_REPLY_MAGIC);
+    put_be16(p + 4, flags);
+    put_be16(p + 6, type);
+    memcpy(p + 8, &cookie, 8);
+    put_be64(p + 16, off);
+    put_be64(p + 24, len);
 }
 
 /* wire_error: the NBD error for a positive or negative errno; 0 for 0. EDQUOT and EFBIG become

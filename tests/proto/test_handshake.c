@@ -137,7 +137,7 @@ PROTO_TEST(abort_is_acknowledged_also_with_data)
 PROTO_TEST(unknown_options_with_data_keep_the_stream_in_step)
 {
     static uint8_t data[400000];
-    static const uint32_t options[] = {0, 4, 11, 12, 99, 0xffffffff};
+    static const uint32_t options[] = {0, 4, 12, 13, 99, 0xffffffff};
     struct peer c = peer_connect(p);
 
     peer_hello(&c, 3);

@@ -31,6 +31,31 @@ static void a_request_is_decoded_and_its_magic_checked(void **state)
     }
 }
 
+static void an_extended_request_says_whether_its_length_is_a_payloads(void **state)
+{
+    uint8_t b[32] = {0x21, 0xe4, 0x1c, 0x71, 0, 0x20, 0, 1, 1, 2, 3, 4, 5, 6, 7, 8,
+                     0,    0,    0,    0,    1, 0,    0, 0, 1, 0, 0, 0, 0, 0, 2, 0};
+    struct wire_request w;
+
+    assert_true(wire_get_ext_request(b, &w));
+    assert_int_equal(w.flags, NBD_CMD_FLAG_PAYLOAD_LEN);
+    assert_int_equal(w.type, NBD_CMD_WRITE);
+    assert_memory_equal(&w.cookie, b + 8, 8);
+    assert_int_equal(w.off, 0x1000000);
+    assert_int_equal(w.len, UINT64_C(0x100000000000200));
+    assert_int_equal(w.payload, w.len);
+    b[5] = 0x11;
+    b[7] = 6;
+    assert_true(wire_get_ext_request(b, &w));
+    assert_int_equal(w.len, UINT64_C(0x100000000000200));
+    assert_int_equal(w.payload, 0);
+    for (int i = 0; i < 4; i++) {
+        b[i] ^= 1;
+        assert_false(wire_get_ext_request(b, &w));
+        b[i] ^= 1;
+    }
+}
+
 static void replies_have_the_bytes_of_the_specification(void **state)
 {
     uint8_t b[20];
@@ -159,6 +184,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_request_is_decoded_and_its_magic_checked),
+        cmocka_unit_test(an_extended_request_says_whether_its_length_is_a_payloads),
         cmocka_unit_test(replies_have_the_bytes_of_the_specification),
         cmocka_unit_test(an_option_is_decoded_and_its_magic_checked),
         cmocka_unit_test(a_reader_never_goes_past_its_end),
