@@ -20,7 +20,7 @@
 
 static const struct subcommand *const subcommands[] = {
     &serve_command, &backup_command, &restore_command, &verify_command,
-    &image_command, &faults_command, &daemon_command,
+    &image_command, &faults_command, &daemon_command,  &tls_command,
 };
 
 static const struct driver *const drivers[] = {

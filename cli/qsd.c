@@ -327,7 +327,7 @@ static int qsd_run(int argc, char **argv)
             code = cli_fail(CLI_FAILED, e);
             break;
         }
-        q.signal_fd = signals_open();
+        q.signal_fd = signals_open(false);
         if (q.signal_fd < 0) {
             err_set_errno(&e, errno, "signals");
             code = cli_fail(CLI_FAILED, e);

@@ -32,6 +32,7 @@ struct serve {
     struct serve_opts opts;
     struct serve_graph graph;
     struct server *server;
+    struct tls_creds *creds; /* NULL: no TLS */
     int signal_fd;
     bool listening; /* the socket file is ours */
     bool pid_written;
@@ -41,6 +42,12 @@ struct serve {
     int exit_code;
 };
 
+/* Must a client of the export use TLS? */
+static bool wants_tls(const struct serve_opts *o)
+{
+    return o->tls.mode == SERVER_TLS_REQUIRE || o->tls.authz;
+}
+
 static bool listen_unix(struct serve *sv, char **uri, struct err **errp)
 {
     const struct serve_opts *o = &sv->opts;
@@ -49,7 +56,7 @@ static bool listen_unix(struct serve *sv, char **uri, struct err **errp)
     if (!socket_listen_unix(o->socket_path, 0600, &fd, errp))
         return false;
     sv->listening = true;
-    *uri = uri_unix(o->socket_path, o->name);
+    *uri = uri_unix(wants_tls(o), o->socket_path, o->name);
     return server_listen(sv->server, fd, errp);
 }
 
@@ -62,7 +69,7 @@ static bool listen_tcp(struct serve *sv, char **uri, struct err **errp)
 
     if (!socket_listen_tcp(o->host, o->port, fds, MAX_LISTENERS, &n, &port, errp))
         return false;
-    *uri = uri_tcp(o->host, port, o->name);
+    *uri = uri_tcp(wants_tls(o), o->host, port, o->name);
     for (int i = 0; i < n; i++) {
         if (ok)
             ok = server_listen(sv->server, fds[i], errp);
@@ -86,6 +93,32 @@ static bool check_scratch_dir(const struct serve_opts *o, struct err **errp)
            err_set_errno(errp, errno, "--scratch-dir '%s'", dir);
 }
 
+static bool load_creds(struct serve *sv, struct err **errp)
+{
+    const struct serve_tls *t = &sv->opts.tls;
+
+    if (t->mode != SERVER_TLS_OFF)
+        sv->creds = tls_creds_load(&t->creds, errp);
+    return t->mode == SERVER_TLS_OFF || sv->creds;
+}
+
+/* What is wrong with new files must not end the service of the old. */
+static void reload_creds(struct serve *sv)
+{
+    struct err *e = NULL;
+    struct tls_creds *creds = tls_creds_load(&sv->opts.tls.creds, &e);
+
+    if (!creds) {
+        log_error("the old TLS credentials stay in use: %s", err_msg(e));
+        err_free(e);
+        return;
+    }
+    server_set_creds(sv->server, creds);
+    tls_creds_unref(sv->creds);
+    sv->creds = creds;
+    log_info("new TLS credentials are in use");
+}
+
 static bool start(struct serve *sv, struct err **errp)
 {
     const struct serve_opts *o = &sv->opts;
@@ -97,15 +130,20 @@ static bool start(struct serve *sv, struct err **errp)
         .ignore_discard = o->ignore_discard,
         .checkpoints = o->checkpoints,
         .max_connections = o->max_connections,
+        .authz = o->tls.authz,
     };
+    struct server_opts so = o->server;
 
-    if (!check_scratch_dir(o, errp) || !serve_graph_open(o, &sv->graph, errp))
+    if (!check_scratch_dir(o, errp) || !load_creds(sv, errp) ||
+        !serve_graph_open(o, &sv->graph, errp))
         return false;
     eo.top = sv->graph.top;
     eo.cbw = sv->graph.cbw;
     eo.bitmaps = sv->graph.bitmaps;
     eo.n_bitmaps = sv->graph.n_bitmaps;
-    sv->server = server_new(&o->server, errp);
+    so.tls = o->tls.mode;
+    so.creds = sv->creds;
+    sv->server = server_new(&so, errp);
     if (!sv->server || !server_add_export(sv->server, &eo, errp)) {
         node_unref(sv->graph.top);
         return false;
@@ -141,10 +179,12 @@ static bool wait_signal(struct serve *sv)
     for (;;) {
         if (sv->stopped || io_poll(sv->signal_fd, POLLIN, IO_NO_DEADLINE) < 0)
             return false;
-        if (read(sv->signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
-            log_info("%s", strsignal((int)info.ssi_signo));
+        if (read(sv->signal_fd, &info, sizeof(info)) != (ssize_t)sizeof(info))
+            continue;
+        log_info("%s", strsignal((int)info.ssi_signo));
+        if (info.ssi_signo != SIGHUP || !sv->creds)
             return true;
-        }
+        reload_creds(sv);
     }
 }
 
@@ -188,6 +228,7 @@ static void serve_main(void *arg)
     }
     remove_files(sv);
     server_free(sv->server);
+    tls_creds_unref(sv->creds);
     serve_graph_close(&sv->graph);
     /* Last: who waits for the file to go wants to use the image. */
     if (sv->pid_written)
@@ -228,7 +269,7 @@ static int serve_run(int argc, char **argv)
             code = cli_fail(CLI_FAILED, e);
             break;
         }
-        sv.signal_fd = signals_open();
+        sv.signal_fd = signals_open(sv.opts.tls.mode != SERVER_TLS_OFF);
         if (sv.signal_fd < 0) {
             err_set_errno(&e, errno, "signals");
             code = cli_fail(CLI_FAILED, e);

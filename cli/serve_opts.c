@@ -71,8 +71,8 @@ static bool take_option(int opt, const char *arg, struct serve_opts *o, struct s
 {
     static enum take (*const groups[])(int, const char *, struct serve_opts *,
                                        struct serve_choices *, struct err **) = {
-        take_running,     serve_take_listen, serve_take_export,
-        serve_take_image, serve_take_faults, serve_take_changes,
+        take_running,      serve_take_listen,  serve_take_export, serve_take_image,
+        serve_take_faults, serve_take_changes, serve_take_tls,
     };
 
     for (size_t i = 0; i < ARRAY_LEN(groups); i++) {
@@ -94,7 +94,7 @@ static bool finish(struct serve_opts *o, const struct serve_choices *ch, struct 
     o->checkpoints = ch->checkpoints || (o->n_bitmaps > 0 && !ch->no_checkpoints);
     if (strlen(o->name) > 4096 || (o->description && strlen(o->description) > 4096))
         return err_set(errp, EINVAL, "--export-name and --description have at most 4096 bytes");
-    if (!serve_check_faults(o, errp))
+    if (!serve_check_faults(o, errp) || !serve_tls_settle(&o->tls, errp))
         return false;
     /* Clients that only look (nbdinfo --list) need room beside those that are served. */
     if (o->max_connections > 90)
@@ -151,6 +151,7 @@ void serve_opts_free(struct serve_opts *o)
     for (unsigned i = 0; i < o->n_bitmaps; i++)
         mem_free(o->bitmaps[i].name);
     mem_free(o->bitmaps);
+    serve_tls_free(&o->tls);
     mem_free(o->fault);
     mem_free(o->blkdebug_config);
     if (o->blkdebug)

@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "cli/blkdebug.h"
 #include "cli/format.h"
+#include "cli/serve_tls.h"
 #include "server/server.h"
 
 struct bitmap_arg {
@@ -46,7 +47,8 @@ struct serve_opts { /* strings belong to argv, except the bitmaps' names */
     const char *pid_file;
     bool fork;
 
-    struct server_opts server;
+    struct serve_tls tls;
+    struct server_opts server; /* without tls and creds */
 };
 
 enum serve_parse { SERVE_RUN, SERVE_DONE, SERVE_WRONG };

@@ -33,6 +33,15 @@ enum {
     OPT_LOG_LEVEL,
     OPT_PRINT_URI,
     OPT_NO_LOCK,
+    OPT_TLS,
+    OPT_TLS_CERTIFICATES,
+    OPT_TLS_PSK,
+    OPT_TLS_VERIFY_PEER,
+    OPT_TLS_ALLOW,
+    OPT_OBJECT,
+    OPT_TLS_CREDS,
+    OPT_TLS_AUTHZ,
+    OPT_TLS_HOSTNAME,
 };
 
 /* What must be weighed against each other after all options were seen. */
@@ -60,6 +69,8 @@ enum take serve_take_faults(int opt, const char *arg, struct serve_opts *o,
                             struct serve_choices *ch, struct err **errp);
 enum take serve_take_changes(int opt, const char *arg, struct serve_opts *o,
                              struct serve_choices *ch, struct err **errp);
+enum take serve_take_tls(int opt, const char *arg, struct serve_opts *o, struct serve_choices *ch,
+                         struct err **errp);
 
 /* serve_settle_image: the image's name may hold a rule file: blkdebug:CONFIG:IMAGE. */
 bool serve_settle_image(struct serve_opts *o, struct err **errp);

@@ -48,6 +48,15 @@ const struct option serve_long_options[] = {
     {"log-level", required_argument, NULL, OPT_LOG_LEVEL},
     {"print-uri", no_argument, NULL, OPT_PRINT_URI},
     {"no-lock", no_argument, NULL, OPT_NO_LOCK},
+    {"tls", required_argument, NULL, OPT_TLS},
+    {"tls-certificates", required_argument, NULL, OPT_TLS_CERTIFICATES},
+    {"tls-psk", required_argument, NULL, OPT_TLS_PSK},
+    {"tls-verify-peer", no_argument, NULL, OPT_TLS_VERIFY_PEER},
+    {"tls-allow", required_argument, NULL, OPT_TLS_ALLOW},
+    {"object", required_argument, NULL, OPT_OBJECT},
+    {"tls-creds", required_argument, NULL, OPT_TLS_CREDS},
+    {"tls-authz", required_argument, NULL, OPT_TLS_AUTHZ},
+    {"tls-hostname", required_argument, NULL, OPT_TLS_HOSTNAME},
     {0},
 };
 
@@ -61,6 +70,15 @@ const char serve_help[] =
     "  -x, --export-name NAME    name of the export (alias --exportname) [empty]\n"
     "  -D, --description TEXT    shown to clients that list the exports\n"
     "  -e, --shared N            at most N clients (alias --max-connections) [0: no limit]\n"
+    "      --tls MODE            off, on or require [require if there are credentials]\n"
+    "      --tls-certificates DIR  server-cert.pem, server-key.pem and ca-cert.pem\n"
+    "      --tls-psk FILE        pre-shared keys: USER:HEXKEY lines, as of psktool\n"
+    "      --tls-verify-peer     clients must show a certificate of ca-cert.pem\n"
+    "      --tls-allow RULE      subject=PATTERN, sha256=FINGERPRINT, user=PATTERN; repeatable\n"
+    "      --object TYPE,id=ID,...  QEMU's tls-creds-x509, tls-creds-psk, authz-simple, "
+    "authz-list\n"
+    "      --tls-creds ID        use these credentials; TLS is required\n"
+    "      --tls-authz ID        only clients that this object lets in\n"
     "  -f, --format FORMAT       qcow2 or raw; never probed [qcow2 if IMAGE ends in .qcow2]\n"
     "  -r, --read-only           refuse writes (alias --readonly)\n"
     "  -o, --offset BYTES        serve the disk from this offset on\n"

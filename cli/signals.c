@@ -7,9 +7,9 @@
 #include <signal.h>
 #include <sys/signalfd.h>
 
-int signals_open(void)
+int signals_open(bool hangup)
 {
-    struct sigaction hangup;
+    struct sigaction was;
     sigset_t set;
 
     signal(SIGPIPE, SIG_IGN);
@@ -17,7 +17,7 @@ int signals_open(void)
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
     /* A terminal that is closed must not cost what was not flushed; nohup keeps its meaning. */
-    if (sigaction(SIGHUP, NULL, &hangup) == 0 && hangup.sa_handler != SIG_IGN)
+    if (hangup || (sigaction(SIGHUP, NULL, &was) == 0 && was.sa_handler != SIG_IGN))
         sigaddset(&set, SIGHUP);
     if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
         return -1;

@@ -38,15 +38,16 @@ static char *encode(const char *s)
     return out;
 }
 
-char *uri_unix(const char *socket_path, const char *export_name)
+char *uri_unix(bool tls, const char *socket_path, const char *export_name)
 {
     AUTO_FREE char *path = encode(socket_path);
     AUTO_FREE char *name = encode(export_name);
 
-    return path && name ? mem_printf("nbd+unix:///%s?socket=%s", name, path) : NULL;
+    return path && name ? mem_printf("nbd%s+unix:///%s?socket=%s", tls ? "s" : "", name, path)
+                        : NULL;
 }
 
-char *uri_tcp(const char *host, uint16_t port, const char *export_name)
+char *uri_tcp(bool tls, const char *host, uint16_t port, const char *export_name)
 {
     AUTO_FREE char *name = encode(export_name);
     AUTO_FREE char *port_text = port == NBD_PORT ? mem_strdup("") : mem_printf(":%u", port);
@@ -55,6 +56,6 @@ char *uri_tcp(const char *host, uint16_t port, const char *export_name)
 
     if (!name || !port_text)
         return NULL;
-    return mem_printf("nbd://%s%s%s%s/%s", brackets ? "[" : "", h, brackets ? "]" : "", port_text,
-                      name);
+    return mem_printf("nbd%s://%s%s%s%s/%s", tls ? "s" : "", brackets ? "[" : "", h,
+                      brackets ? "]" : "", port_text, name);
 }

@@ -5,11 +5,13 @@
 #ifndef CLI_URI_TEXT_H
 #define CLI_URI_TEXT_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
-/* uri_unix, uri_tcp: a new string (mem_free), or NULL without memory. host: NULL means localhost;
+/* uri_unix, uri_tcp: a new string (mem_free), or NULL without memory. tls: the client must use it.
+ * host: NULL means localhost;
  * an IPv6 address is put in brackets. The port is left out when it is NBD's own. */
-char *uri_unix(const char *socket_path, const char *export_name);
-char *uri_tcp(const char *host, uint16_t port, const char *export_name);
+char *uri_unix(bool tls, const char *socket_path, const char *export_name);
+char *uri_tcp(bool tls, const char *host, uint16_t port, const char *export_name);
 
 #endif

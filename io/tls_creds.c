@@ -22,7 +22,9 @@
 #define CIPHERS_13 "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
 /* TLS 1.2, forward secrecy first. There is no ECDHE-PSK with GCM, so DHE-PSK precedes it. Plain PSK
  * is for clients that know nothing else. */
-#define CIPHERS_CERT "ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM:DHE+CHACHA20:!aNULL"
+#define CIPHERS_CERT                                                                               \
+    "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:ECDHE+AESGCM:ECDHE+CHACHA20:"       \
+    "DHE-RSA-AES128-GCM-SHA256:DHE+AESGCM:DHE+CHACHA20"
 #define CIPHERS_PSK                                                                                \
     "ECDHE-PSK-CHACHA20-POLY1305:DHE-PSK-AES128-GCM-SHA256:DHE-PSK-AES256-GCM-SHA384:"             \
     "DHE-PSK-CHACHA20-POLY1305:ECDHE-PSK-AES128-CBC-SHA256:PSK-AES128-GCM-SHA256:"                 \

@@ -17,6 +17,8 @@ TLS_TEST(certificates_work_under_both_versions)
         session_begin(&s);
         session_must_work(&s);
         assert_string_equal(tls_client_version(s.client), i ? "TLSv1.3" : "TLSv1.2");
+        assert_string_equal(tls_client_cipher(s.client),
+                            i ? "TLS_AES_128_GCM_SHA256" : "ECDHE-ECDSA-AES128-GCM-SHA256");
         assert_null(tls_peer(s.server)->subject);
         assert_null(tls_peer(s.server)->user);
         session_end(&s);
