@@ -63,9 +63,10 @@ static struct node *add_rules(struct node *file, const char *path, struct err **
     return n;
 }
 
-struct node *image_open_file(const struct image_opts *o, int i, struct err **errp)
+static struct node *open_file(const struct image_opts *o, int i, bool read_only, struct err **errp)
 {
-    const struct file_opts fo = {.path = o->file[i], .read_only = true, .no_lock = o->force_share};
+    const struct file_opts fo = {
+        .path = o->file[i], .read_only = read_only, .no_lock = o->force_share};
     struct node *file = file_open(&fo, errp);
     if (!file || !o->rules[i])
         return file;
@@ -73,6 +74,16 @@ struct node *image_open_file(const struct image_opts *o, int i, struct err **err
     if (!n)
         node_unref(file);
     return n;
+}
+
+struct node *image_open_file(const struct image_opts *o, int i, struct err **errp)
+{
+    return open_file(o, i, true, errp);
+}
+
+struct node *image_open_repair(const struct image_opts *o, int i, struct err **errp)
+{
+    return open_file(o, i, false, errp);
 }
 
 struct node *image_open(const struct image_opts *o, int i, struct err **errp)

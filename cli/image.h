@@ -32,6 +32,8 @@ struct image_opts { /* strings belong to argv, but for `owned` */
     enum image_format format[2]; /* of file[0]; of file[1] or the backing file */
     bool json, force_share, backing_chain, force, unchecked, quiet, progress, strict;
     const char *backing_dir;
+    enum image_repair { IMAGE_NO_REPAIR, IMAGE_REPAIR_LEAKS, IMAGE_REPAIR_ALL } repair;
+    bool dry_run;
     /* create */
     const char *backing, *size;
     bool has_qcow2_opts;      /* qc was said something */
@@ -70,6 +72,8 @@ enum image_option { /* long options without a letter: letters that are not used 
                     IMAGE_OPT_CHAIN = 'C',
                     IMAGE_OPT_DIR = 'D',
                     IMAGE_OPT_FORCE = 'X',
+                    IMAGE_OPT_REPAIR = 'R',
+                    IMAGE_OPT_DRY_RUN = 'N',
 };
 
 extern const struct image_command image_info_command, image_create_command, image_check_command,
@@ -91,6 +95,8 @@ void image_create_json(struct json_t *j, const struct qc_create_opts *co);
 
 /* image_open_file: file[i] as bytes, read-only, with the reader's lock unless -U. Yields. */
 struct node *image_open_file(const struct image_opts *o, int i, struct err **errp);
+/* image_open_repair: the same for writing, with the writer's lock. */
+struct node *image_open_repair(const struct image_opts *o, int i, struct err **errp);
 /* image_open: file[i] in its format, with its backing chain. Yields. */
 struct node *image_open(const struct image_opts *o, int i, struct err **errp);
 

@@ -22,6 +22,8 @@ static const struct option long_options[] = {
     {"quiet", no_argument, NULL, 'q'},
     {"progress", no_argument, NULL, 'p'},
     {"strict", no_argument, NULL, 's'},
+    {"repair", optional_argument, NULL, IMAGE_OPT_REPAIR},
+    {"dry-run", no_argument, NULL, IMAGE_OPT_DRY_RUN},
     {"help", no_argument, NULL, 'h'},
     {0},
 };
@@ -38,7 +40,7 @@ static const char help_text[] =
     "       breakwater image rebase [OPTION]... -b FILE IMAGE\n"
     "       breakwater image commit [OPTION]... IMAGE\n"
     "Show, make, check, map, compare and convert disk images; options and exit codes are\n"
-    "qemu-img's. There is no repair, and no resize, rebase, commit or snapshot yet.\n"
+    "qemu-img's. There is no resize and no snapshot yet.\n"
     "\n"
     "All:\n"
     "  -f, --format FORMAT     qcow2 or raw; never probed [qcow2 if the name ends in .qcow2]\n"
@@ -63,6 +65,10 @@ static const char help_text[] =
     "      --force             replace FILE if it exists\n"
     "check, compare:\n"
     "  -p, --progress          show progress on standard error\n"
+    "check:\n"
+    "  -r leaks|all            repair: give leaked clusters back, or all that is safely repaired\n"
+    "      --repair[=WHAT]     the same; all if WHAT is left out\n"
+    "      --dry-run           with -r: write nothing, say what would be repaired\n"
     "compare:\n"
     "  -F FORMAT               the format of B\n"
     "  -s, --strict            different if sizes or allocation differ, too\n"
@@ -88,6 +94,14 @@ static bool take_output(struct image_opts *o, const char *text, struct err **err
            err_set(errp, EINVAL, "--output: '%s' is not known; it is human or json", text);
 }
 
+static bool take_repair(struct image_opts *o, const char *text, struct err **errp)
+{
+    bool leaks = text && strcmp(text, "leaks") == 0;
+    o->repair = leaks ? IMAGE_REPAIR_LEAKS : IMAGE_REPAIR_ALL;
+    return leaks || !text || strcmp(text, "all") == 0 ||
+           err_set(errp, EINVAL, "-r: '%s' is not known; it is leaks or all", text);
+}
+
 static bool take_option(int c, const char *arg, struct image_opts *o, struct err **errp)
 {
     switch (c) {
@@ -105,15 +119,19 @@ static bool take_option(int c, const char *arg, struct image_opts *o, struct err
     case IMAGE_OPT_DIR:
         o->backing_dir = arg;
         return true;
+    case 'r':
+    case IMAGE_OPT_REPAIR:
+        return take_repair(o, arg, errp);
     }
-    bool *flag = c == IMAGE_OPT_JSON    ? &o->json
-                 : c == IMAGE_OPT_CHAIN ? &o->backing_chain
-                 : c == IMAGE_OPT_FORCE ? &o->force
-                 : c == 'U'             ? &o->force_share
-                 : c == 'q'             ? &o->quiet
-                 : c == 'p'             ? &o->progress
-                 : c == 's'             ? &o->strict
-                                        : &o->unchecked; /* 'u' */
+    bool *flag = c == IMAGE_OPT_JSON      ? &o->json
+                 : c == IMAGE_OPT_CHAIN   ? &o->backing_chain
+                 : c == IMAGE_OPT_FORCE   ? &o->force
+                 : c == IMAGE_OPT_DRY_RUN ? &o->dry_run
+                 : c == 'U'               ? &o->force_share
+                 : c == 'q'               ? &o->quiet
+                 : c == 'p'               ? &o->progress
+                 : c == 's'               ? &o->strict
+                                          : &o->unchecked; /* 'u' */
     *flag = true;
     return true;
 }
@@ -124,11 +142,21 @@ static bool finish(int argc, char **argv, struct image_job *job, struct err **er
     const struct image_command *cmd = job->cmd;
     struct image_opts *o = &job->o;
     o->n_files = argc - optind;
+    /* qemu-img takes `--repair all`, where the value is a word of its own. */
+    if (o->repair == IMAGE_REPAIR_ALL && o->n_files == 2 &&
+        (strcmp(argv[optind], "all") == 0 || strcmp(argv[optind], "leaks") == 0)) {
+        take_repair(o, argv[optind++], NULL);
+        o->n_files--;
+    }
     if (o->n_files < cmd->min_files)
         return err_set(errp, EINVAL,
                        cmd->min_files == 2 ? "two images are needed" : "the image is missing");
     if (o->n_files > cmd->max_files)
         return err_set(errp, EINVAL, "'%s' is one too many", argv[optind + cmd->max_files]);
+    if (o->dry_run && !o->repair)
+        return err_set(errp, EINVAL, "--dry-run is for -r");
+    if (o->repair && !o->dry_run && o->force_share)
+        return err_set(errp, EINVAL, "-U takes no lock, which a repair needs");
     for (int i = 0; i < o->n_files; i++)
         if (!blkdebug_split_name(argv[optind + i], &o->rules[i], &o->file[i], errp))
             return false;
@@ -157,7 +185,7 @@ int image_parse(int argc, char **argv, struct image_job *job, struct err **errp)
     int c, at = 1;
     optind = 1;
     opterr = 0;
-    while ((c = getopt_long(argc, argv, ":f:F:b:o:Uuqpsh", long_options, NULL)) != -1) {
+    while ((c = getopt_long(argc, argv, ":f:F:b:o:r:Uuqpsh", long_options, NULL)) != -1) {
         const char *word = argv[optind > at ? optind - 1 : at];
         at = optind;
         if (c == 'h') {

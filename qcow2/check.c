@@ -94,6 +94,34 @@ int qcc_read(struct qcc *c, uint64_t off, uint64_t len)
     return r < 0 ? r : 1;
 }
 
+/* How far past its end a file may plausibly have reached: room for all of the guest disk once more.
+ */
+static uint64_t believable_end(const struct qcc *c)
+{
+    uint64_t regions = QC_MAX_REFTABLE_BYTES / 8, size = c->first.h.size;
+    uint64_t end = (c->n << c->cluster_bits) + size + size / 8 + 16 * c->cluster;
+    end = min_u64(end, regions << c->refblock_bits << c->cluster_bits);
+    return min_u64(end, min_u64(QC_MAX_HOST_OFF, MAX_CLUSTERS << c->cluster_bits));
+}
+
+void qcc_not_followed(struct qcc *c, uint64_t off, uint64_t len)
+{
+    c->incomplete = true;
+    if (off >= c->file->size || len > c->file->size - off)
+        c->far = min_u64(c->far, off); /* nothing new may be placed behind the file */
+}
+
+void qcc_past_end(struct qcc *c, uint64_t off, uint64_t len)
+{
+    uint64_t end = believable_end(c);
+    if (off <= end && len <= end - off) {
+        c->need_end = max_u64(c->need_end, round_up(off + len, c->cluster));
+    } else {
+        c->far = min_u64(c->far, off);
+        c->incomplete = true;
+    }
+}
+
 int qcc_refer(struct qcc *c, uint64_t off, uint64_t len, const char *what, uint64_t entry_off)
 {
     if (len == 0)
@@ -104,6 +132,7 @@ int qcc_refer(struct qcc *c, uint64_t off, uint64_t len, const char *what, uint6
                     "%s at 0x%" PRIx64 ": refers to 0x%" PRIx64 " (%" PRIu64
                     " bytes), past the end of the file at 0x%" PRIx64,
                     what, entry_off, off, len, c->file->size);
+        qcc_past_end(c, off, len);
         return 0;
     }
     uint64_t last = (off + len - 1) >> c->cluster_bits;
@@ -156,6 +185,7 @@ static bool setup(struct qcc *c, struct err **errp)
     if (c->n > MAX_CLUSTERS)
         return err_set(errp, EFBIG, "the file has %" PRIu64 " clusters, the limit is %" PRIu64,
                        c->n, MAX_CLUSTERS);
+    c->far = UINT64_MAX;
     c->buf = mem_alloc_aligned(c->cluster, 4096);
     c->reftable = mem_alloc_aligned(c->reftable_size * 8, 4096);
     c->block = mem_zalloc(c->reftable_size);
@@ -168,10 +198,20 @@ static bool setup(struct qcc *c, struct err **errp)
 static int check_header(struct qcc *c)
 {
     const struct qc_header *h = &c->first.h;
+    if (c->flaws.reftable)
+        qcc_corrupt(c, 1, "the header: %s", err_msg(c->flaws.reftable));
     int r = qcc_refer_table(c, 0, c->cluster, "the header", 0);
-    if (r >= 0)
-        r = qcc_refer_table(c, h->reftable_off, c->reftable_size * 8, "the refcount table",
-                            QCH_REFTABLE_OFF);
+    if (r < 0)
+        return r;
+    /* If it is not inside the file, it is not needed: a repair makes another one. */
+    uint64_t need_end = c->need_end, far = c->far;
+    bool incomplete = c->incomplete;
+    r = qcc_refer_table(c, h->reftable_off, c->reftable_size * 8, "the refcount table",
+                        QCH_REFTABLE_OFF);
+    c->reftable_counted = r > 0;
+    c->need_end = need_end;
+    c->far = far;
+    c->incomplete = incomplete;
     return r < 0 ? r : 0;
 }
 
@@ -194,34 +234,51 @@ static int run_passes(struct qcc *c)
     return r == 0 ? qcc_compare(c) : r;
 }
 
-static void clean_up(struct qcc *c)
+void qcc_free(struct qcc *c)
 {
+    if (!c)
+        return;
     qcc_counts_free(&c->counts);
+    err_free(c->flaws.reftable);
     mem_free(c->first.buf);
     mem_free(c->reftable);
     mem_free(c->block);
+    mem_free(c->l1);
     mem_free(c->l2);
     mem_free(c->range);
     mem_free(c->buf);
     mem_free(c);
 }
 
-bool qc_check(struct node *file, const struct qc_check_opts *opts, struct qc_check_report *r,
-              struct err **errp)
+struct qcc *qcc_new(struct node *file, const struct qc_check_opts *opts, struct qc_check_report *r,
+                    struct err **errp)
 {
     struct qcc *c = mem_new(struct qcc);
     *r = (struct qc_check_report){0};
-    if (!c)
-        return err_set(errp, ENOMEM, "out of memory");
+    if (!c) {
+        err_set(errp, ENOMEM, "out of memory");
+        return NULL;
+    }
     c->file = file;
     c->opts = opts;
     c->r = r;
-    bool ok = qc_first_read(file, &c->first, errp) && setup(c, errp);
-    if (ok) {
-        int ret = run_passes(c);
-        if (ret < 0)
-            ok = err_set_errno(errp, -ret, "the check could not be finished");
-    }
-    clean_up(c);
+    if (qc_first_read(file, &c->first, &c->flaws, errp) && setup(c, errp))
+        return c;
+    qcc_free(c);
+    return NULL;
+}
+
+bool qcc_run(struct qcc *c, struct err **errp)
+{
+    int r = run_passes(c);
+    return r == 0 || err_set_errno(errp, -r, "the check could not be finished");
+}
+
+bool qc_check(struct node *file, const struct qc_check_opts *opts, struct qc_check_report *r,
+              struct err **errp)
+{
+    struct qcc *c = qcc_new(file, opts, r, errp);
+    bool ok = c && qcc_run(c, errp);
+    qcc_free(c);
     return ok || err_prefix(errp, "%s: ", file->name);
 }

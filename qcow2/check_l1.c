@@ -70,6 +70,7 @@ static int check_entry(struct qcc *c, uint64_t entry, uint64_t at, uint64_t inde
                     "%s: entry %" PRIu64 " at 0x%" PRIx64 " is 0x%" PRIx64
                     ": the L2 table is not aligned to a cluster",
                     owner, index, at, entry);
+        c->incomplete = true;
         return 0;
     }
     int r = qcc_refer(c, off, c->cluster, "L1 entry", at);
@@ -83,6 +84,20 @@ static int check_entry(struct qcc *c, uint64_t entry, uint64_t at, uint64_t inde
     return note_l2(c, off >> c->cluster_bits, index, active);
 }
 
+static int note_l1(struct qcc *c, uint64_t off, uint64_t bytes, bool active)
+{
+    if (c->n_l1 == c->cap_l1) {
+        size_t cap = c->cap_l1 ? c->cap_l1 * 2 : 4;
+        struct qcc_l1 *v = mem_realloc(c->l1, cap * sizeof(*v));
+        if (!v)
+            return -ENOMEM;
+        c->l1 = v;
+        c->cap_l1 = cap;
+    }
+    c->l1[c->n_l1++] = (struct qcc_l1){.off = off, .bytes = bytes, .active = active};
+    return 0;
+}
+
 int qcc_check_l1(struct qcc *c, uint64_t off, uint64_t size, bool active, const char *owner)
 {
     uint64_t bytes = size * 8;
@@ -90,10 +105,13 @@ int qcc_check_l1(struct qcc *c, uint64_t off, uint64_t size, bool active, const 
         return 0;
     if (!qcc_table_budget(c, bytes)) {
         qcc_corrupt(c, 1, "%s at 0x%" PRIx64 ": L1 tables overlap; not followed", owner, off);
+        qcc_not_followed(c, off, bytes);
         return 0;
     }
     int r =
         qcc_refer_table(c, off, bytes, active ? "the L1 table" : "an L1 table of a snapshot", off);
+    if (r > 0)
+        r = note_l1(c, off, bytes, active) < 0 ? -ENOMEM : 1;
     if (r <= 0)
         return r;
     for (uint64_t done = 0; done < bytes; done += c->cluster) {

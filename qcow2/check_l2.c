@@ -33,6 +33,7 @@ static int refer(struct qcc *c, const struct walk *w, uint64_t entry, uint64_t o
 {
     if (off >= c->file->size || off + len >= c->file->size + c->cluster) {
         bad(c, w, entry, "the cluster is past the end of the file");
+        qcc_past_end(c, off, len);
         return 0;
     }
     uint64_t last = (off + len - 1) >> c->cluster_bits;
@@ -48,17 +49,19 @@ static int refer(struct qcc *c, const struct walk *w, uint64_t entry, uint64_t o
 static int check_compressed(struct qcc *c, struct walk *w, uint64_t entry, uint64_t bitmap)
 {
     unsigned x = 62 - (c->cluster_bits - 8);
-    uint64_t off = entry & ((UINT64_C(1) << x) - 1) & (QC_MAX_HOST_OFF - 1);
+    uint64_t off = entry & ((UINT64_C(1) << x) - 1);
     uint64_t sectors = (entry & (QC_COMPRESSED - 1)) >> x;
 
     if (entry & QC_COPIED)
         bad(c, w, entry, "COPIED on a compressed cluster");
     if (c->data_file) {
         bad(c, w, entry, "a compressed cluster in an image with a data file");
+        c->incomplete = true;
         return 0;
     }
     if (bitmap) {
         bad(c, w, entry, "a compressed cluster with a subcluster bitmap");
+        c->incomplete = true;
         return 0;
     }
     if (w->t->active) {
@@ -88,8 +91,10 @@ static int check_allocated(struct qcc *c, struct walk *w, uint64_t entry, uint64
             bad(c, w, entry, "COPIED is 0 in an image with a data file");
         return 0;
     }
-    if (!is_aligned(off, c->cluster))
+    if (!is_aligned(off, c->cluster)) {
+        c->incomplete |= !qcc_entry_is_zero(c, entry);
         return 0;
+    }
     int r = refer(c, w, entry, off, c->cluster);
     if (r > 0 && w->t->active && qcc_copied_is_wrong(c, entry, off >> c->cluster_bits))
         bad(c, w, entry,

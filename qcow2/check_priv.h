@@ -87,11 +87,31 @@ struct qcc_l2 { /* an L2 table, with how many L1 entries point at it */
     bool active;
 };
 
+struct qcc_l1 { /* an L1 table that was followed */
+    uint64_t off, bytes;
+    bool active;
+};
+
+/* What the check learnt of the snapshot table. */
+struct qcc_snapshots {
+    uint32_t n;     /* entries that can be kept */
+    uint64_t bytes; /* of these */
+    bool rewrite;   /* the table has to be written anew: overhang, or extra data of a wrong size */
+};
+
+struct qcc_snapshot { /* an entry of the snapshot table, as stored */
+    uint64_t off, len;
+    uint64_t l1_off;
+    uint32_t l1_size, extra_len;
+    uint32_t id_len, name_len;
+};
+
 struct qcc {
     struct node *file;
     const struct qc_check_opts *opts;
     struct qc_check_report *r;
     struct qc_first first;
+    struct qc_header_flaws flaws;
     unsigned cluster_bits, refcount_order, refblock_bits, l2_entry_shift;
     uint64_t cluster; /* bytes */
     uint64_t n;       /* clusters in the file, the last perhaps cut short */
@@ -100,10 +120,21 @@ struct qcc {
 
     uint8_t *reftable; /* as on disk */
     uint64_t reftable_size;
-    uint8_t *block; /* for each refcount table entry: enum qcc_block */
+    bool reftable_counted; /* it is inside the file, and its clusters are counted */
+    uint8_t *block;        /* for each refcount table entry: enum qcc_block */
 
     struct qcc_l2 *l2;
     size_t n_l2, cap_l2;
+    struct qcc_l1 *l1;
+    size_t n_l1, cap_l1;
+    struct qcc_snapshots snapshots;
+    /* References past the end of the file. What may have been lost with the file's last extension
+     * is believed: need_end is where the file would have to end, 0 if it need not grow. The rest is
+     * nonsense; the lowest one is at `far`. */
+    uint64_t need_end, far;
+    /* Something that may refer to clusters could not be followed: a cluster without references may
+     * be in use. */
+    bool incomplete;
     struct qcc_range *range;
     size_t n_range, cap_range;
     uint64_t table_bytes; /* of L1 and bitmap tables looked at: cannot be more than the file */
@@ -119,6 +150,15 @@ void qcc_corrupt(struct qcc *c, uint64_t times, const char *fmt, ...)
 void qcc_leak(struct qcc *c, uint64_t times, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 void qcc_step(struct qcc *c); /* one table is done */
+/* qcc_new: read the header and prepare. NULL and *errp. qcc_run: all passes. Both yield. */
+struct qcc *qcc_new(struct node *file, const struct qc_check_opts *opts, struct qc_check_report *r,
+                    struct err **errp);
+bool qcc_run(struct qcc *c, struct err **errp);
+void qcc_free(struct qcc *c);
+/* qcc_not_followed: a table at [off, off + len) is left alone, whatever it refers to. */
+void qcc_not_followed(struct qcc *c, uint64_t off, uint64_t len);
+/* qcc_past_end: a reference to [off, off + len), which is not inside the file, was found. */
+void qcc_past_end(struct qcc *c, uint64_t off, uint64_t len);
 /* qcc_read: len bytes (at most a cluster) of metadata into c->buf. 1, or 0 if they are zeros and
  * nothing was read; -errno. Sparse files are cheap. Yields. */
 int qcc_read(struct qcc *c, uint64_t off, uint64_t len);
@@ -155,7 +195,19 @@ int qcc_load_refblocks(struct qcc *c);
 int qcc_compare(struct qcc *c);
 int qcc_check_overlaps(struct qcc *c);
 int qcc_check_snapshots(struct qcc *c);
+/* qcc_snapshot_read: entry i, at byte pos of the snapshot table. 1, or 0 if it is not inside the
+ * file and the limits; s->len is then 0 if there is nothing there at all. -errno. Yields. */
+int qcc_snapshot_read(struct qcc *c, uint32_t i, uint64_t pos, struct qcc_snapshot *s);
+#define QCC_SNAPSHOT_ENTRY 40 /* bytes, without what has variable length */
+#define QCC_EXTRA_V3 16       /* version 3 must have so many bytes of extra data */
+#define QCC_EXTRA_MAX 1024
 int qcc_check_bitmaps(struct qcc *c);
+/* qcc_entry_is_zero: a standard L2 entry that reads as zeros whatever its offset says. */
+static inline bool qcc_entry_is_zero(const struct qcc *c, uint64_t entry)
+{
+    return (entry & QC_ZERO) && c->first.h.version >= 3 && !c->extended_l2;
+}
+
 /* qcc_copied_is_wrong: does bit 63 of an active entry disagree with the refcount on disk? */
 static inline bool qcc_copied_is_wrong(const struct qcc *c, uint64_t entry, uint64_t cluster)
 {

@@ -145,12 +145,9 @@ static bool parse_l1(const uint8_t *buf, uint64_t file_size, struct qc_header *h
     return check_table(h, "l1_table_offset", h->l1_off, (uint64_t)h->l1_size * 8, file_size, errp);
 }
 
-static bool parse_tables(const uint8_t *buf, uint64_t file_size, struct qc_header *h,
-                         struct err **errp)
+static bool parse_reftable(const uint8_t *buf, uint64_t file_size, struct qc_header *h,
+                           struct err **errp)
 {
-    uint64_t cluster = UINT64_C(1) << h->cluster_bits;
-    if (!parse_l1(buf, file_size, h, errp))
-        return false;
     h->reftable_off = get_be64(buf + QCH_REFTABLE_OFF);
     h->reftable_clusters = get_be32(buf + QCH_REFTABLE_CLUSTERS);
     if (h->reftable_clusters == 0)
@@ -160,12 +157,24 @@ static bool parse_tables(const uint8_t *buf, uint64_t file_size, struct qc_heade
                        "refcount_table_clusters is %" PRIu32 ", the limit is %" PRIu64
                        " (a table of 8 MiB)",
                        h->reftable_clusters, QC_MAX_REFTABLE_BYTES >> h->cluster_bits);
-    if (!check_table(h, "refcount_table_offset", h->reftable_off,
-                     (uint64_t)h->reftable_clusters << h->cluster_bits, file_size, errp))
+    return check_table(h, "refcount_table_offset", h->reftable_off,
+                       (uint64_t)h->reftable_clusters << h->cluster_bits, file_size, errp);
+}
+
+static bool parse_tables(const uint8_t *buf, uint64_t file_size, struct qc_header *h,
+                         struct qc_header_flaws *flaws, struct err **errp)
+{
+    uint64_t cluster = UINT64_C(1) << h->cluster_bits;
+    if (!parse_l1(buf, file_size, h, errp))
         return false;
+    if (!parse_reftable(buf, file_size, h, flaws ? &flaws->reftable : errp)) {
+        if (!flaws)
+            return false;
+        h->reftable_clusters = 0;
+    }
     h->nb_snapshots = get_be32(buf + QCH_NB_SNAPSHOTS);
     h->snapshots_off = get_be64(buf + QCH_SNAPSHOTS_OFF);
-    if (h->nb_snapshots > QC_MAX_SNAPSHOTS)
+    if (h->nb_snapshots > QC_MAX_SNAPSHOTS && !flaws)
         return err_set(errp, EFBIG, "nb_snapshots is %" PRIu32 ", the limit is %d", h->nb_snapshots,
                        QC_MAX_SNAPSHOTS);
     if (!is_aligned(h->snapshots_off, cluster))
@@ -225,7 +234,7 @@ static bool refuse_unknown_bits(const struct qc_header *h, const uint8_t *buf, s
 }
 
 bool qc_header_parse(const uint8_t *buf, size_t len, uint64_t file_size, struct qc_header *h,
-                     struct err **errp)
+                     struct qc_header_flaws *flaws, struct err **errp)
 {
     memset(h, 0, sizeof(*h));
     if (!qc_header_cluster_bits(buf, len, &h->cluster_bits, errp))
@@ -240,7 +249,7 @@ bool qc_header_parse(const uint8_t *buf, size_t len, uint64_t file_size, struct 
                                     : "unknown");
     return parse_v3(buf, len, h, errp) && parse_backing(buf, len, h, errp) &&
            refuse_unknown_bits(h, buf, len, errp) && check_features(h, errp) &&
-           qc_ext_parse(buf, len, h, errp) && parse_tables(buf, file_size, h, errp);
+           qc_ext_parse(buf, len, h, errp) && parse_tables(buf, file_size, h, flaws, errp);
 }
 
 bool qc_header_admit(const struct qc_header *h, bool read_only, struct err **errp)
@@ -260,11 +269,11 @@ bool qc_header_admit(const struct qc_header *h, bool read_only, struct err **err
         return err_set(
             errp, EACCES,
             "incompatible_features bit 1: the image is marked corrupt; open it read-only, "
-            "or repair it with qemu-img check -r all");
+            "or repair it with breakwater image check -r all");
     if (h->incompatible & QC_INCOMPAT_DIRTY)
         return err_set(
             errp, ENOTSUP,
             "incompatible_features bit 0: the image was not closed cleanly and needs its "
-            "refcounts repaired (qemu-img check -r all); it can be opened read-only");
+            "refcounts repaired (breakwater image check -r all); it can be opened read-only");
     return true;
 }

@@ -16,7 +16,8 @@ int qc_bytes_read(struct node *file, uint64_t off, void *buf, uint64_t len)
     return have ? node_read(file, off, buf, have) : 0;
 }
 
-bool qc_first_read(struct node *file, struct qc_first *f, struct err **errp)
+bool qc_first_read(struct node *file, struct qc_first *f, struct qc_header_flaws *flaws,
+                   struct err **errp)
 {
     uint8_t start[QC_V2_HEADER_LEN];
     uint32_t bits;
@@ -33,7 +34,7 @@ bool qc_first_read(struct node *file, struct qc_first *f, struct err **errp)
     if (!f->buf)
         return err_set(errp, ENOMEM, "out of memory");
     r = node_read(file, 0, f->buf, f->len);
-    bool ok = r == 0 ? qc_header_parse(f->buf, f->len, file->size, &f->h, errp)
+    bool ok = r == 0 ? qc_header_parse(f->buf, f->len, file->size, &f->h, flaws, errp)
                      : err_set_errno(errp, -r, "cannot read the header");
     if (ok)
         return true;
@@ -126,7 +127,7 @@ bool qc_inspect(struct node *file, struct qc_image_info *info, struct err **errp
     *info = (struct qc_image_info){0};
     if (!f)
         return err_set(errp, ENOMEM, "out of memory");
-    bool ok = qc_first_read(file, f, errp) && copy_header(f, info, errp) &&
+    bool ok = qc_first_read(file, f, NULL, errp) && copy_header(f, info, errp) &&
               add_snapshots(file, f, info, errp) && add_bitmaps(file, f, info, errp);
     mem_free(f->buf);
     mem_free(f);

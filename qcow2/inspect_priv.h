@@ -14,7 +14,9 @@ struct qc_first {
     uint8_t *buf;
     uint64_t len;
 };
-bool qc_first_read(struct node *file, struct qc_first *f, struct err **errp);
+/* qc_first_read: flaws as for qc_header_parse. f->buf is new memory. Yields. */
+bool qc_first_read(struct node *file, struct qc_first *f, struct qc_header_flaws *flaws,
+                   struct err **errp);
 /* qc_ext_find: the data of an extension of this type; NULL if there is none. Points into f. */
 const uint8_t *qc_ext_find(const struct qc_first *f, uint32_t type, uint32_t *len);
 

@@ -32,7 +32,7 @@ bool qc_header_read(struct node *file, struct qc_header *h, struct err **errp)
     r = node_read(file, 0, buf, len);
     if (r < 0)
         return err_set_errno(errp, -r, "cannot read the header");
-    return qc_header_parse(buf, len, file->size, h, errp);
+    return qc_header_parse(buf, len, file->size, h, NULL, errp);
 }
 
 static bool read_table(struct qc *q, const char *what, uint64_t off, uint8_t *buf, uint64_t len,

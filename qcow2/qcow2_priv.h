@@ -51,10 +51,15 @@ struct qc_header {
 /* qc_header_cluster_bits: the one field that says how many bytes the others need. buf: the first
  * QC_V2_HEADER_LEN bytes. Checks magic, version and the field itself. */
 bool qc_header_cluster_bits(const uint8_t *buf, size_t len, uint32_t *bits, struct err **errp);
+/* What is wrong with a header that a repair can put right. */
+struct qc_header_flaws {
+    struct err *reftable; /* there can be no refcount table there; reftable_clusters is then 0 */
+};
 /* qc_header_parse: validate everything that the first cluster holds. buf: its bytes (fewer if the
- * file is shorter); file_size: of the host file. Never reads past len; allocates nothing. */
+ * file is shorter); file_size: of the host file. flaws: NULL, or zeroed: what it can hold goes
+ * there and is not refused, neither are too many snapshots. Never reads past len. */
 bool qc_header_parse(const uint8_t *buf, size_t len, uint64_t file_size, struct qc_header *h,
-                     struct err **errp);
+                     struct qc_header_flaws *flaws, struct err **errp);
 /* qc_header_admit: refuse what this build lacks, and what must not be written to. */
 bool qc_header_admit(const struct qc_header *h, bool read_only, struct err **errp);
 /* qc_ext_parse: the header extensions; fills backing_format, data_name and has_bitmaps. */

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-3-Clause
-# Makes the seeds of fuzz_image anew, with qemu-img and qemu-io: small sound images of every shape
-# that our driver writes. Kept in the repository, so that nobody needs QEMU to run the fuzzers.
+# Makes the seeds of fuzz_image and fuzz_check anew, with qemu-img and qemu-io: small images of every
+# shape that our driver writes (image/), and with what only the checker and QEMU know (check/). Kept
+# in the repository, so that nobody needs QEMU to run the fuzzers.
 set -euo pipefail
 cd "${0%/*}/../fuzz/seeds/image"
 
@@ -56,5 +57,28 @@ with open(sys.argv[1], "r+b") as f:
             f.write(struct.pack(">H", 2))
             break
 END
-ls -l
-du -sb .
+
+mkdir -p ../check
+cd ../check
+make snapshots cluster_size=512 24k 'write -P 1 0 6k'
+qemu-img snapshot -c first snapshots
+qemu-io -f qcow2 -c 'write -P 2 1k 2k' snapshots >/dev/null
+qemu-img snapshot -c second snapshots
+qemu-io -f qcow2 -c 'write -P 3 20k 1k' -c 'discard 0 1k' snapshots >/dev/null
+qemu-img snapshot -c third snapshots
+make snapshots_v2 cluster_size=1024,compat=0.10 24k 'write -P 1 0 6k'
+qemu-img snapshot -c first snapshots_v2
+qemu-io -f qcow2 -c 'write -P 2 1k 2k' snapshots_v2 >/dev/null
+make bitmaps cluster_size=512 64k 'write -P 1 0 1k'
+qemu-img bitmap --add -g 512 bitmaps one
+qemu-img bitmap --add -g 1024 --disable bitmaps two
+qemu-io -f qcow2 -c 'write -P 2 30k 2k' bitmaps >/dev/null
+make subclusters extended_l2=on,cluster_size=16k 256k 'write -P 1 0 1k' 'write -P 2 20k 2k' \
+    'write -z 40k 2k' 'write -P 3 100k 20k' 'write -z 104k 4k'
+make data_file cluster_size=512,data_file=none.raw 64k 'write -P 1 0 3k' 'write -z 1k 1k'
+rm none.raw
+# Killed with its refcounts not written: the dirty bit is set.
+make dirty cluster_size=512,lazy_refcounts=on 64k
+(qemu-io -f qcow2 -c 'write -P 1 0 6k' -c 'flush' -c 'sigraise 9' dirty >/dev/null 2>&1) || true
+ls -l . ../image
+du -sb . ../image

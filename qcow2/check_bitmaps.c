@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * Checking what the snapshot table and the bitmap directory refer to.
+ * Checking what the bitmap directory refers to. Source: qcow2.txt, "Bitmaps extension".
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -9,7 +9,6 @@
 #include "base/cleanup.h"
 #include "qcow2/check_priv.h"
 
-#define SNAPSHOT_EXTRA_V3 16 /* version 3 must have so many bytes of extra data */
 
 /* A directory that cannot be followed is corruption; memory and I/O errors end the check. */
 static int broken(struct qcc *c, struct err *e)
@@ -18,50 +17,9 @@ static int broken(struct qcc *c, struct err *e)
     bool damaged = code == EINVAL || code == EFBIG || code == ENOTSUP;
     if (damaged)
         qcc_corrupt(c, 1, "%s", err_msg(e));
+    c->incomplete |= damaged;
     err_free(e);
     return damaged ? 0 : -code;
-}
-
-static int check_snapshot(struct qcc *c, const struct qc_snapshot *s, uint32_t i)
-{
-    char owner[64];
-    if (c->first.h.version >= 3 && s->extra_len < SNAPSHOT_EXTRA_V3)
-        qcc_corrupt(c, 1,
-                    "snapshot %" PRIu32 " at 0x%" PRIx64 ": extra_data_size is %" PRIu32
-                    ", version 3 needs %d",
-                    i, s->entry_off, s->extra_len, SNAPSHOT_EXTRA_V3);
-    if (!is_aligned(s->l1_off, c->cluster) || s->l1_size > QC_MAX_L1_BYTES / 8) {
-        qcc_corrupt(c, 1,
-                    "snapshot %" PRIu32 " at 0x%" PRIx64 ": its L1 table cannot be at 0x%" PRIx64
-                    " with %" PRIu32 " entries",
-                    i, s->entry_off, s->l1_off, s->l1_size);
-        return 0;
-    }
-    snprintf(owner, sizeof(owner), "the L1 table of snapshot %" PRIu32, i);
-    return qcc_check_l1(c, s->l1_off, s->l1_size, false, owner);
-}
-
-int qcc_check_snapshots(struct qcc *c)
-{
-    struct qc_snapshot_iter it = {.file = c->file, .h = &c->first.h};
-    struct qc_snapshot s;
-    struct err *e = NULL;
-    int r, ret = 0;
-
-    if (c->data_file && it.h->nb_snapshots)
-        qcc_corrupt(c, 1, "%" PRIu32 " snapshots in an image with a data file", it.h->nb_snapshots);
-    while ((r = qc_snapshot_next(&it, &s, &e)) > 0 && ret == 0) {
-        ret = check_snapshot(c, &s, it.i - 1);
-        qc_snapshot_free(&s);
-    }
-    if (r > 0)
-        qc_snapshot_free(&s);
-    if (r < 0)
-        ret = broken(c, e);
-    if (ret == 0 && it.pos > 0)
-        ret = qcc_refer_table(c, it.h->snapshots_off, it.pos, "the snapshot table",
-                              QCH_SNAPSHOTS_OFF);
-    return ret < 0 ? ret : 0;
 }
 
 static int check_bitmap_entry(struct qcc *c, uint64_t entry, uint64_t at)
@@ -71,6 +29,7 @@ static int check_bitmap_entry(struct qcc *c, uint64_t entry, uint64_t at)
         !is_aligned(off, c->cluster)) {
         qcc_corrupt(c, 1, "bitmap table entry at 0x%" PRIx64 " is 0x%" PRIx64 ": %s", at, entry,
                     is_aligned(off, c->cluster) ? "reserved bits" : "not aligned to a cluster");
+        c->incomplete = true;
         return 0;
     }
     if (!off)
@@ -88,11 +47,13 @@ static int check_bitmap(struct qcc *c, const struct qc_stored_bitmap *b, uint32_
                     "bitmap %" PRIu32 " at 0x%" PRIx64 ": its table cannot be at 0x%" PRIx64
                     " with %" PRIu32 " entries",
                     i, b->entry_off, b->table_off, b->table_size);
+        qcc_not_followed(c, b->table_off, bytes);
         return 0;
     }
     if (!qcc_table_budget(c, bytes)) {
         qcc_corrupt(c, 1, "bitmap %" PRIu32 " at 0x%" PRIx64 ": tables overlap; not followed", i,
                     b->entry_off);
+        qcc_not_followed(c, b->table_off, bytes);
         return 0;
     }
     int r = qcc_refer_table(c, b->table_off, bytes, "a bitmap table", b->entry_off);
