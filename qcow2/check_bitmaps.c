@@ -9,7 +9,6 @@
 #include "base/cleanup.h"
 #include "qcow2/check_priv.h"
 
-
 /* A directory that cannot be followed is corruption; memory and I/O errors end the check. */
 static int broken(struct qcc *c, struct err *e)
 {

@@ -270,10 +270,5 @@ bool qc_header_admit(const struct qc_header *h, bool read_only, struct err **err
             errp, EACCES,
             "incompatible_features bit 1: the image is marked corrupt; open it read-only, "
             "or repair it with breakwater image check -r all");
-    if (h->incompatible & QC_INCOMPAT_DIRTY)
-        return err_set(
-            errp, ENOTSUP,
-            "incompatible_features bit 0: the image was not closed cleanly and needs its "
-            "refcounts repaired (breakwater image check -r all); it can be opened read-only");
     return true;
 }

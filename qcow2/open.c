@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * Opening and closing. All that can be refused is refused before the first byte is written; the
- * only writes of an open clear auto-clear feature bits that this build does not keep up, and say
- * that stored bitmaps are in use.
+ * Opening and closing. All that can be refused is refused before the first byte is written. What an
+ * open writes: the repair of an image that was not closed cleanly (dirty.c), zeros to auto-clear
+ * feature bits that this build does not keep up, and that stored bitmaps are in use.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -95,6 +95,23 @@ static bool open_into(struct node *n, struct node *file, const struct qc_header 
     return false;
 }
 
+/* An image that was not closed cleanly is repaired before it is written to; but first it is opened
+ * for reading, to see whether anything else refuses it. */
+static bool settle_dirty(struct node *file, struct qc_header *h, const struct qc_open_opts *opts,
+                         const struct qc_chain *self, struct err **errp)
+{
+    struct qc_open_opts trial = *opts;
+    if (!(h->incompatible & QC_INCOMPAT_DIRTY))
+        return true;
+    if (!qc_header_admit(h, false, errp))
+        return false;
+    trial.read_only = true;
+    struct node *n = node_new(&qcow2_driver, file->name, errp);
+    bool ok = n && open_into(n, file, h, &trial, self, errp);
+    node_unref(n);
+    return ok && qc_dirty_repair(file, errp) && qc_header_read(file, h, errp);
+}
+
 struct node *qc_open_chain(struct node *file, const struct qc_open_opts *opts,
                            const struct qc_chain *self, struct err **errp)
 {
@@ -107,7 +124,9 @@ struct node *qc_open_chain(struct node *file, const struct qc_open_opts *opts,
         err_set(&e, ENOMEM, "out of memory");
     else if (!opts->read_only && file->read_only)
         err_set(&e, EACCES, "the file is open read-only, the image cannot be opened for writing");
-    else if (qc_header_read(file, h, &e) && qc_header_admit(h, opts->read_only, &e) &&
+    else if (qc_header_read(file, h, &e) &&
+             (opts->read_only || settle_dirty(file, h, opts, self, &e)) &&
+             qc_header_admit(h, opts->read_only, &e) &&
              (!opts->snapshot || qc_snapshot_pick(file, h, opts, &e)) &&
              (n = node_new(&qcow2_driver, name, &e)) != NULL)
         ok = open_into(n, file, h, opts, self, &e);

@@ -450,6 +450,8 @@ bool qc_header_read(struct node *file, struct qc_header *h, struct err **errp);
  * state (snap_table.c). Yields. */
 bool qc_snapshot_pick(struct node *file, struct qc_header *h, const struct qc_open_opts *opts,
                       struct err **errp);
+/* qc_dirty_repair: of an image with the dirty bit, which is then clear (dirty.c). Yields. */
+bool qc_dirty_repair(struct node *file, struct err **errp);
 /* qc_load: fill q from the header, the L1 table, the reftable and the snapshot table. Writes
  * nothing. Yields. */
 bool qc_load(struct qc *q, const struct qc_header *h, const struct qc_open_opts *opts,
