@@ -9,6 +9,7 @@
 #include "qcow2/codec.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <string.h>
 #include <zlib.h>
 #include <zstd.h>
@@ -103,26 +104,66 @@ int qc_codec_unpack(enum qc_codec codec, const uint8_t *src, size_t n, uint8_t *
                                   : unpack_deflate(src, n, dst, len);
 }
 
-static size_t pack_deflate(const uint8_t *src, size_t len, uint8_t *dst, size_t room)
+struct qc_packer {
+    enum qc_codec codec;
+    z_stream z;
+    ZSTD_CCtx *zstd;
+};
+
+struct qc_packer *qc_packer_new(enum qc_codec codec)
 {
-    z_stream z = {.zalloc = z_alloc,
-                  .zfree = z_free,
-                  .next_in = (uint8_t *)src,
-                  .avail_in = (uInt)len,
-                  .next_out = dst,
-                  .avail_out = (uInt)room};
-    if (deflateInit2(&z, Z_DEFAULT_COMPRESSION, Z_DEFLATED, DEFLATE_WINDOW_BITS, DEFLATE_MEM_LEVEL,
-                     Z_DEFAULT_STRATEGY) != Z_OK)
+    struct qc_packer *p = mem_new(struct qc_packer);
+    if (!p)
+        return NULL;
+    p->codec = codec;
+    p->z = (z_stream){.zalloc = z_alloc, .zfree = z_free};
+    if (codec == QC_CODEC_ZSTD)
+        p->zstd = ZSTD_createCCtx();
+    bool ok = codec == QC_CODEC_ZSTD
+                  ? p->zstd != NULL
+                  : deflateInit2(&p->z, Z_DEFAULT_COMPRESSION, Z_DEFLATED, DEFLATE_WINDOW_BITS,
+                                 DEFLATE_MEM_LEVEL, Z_DEFAULT_STRATEGY) == Z_OK;
+    if (ok)
+        return p;
+    mem_free(p);
+    return NULL;
+}
+
+void qc_packer_free(struct qc_packer *p)
+{
+    if (!p)
+        return;
+    if (p->codec == QC_CODEC_ZSTD)
+        ZSTD_freeCCtx(p->zstd);
+    else
+        deflateEnd(&p->z);
+    mem_free(p);
+}
+
+static size_t pack_deflate(z_stream *z, const uint8_t *src, size_t len, uint8_t *dst, size_t room)
+{
+    if (deflateReset(z) != Z_OK)
         return 0;
-    size_t got = deflate(&z, Z_FINISH) == Z_STREAM_END ? room - z.avail_out : 0;
-    deflateEnd(&z);
-    return got;
+    z->next_in = (uint8_t *)src;
+    z->avail_in = (uInt)len;
+    z->next_out = dst;
+    z->avail_out = (uInt)room;
+    return deflate(z, Z_FINISH) == Z_STREAM_END ? room - z->avail_out : 0;
+}
+
+size_t qc_packer_pack(struct qc_packer *p, const uint8_t *src, size_t len, uint8_t *dst,
+                      size_t room)
+{
+    if (p->codec == QC_CODEC_DEFLATE)
+        return pack_deflate(&p->z, src, len, dst, room);
+    size_t got = ZSTD_compressCCtx(p->zstd, dst, room, src, len, ZSTD_LEVEL);
+    return ZSTD_isError(got) ? 0 : got;
 }
 
 size_t qc_codec_pack(enum qc_codec codec, const uint8_t *src, size_t len, uint8_t *dst, size_t room)
 {
-    if (codec == QC_CODEC_DEFLATE)
-        return pack_deflate(src, len, dst, room);
-    size_t got = ZSTD_compress(dst, room, src, len, ZSTD_LEVEL);
-    return ZSTD_isError(got) ? 0 : got;
+    struct qc_packer *p = qc_packer_new(codec);
+    size_t got = p ? qc_packer_pack(p, src, len, dst, room) : 0;
+    qc_packer_free(p);
+    return got;
 }

@@ -19,4 +19,12 @@ int qc_codec_unpack(enum qc_codec codec, const uint8_t *src, size_t n, uint8_t *
 size_t qc_codec_pack(enum qc_codec codec, const uint8_t *src, size_t len, uint8_t *dst,
                      size_t room);
 
+/* A packer keeps the tables of one codec between clusters; one thread at a time uses it.
+ * qc_packer_new: NULL without memory. qc_packer_pack: as qc_codec_pack. */
+struct qc_packer;
+struct qc_packer *qc_packer_new(enum qc_codec codec);
+void qc_packer_free(struct qc_packer *p);
+size_t qc_packer_pack(struct qc_packer *p, const uint8_t *src, size_t len, uint8_t *dst,
+                      size_t room);
+
 #endif

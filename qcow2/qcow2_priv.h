@@ -199,6 +199,9 @@ struct qc_zip {
     struct co_queue change; /* a slot was loaded, or has no user left */
     uint64_t free_byte;     /* host offset behind the last compressed data; 0: take a new cluster */
     bool logged;
+    struct qc_pack_pool *pool; /* zip_pack.c; NULL: nothing was packed yet */
+    uint64_t tickets, turn;    /* of requests to write compressed: given out; whose turn it is */
+    struct co_queue turn_queue;
 };
 
 struct qc {
@@ -418,6 +421,7 @@ int qc_zip_work(const struct qc *q, int (*fn)(void *arg), void *arg);
 /* qc_zip_forget: the host bytes of this entry get new content. */
 void qc_zip_forget(struct qc *q, uint64_t entry);
 void qc_zip_destroy(struct qc *q);
+void qc_zip_pack_destroy(struct qc *q);
 /* qc_write_compressed: whole clusters (the last may end with the disk; else -EINVAL), compressed
  * where that saves space. Yields. */
 int qc_write_compressed(struct qc *q, uint64_t guest_off, const uint8_t *buf, uint64_t len);

@@ -41,6 +41,7 @@ void qc_zip_destroy(struct qc *q)
 {
     for (unsigned i = 0; i < QC_ZIP_SLOTS; i++)
         mem_free(q->zip.v[i].data);
+    qc_zip_pack_destroy(q);
 }
 
 struct work {
