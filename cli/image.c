@@ -22,7 +22,7 @@
 static const struct image_command *const commands[] = {
     &image_info_command,    &image_create_command,  &image_check_command,   &image_map_command,
     &image_compare_command, &image_convert_command, &image_measure_command, &image_bitmap_command,
-    &image_commit_command,  &image_rebase_command,
+    &image_commit_command,  &image_rebase_command,  &image_resize_command,  &image_snapshot_command,
 };
 
 /* Only to help with the message: the format is never taken from the content. */
@@ -175,7 +175,7 @@ static int image_main(int argc, char **argv)
     return cli_usage(
         "image",
         "there is no command '%s'; there are info, create, check, map, compare, convert, "
-        "measure, bitmap, rebase, commit",
+        "measure, bitmap, rebase, commit, resize, snapshot",
         argv[1]);
 }
 

@@ -46,11 +46,19 @@ struct image_opts { /* strings belong to argv, but for `owned` */
 /* One command. */
 struct image_copy_opts;
 struct image_bitmap_opts;
+struct image_change { /* image_change.h; strings belong to argv */
+    int action;       /* snapshot: 'l', 'c', 'a', 'd'; 0: not said */
+    const char *name; /* of the snapshot */
+    const char *size; /* resize */
+    bool shrink;
+    enum qc_preallocation preallocation;
+};
 struct image_job {
     const struct image_command *cmd;
     struct image_opts o;
     struct image_copy_opts *copy; /* of the commands with copy_letters (image_copy.h), else NULL */
     struct image_bitmap_opts *bitmap; /* of bitmap; owned */
+    struct image_change change;       /* of snapshot and resize */
     int exit_code;                    /* set by run, with err or without */
     struct err *err;
 };
@@ -78,7 +86,8 @@ enum image_option { /* long options without a letter: letters that are not used 
 
 extern const struct image_command image_info_command, image_create_command, image_check_command,
     image_map_command, image_compare_command, image_convert_command, image_measure_command,
-    image_bitmap_command, image_commit_command, image_rebase_command;
+    image_bitmap_command, image_commit_command, image_rebase_command, image_resize_command,
+    image_snapshot_command;
 
 /* image_parse: the options of job->cmd. 1: run it; 0: --help was answered; -1: *errp. */
 int image_parse(int argc, char **argv, struct image_job *job, struct err **errp);

@@ -15,7 +15,7 @@
 
 #include "base/bytes.h"
 #include "base/cleanup.h"
-#include "cli/image.h"
+#include "cli/image_change.h"
 #include "qcow2/inspect.h"
 #include "qcow2/qcow2.h"
 
@@ -36,26 +36,6 @@ static void set(json_t *j, const char *key, json_t *v)
 static json_t *number(uint64_t v)
 {
     return json_integer((json_int_t)v);
-}
-
-static json_t *snapshots_json(const struct qc_image_info *q)
-{
-    json_t *list = json_array();
-    for (size_t i = 0; i < q->n_snapshots; i++) {
-        const struct qc_snapshot *s = &q->snapshots[i];
-        json_t *j = json_object();
-        set(j, "id", image_json_text(s->id));
-        set(j, "name", image_json_text(s->name));
-        set(j, "vm-state-size", number(s->vm_state_bytes));
-        set(j, "date-sec", number(s->date_sec));
-        set(j, "date-nsec", number(s->date_nsec));
-        set(j, "vm-clock-sec", number(s->vm_clock_ns / NS_PER_SECOND));
-        set(j, "vm-clock-nsec", number(s->vm_clock_ns % NS_PER_SECOND));
-        if (s->icount != UINT64_MAX)
-            set(j, "icount", number(s->icount));
-        json_array_append_new(list, j);
-    }
-    return list;
 }
 
 static json_t *bitmaps_json(const struct qc_image_info *q)
@@ -116,7 +96,7 @@ static json_t *facts_json(const struct facts *f)
             set(j, "backing-filename-format", image_json_text(q->backing_format));
     }
     if (q->n_snapshots)
-        set(j, "snapshots", snapshots_json(q));
+        set(j, "snapshots", image_snapshots_json(q, false));
     set(j, "format-specific", specific_json(q));
     return j;
 }
@@ -125,28 +105,6 @@ static void print_line(const char *before, const char *text, const char *after)
 {
     AUTO_FREE char *plain = image_plain(text);
     printf("%s%s%s", before, plain ? plain : "?", after);
-}
-
-static void print_snapshots(const struct qc_image_info *q)
-{
-    printf("Snapshot list:\n%-9s %-16s %8s%20s%13s%11s\n", "ID", "TAG", "VM SIZE", "DATE",
-           "VM CLOCK", "ICOUNT");
-    for (size_t i = 0; i < q->n_snapshots; i++) {
-        const struct qc_snapshot *s = &q->snapshots[i];
-        AUTO_FREE char *id = image_plain(s->id);
-        AUTO_FREE char *name = image_plain(s->name);
-        char size[32], date[32] = "?", icount[24] = "";
-        time_t t = s->date_sec;
-        struct tm tm;
-        uint64_t sec = s->vm_clock_ns / NS_PER_SECOND, ms = s->vm_clock_ns / 1000000 % 1000;
-        if (localtime_r(&t, &tm))
-            strftime(date, sizeof(date), "%Y-%m-%d %H:%M:%S", &tm);
-        if (s->icount != UINT64_MAX)
-            snprintf(icount, sizeof(icount), "%" PRIu64, s->icount);
-        printf("%-9s %-16s %8s %19s %02" PRIu64 ":%02" PRIu64 ":%02" PRIu64 ".%03" PRIu64 " %10s\n",
-               id ? id : "?", name ? name : "?", image_size_text(s->vm_state_bytes, size, 32), date,
-               sec / 3600, sec / 60 % 60, sec % 60, ms, icount);
-    }
 }
 
 static void print_bitmaps(const struct qc_image_info *q)
@@ -205,7 +163,7 @@ static void print_facts(const struct facts *f)
     if (q->backing_format)
         print_line("backing file format: ", q->backing_format, "\n");
     if (q->n_snapshots)
-        print_snapshots(q);
+        image_snapshots_print(q);
     print_specific(q);
 }
 

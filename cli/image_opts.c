@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "cli/image_change.h"
 #include "cli/image_copy.h"
 #include "faults/options.h"
 
@@ -39,8 +40,10 @@ static const char help_text[] =
     "       breakwater image bitmap ACTION... [OPTION]... FILE BITMAP\n"
     "       breakwater image rebase [OPTION]... -b FILE IMAGE\n"
     "       breakwater image commit [OPTION]... IMAGE\n"
+    "       breakwater image snapshot [OPTION]... FILE\n"
+    "       breakwater image resize [OPTION]... FILE [+|-]SIZE\n"
     "Show, make, check, map, compare and convert disk images; options and exit codes are\n"
-    "qemu-img's. There is no resize and no snapshot yet.\n"
+    "qemu-img's.\n"
     "\n"
     "All:\n"
     "  -f, --format FORMAT     qcow2 or raw; never probed [qcow2 if the name ends in .qcow2]\n"
@@ -83,8 +86,10 @@ static const char help_text[] =
 
 int image_help(void)
 {
-    return fputs(help_text, stdout) < 0 || fputs(image_copy_help, stdout) < 0 ? IMAGE_FAILED
-                                                                              : IMAGE_OK;
+    return fputs(help_text, stdout) < 0 || fputs(image_copy_help, stdout) < 0 ||
+                   fputs(image_change_help, stdout) < 0
+               ? IMAGE_FAILED
+               : IMAGE_OK;
 }
 
 static bool take_output(struct image_opts *o, const char *text, struct err **errp)

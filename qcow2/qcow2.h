@@ -77,6 +77,7 @@ bool qc_create_file(const char *path, const struct qc_create_opts *opts, bool ov
 
 struct qc_truncate_opts {
     bool shrink; /* a smaller size is meant: what lies beyond it is lost */
+    enum qc_preallocation preallocation; /* of the new space */
 };
 
 /* qc_truncate: give an image that is open for writing, and may be in use, another size (a multiple

@@ -406,6 +406,9 @@ int qc_status(struct qc *q, uint64_t guest_off, uint64_t len, struct extents *ex
 int qc_resize(struct qc *q, uint64_t size);
 /* qc_shrink: the opposite (empty.c). Not within a request: it waits for all of them. Yields. */
 int qc_shrink(struct qc *q, uint64_t size);
+/* qc_preallocate: give clusters to guest bytes [from, end), which nobody uses yet (prealloc.c); all
+ * of it is durable then. Yields. */
+int qc_preallocate(struct qc *q, uint64_t from, uint64_t end, enum qc_preallocation mode);
 /* qc_snapshots_sized: may the disk get another size, as far as snapshots are concerned? */
 bool qc_snapshots_sized(const struct qc *q);
 

@@ -190,7 +190,16 @@ bool qc_truncate(struct node *n, uint64_t size, const struct qc_truncate_opts *o
     if (size < n->size && (q->incompatible & QC_INCOMPAT_DATA_FILE))
         return err_set(errp, ENOTSUP, "%s: an image with an external data file cannot be shrunk",
                        n->name);
-    int r = size < n->size ? qc_shrink(q, size) : node_truncate(n, size);
+    if ((q->incompatible & (QC_INCOMPAT_EXTENDED_L2 | QC_INCOMPAT_DATA_FILE)) &&
+        (opts->preallocation == QC_PREALLOC_METADATA || opts->preallocation == QC_PREALLOC_FALLOC))
+        return err_set(errp, ENOTSUP,
+                       "%s: new space can be preallocated only fully in an image with extended L2 "
+                       "entries or an external data file",
+                       n->name);
+    uint64_t was = n->size;
+    int r = size < was ? qc_shrink(q, size) : node_truncate(n, size);
+    if (r == 0 && size > was)
+        r = qc_preallocate(q, was, size, opts->preallocation);
     return r == 0 ||
            err_set_errno(errp, -r, "%s: cannot be resized to %" PRIu64 " bytes", n->name, size);
 }

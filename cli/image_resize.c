@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * breakwater image resize [--shrink] [--preallocation MODE] FILE [+|-]SIZE
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/bytes.h"
+#include "base/cleanup.h"
+#include "base/parse.h"
+#include "block/file.h"
+#include "cli/image_change.h"
+#include "qcow2/qcow2.h"
+
+#define CHUNK (UINT64_C(2) << 20)
+
+static bool find_size(const char *text, uint64_t now, uint64_t *size, struct err **errp)
+{
+    char sign = *text == '+' || *text == '-' ? *text : 0;
+    uint64_t v;
+    if (!parse_size(text + (sign != 0), "SIZE", &v, errp))
+        return false;
+    if (sign == '-' && v >= now)
+        return err_set(errp, EINVAL, "SIZE: '%s': the image has only %" PRIu64 " bytes", text, now);
+    *size = sign == '-' ? now - v : sign == '+' ? now + v : v;
+    if (*size < v && sign == '+')
+        *size = UINT64_MAX;
+    if (*size > (uint64_t)INT64_MAX)
+        return err_set(errp, EFBIG, "SIZE: '%s' is too large", text);
+    return *size != 0 || err_set(errp, EINVAL, "SIZE: the new size must not be 0");
+}
+
+static int write_zeros(struct node *n, uint64_t from, uint64_t end)
+{
+    AUTO_FREE uint8_t *zeros = mem_alloc_aligned(CHUNK, 4096);
+    int r = 0;
+    if (!zeros)
+        return -ENOMEM;
+    memset(zeros, 0, CHUNK);
+    while (r == 0 && from < end) {
+        uint64_t len = min_u64(end - from, CHUNK);
+        r = node_write(n, from, zeros, len, 0);
+        from += len;
+    }
+    return r;
+}
+
+static bool resize_raw(struct image_job *job, struct node *n, uint64_t size)
+{
+    const struct image_change *ch = &job->change;
+    uint64_t was = n->size;
+    if (ch->preallocation == QC_PREALLOC_METADATA)
+        return err_set(&job->err, ENOTSUP, "%s: a raw image has no metadata to preallocate",
+                       n->name);
+    if (size < was && !ch->shrink)
+        return err_set(&job->err, EINVAL,
+                       "%s: size %" PRIu64 " is less than the present %" PRIu64
+                       ": what is beyond it would be lost",
+                       n->name, size, was);
+    int r = node_truncate(n, size);
+    if (r == 0 && size > was && ch->preallocation == QC_PREALLOC_FALLOC)
+        r = node_zero(n, was, size - was, 0);
+    if (r == 0 && size > was && ch->preallocation == QC_PREALLOC_FULL)
+        r = write_zeros(n, was, size);
+    if (r == 0)
+        r = node_flush(n);
+    if (r == 0)
+        return true;
+    if (size > was)
+        node_truncate(n, was);
+    return err_set_errno(&job->err, -r, "%s: cannot be resized to %" PRIu64 " bytes", n->name,
+                         size);
+}
+
+static struct node *open_image(struct image_job *job)
+{
+    const struct image_opts *o = &job->o;
+    const struct file_opts fo = {.path = o->file[0]};
+    const struct qc_open_opts qo = {.path = o->file[0], .backing_dir = o->backing_dir};
+    struct node *file = file_open(&fo, &job->err);
+    if (!file || o->format[0] == FORMAT_RAW)
+        return file;
+    struct node *n = qc_open(file, &qo, &job->err);
+    if (!n)
+        node_unref(file);
+    return n;
+}
+
+static void resize_run(struct image_job *job)
+{
+    const struct image_change *ch = &job->change;
+    const struct qc_truncate_opts qo = {.shrink = ch->shrink, .preallocation = ch->preallocation};
+    uint64_t size;
+    struct node *n = open_image(job);
+    if (!n)
+        return;
+    bool ok = find_size(ch->size, n->size, &size, &job->err);
+    if (ok && size < n->size && ch->preallocation != QC_PREALLOC_OFF)
+        ok = err_set(&job->err, EINVAL, "--preallocation is for making an image larger");
+    bool shrinks = ok && size < n->size && !ch->shrink;
+    ok = ok && (job->o.format[0] == FORMAT_RAW ? resize_raw(job, n, size)
+                                               : qc_truncate(n, size, &qo, &job->err));
+    if (shrinks && !ok)
+        fprintf(stderr, "breakwater: --shrink says that it is meant\n");
+    node_unref(n);
+    if (ok && !job->o.quiet)
+        printf("Image resized.\n");
+}
+
+const struct image_command image_resize_command = {
+    .name = "resize",
+    .options = "fqDkr",
+    .parse = image_change_parse,
+    .min_files = 1,
+    .max_files = 1,
+    .fail_code = IMAGE_FAILED,
+    .run = resize_run,
+};

@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * Giving clusters to space that a disk has just got, which nobody has written to yet.
+ *
+ * A cluster is linked only if it reads as zeros: one that was never written does, others are zeroed
+ * first. Order and durability are those of any write (flush.c).
+ */
+#include <errno.h>
+
+#include "base/cleanup.h"
+#include "qcow2/qcow2_priv.h"
+
+#define CHUNK (UINT64_C(2) << 20)
+
+/* Make n host clusters read as zeros, with the space set aside if so wanted. */
+static int make_zeros(struct qc *q, uint64_t host_off, uint64_t n, bool fresh, bool set_aside)
+{
+    uint64_t len = n << q->cluster_bits;
+    if (!fresh || set_aside)
+        return node_zero(q->file, host_off, len, 0);
+    return host_off + len > q->file->size && q->file->growable
+               ? node_truncate(q->file, host_off + len)
+               : 0;
+}
+
+/* The first of n clusters that has a place already; n if none. */
+static uint64_t count_free(const struct qc_slice *s, size_t pos, uint64_t n)
+{
+    uint64_t i = 0;
+    while (i < n && !qc_entry_owns(get_be64(s->data + pos + i * 8)))
+        i++;
+    return i;
+}
+
+/* Clusters from guest_off on, within one slice. *n: how many, in and out. */
+static int place_run(struct qc *q, struct qc_slice *s, uint64_t guest_off, uint64_t *n,
+                     bool set_aside)
+{
+    size_t pos = qc_l2_pos(q, guest_off);
+    uint64_t host_off;
+    bool fresh;
+    *n = count_free(s, pos, *n);
+    if (*n == 0) {
+        *n = 1; /* this one has its place */
+        return 0;
+    }
+    co_lock(&q->lock);
+    int r = qc_alloc(q, *n, &host_off, n, &fresh);
+    co_unlock(&q->lock);
+    if (r < 0)
+        return r;
+    r = make_zeros(q, host_off, *n, fresh, set_aside);
+    if (r < 0) {
+        qc_alloc_undo(q, host_off, *n);
+        return r;
+    }
+    qc_gate(q);
+    for (uint64_t i = 0; i < *n; i++)
+        put_be64(s->data + pos + i * 8, (host_off + (i << q->cluster_bits)) | QC_COPIED);
+    qc_cache_dirty(&q->l2, s, pos, pos + *n * 8);
+    q->links_dirty = true;
+    return 0;
+}
+
+static int place_all(struct qc *q, uint64_t from, uint64_t end, bool set_aside)
+{
+    uint64_t slice_clusters = UINT64_C(1) << (q->l2_slice_shift - q->cluster_bits);
+    uint64_t first = from >> q->cluster_bits, last = qc_clusters(q, end);
+    while (first < last) {
+        struct qc_slice *s;
+        struct qc_inflight f;
+        uint64_t n = min_u64(last - first, slice_clusters - (first & (slice_clusters - 1)));
+        int r = qc_l2_get_write(q, first << q->cluster_bits, &s);
+        if (r < 0)
+            return r;
+        while (qc_inflight_wait(q, first, first + n))
+            ;
+        qc_inflight_begin(q, &f, first, first + n);
+        r = place_run(q, s, first << q->cluster_bits, &n, set_aside);
+        qc_inflight_end(q, &f);
+        qc_slice_unpin(s);
+        if (r < 0)
+            return r;
+        first += n;
+    }
+    return 0;
+}
+
+static int write_zeros(struct qc *q, uint64_t from, uint64_t end)
+{
+    AUTO_FREE uint8_t *zeros = mem_alloc_aligned(CHUNK, 4096);
+    int r = 0;
+    if (!zeros)
+        return -ENOMEM;
+    memset(zeros, 0, CHUNK);
+    while (r == 0 && from < end) {
+        uint64_t len = min_u64(end - from, CHUNK);
+        r = node_write(q->node, from, zeros, len, 0);
+        from += len;
+    }
+    return r;
+}
+
+int qc_preallocate(struct qc *q, uint64_t from, uint64_t end, enum qc_preallocation mode)
+{
+    int r;
+    if (mode == QC_PREALLOC_OFF)
+        return 0;
+    if (mode == QC_PREALLOC_FULL)
+        r = write_zeros(q, from, end);
+    else if (q->incompatible & (QC_INCOMPAT_EXTENDED_L2 | QC_INCOMPAT_DATA_FILE))
+        r = -ENOTSUP;
+    else
+        r = place_all(q, from, end, mode == QC_PREALLOC_FALLOC);
+    if (r == 0)
+        node_still_volatile(q->node); /* what was placed went round the dispatcher */
+    return r < 0 ? r : node_flush(q->node);
+}
