@@ -43,7 +43,7 @@ static int empty(struct qc *q)
         r = qc_remake_refer(&m, q->l1, q->l1_size, 0, -1);
     if (r == 0) {
         m.l1 = none;
-        m.trim = m.emptying = true;
+        m.trim = m.emptying = m.all_dirty = true;
         m.before_l1 = EV_L1_UPDATE;
         m.before_write = EV_EMPTY_IMAGE_PREPARE;
         r = qc_remake_commit(&m);
@@ -65,15 +65,18 @@ bool qc_make_empty(struct node *n, struct err **errp)
     return true;
 }
 
-int qc_shrink(struct qc *q, uint64_t size)
+bool qc_shrink(struct qc *q, uint64_t size, struct err **errp)
 {
     struct qc_remake m;
     uint64_t per_l1 = UINT64_C(1) << q->l1_shift;
     int r = qc_remake_hold(&m, q);
+    if (r == 0 && !qc_remake_resize(&m, size, errp)) {
+        qc_remake_end(&m);
+        return false;
+    }
     if (r == 0)
         r = qc_remake_begin(&m, 0);
-    if (r == 0 && size < q->node->size) {
-        m.size = size;
+    if (r == 0) {
         m.cut = round_up(size, q->cluster_size);
         m.l1_size = min_u64(q->l1_size, size / per_l1 + (size % per_l1 != 0));
         m.trim = true;
@@ -84,7 +87,8 @@ int qc_shrink(struct qc *q, uint64_t size)
             r = qc_remake_commit(&m);
     }
     qc_remake_end(&m);
-    if (r == 0)
-        move_forward(q);
-    return r;
+    if (r < 0)
+        return err_set_errno(errp, -r, "it cannot be shrunk to %" PRIu64 " bytes", size);
+    move_forward(q);
+    return true;
 }

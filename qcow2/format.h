@@ -89,7 +89,7 @@ enum qc_header_field {
 #define QC_MAX_BACKING_NAME 1023
 #define QC_MAX_BACKING_FORMAT 15
 #define QC_MAX_BITMAPS 65535
-#define QC_MAX_BITMAP_TABLE (UINT64_C(1) << 27)  /* entries */
+#define QC_MAX_BITMAP_TABLE (UINT64_C(1) << 27)   /* entries */
 #define QC_MAX_BITMAP_BYTES (UINT64_C(512) << 20) /* of one bitmap */
 #define QC_MAX_BITMAP_DIR (UINT64_C(65535) << 10)
 #define QC_MAX_HOST_OFF (UINT64_C(1) << 56)

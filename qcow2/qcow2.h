@@ -76,7 +76,7 @@ bool qc_create_file(const char *path, const struct qc_create_opts *opts, bool ov
                     struct err **errp);
 
 struct qc_truncate_opts {
-    bool shrink; /* a smaller size is meant: what lies beyond it is lost */
+    bool shrink;                         /* a smaller size is meant: what lies beyond it is lost */
     enum qc_preallocation preallocation; /* of the new space */
 };
 

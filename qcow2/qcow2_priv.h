@@ -405,7 +405,7 @@ int qc_status(struct qc *q, uint64_t guest_off, uint64_t len, struct extents *ex
 /* qc_resize: grow to size bytes, a multiple of 512; -ENOTSUP to shrink. Yields. */
 int qc_resize(struct qc *q, uint64_t size);
 /* qc_shrink: the opposite (empty.c). Not within a request: it waits for all of them. Yields. */
-int qc_shrink(struct qc *q, uint64_t size);
+bool qc_shrink(struct qc *q, uint64_t size, struct err **errp);
 /* qc_preallocate: give clusters to guest bytes [from, end), which nobody uses yet (prealloc.c); all
  * of it is durable then. Yields. */
 int qc_preallocate(struct qc *q, uint64_t from, uint64_t end, enum qc_preallocation mode);

@@ -76,11 +76,29 @@ int qc_remake_hold(struct qc_remake *m, struct qc *q)
     m->before_l1 = m->before_write = m->after_switch = EV_COUNT;
     m->external = q->incompatible & QC_INCOMPAT_DATA_FILE;
     node_drain_begin(q->node);
+    co_lock(&q->bitmaps.lock); /* nor are bitmaps stored meanwhile */
     co_lock(&q->lock);
     m->size = q->node->size;
     m->l1 = q->l1;
     m->l1_size = q->l1_size;
-    return q->read_only ? -EROFS : q->corrupt ? -EIO : qc_settle(q);
+    if (q->read_only || q->bitmaps.stored) /* stored for the last time, to be right from now on */
+        return -EROFS;
+    return q->corrupt ? -EIO : qc_settle(q);
+}
+
+bool qc_remake_resize(struct qc_remake *m, uint64_t size, struct err **errp)
+{
+    struct bitmap_set *all = m->q->node->bitmaps;
+    if (size == m->size)
+        return true;
+    for (const struct bitmap *b = all ? all->head : NULL; b; b = b->next)
+        if (!bitmap_check_idle(b, errp))
+            return false;
+    /* Larger first: they may reach further than the disk, never less far. */
+    if (all && size > all->size && !bitmap_set_resize(all, size, errp))
+        return false;
+    m->size = size;
+    return true;
 }
 
 int qc_remake_begin(struct qc_remake *m, uint64_t more)
@@ -264,6 +282,10 @@ static void adopt(struct qc_remake *m)
         q->snapshots_off = m->snaps_off;
         q->snapshots_len = round_up(m->snaps.len, q->cluster_size);
     }
+    if (q->node->bitmaps && m->all_dirty)
+        bitmap_set_mark(q->node->bitmaps, 0, q->node->bitmaps->size);
+    if (q->node->bitmaps && q->node->bitmaps->size != m->size)
+        bitmap_set_resize(q->node->bitmaps, m->size, NULL);
     qc_shadow_commit(&m->shadow, q);
     qc_cache_clear(&q->l2);
     q->zip.free_byte = 0;
@@ -338,5 +360,6 @@ void qc_remake_end(struct qc_remake *m)
     mem_free(m->new_l1);
     mem_free(m->new_snaps);
     co_unlock(&q->lock);
+    co_unlock(&q->bitmaps.lock);
     node_drain_end(q->node);
 }

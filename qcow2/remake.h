@@ -58,7 +58,8 @@ struct qc_remake {
     uint64_t l1_size;  /* entries */
     uint64_t cut;      /* guest offset: active entries from here on are cleared */
     struct qc_new_snaps snaps;
-    bool trim; /* give up refcount blocks that count nothing */
+    bool all_dirty; /* what a guest reads changes: all of it is marked in the dirty bitmaps */
+    bool trim;      /* give up refcount blocks that count nothing */
     enum blk_event before_l1, before_write, after_switch; /* to announce; EV_COUNT: nothing */
     bool emptying; /* announce the switch as that of an emptied image */
 
@@ -83,6 +84,9 @@ int qc_settle(struct qc *q);
  * besides those of the active mapping as it is. */
 int qc_remake_hold(struct qc_remake *m, struct qc *q);
 int qc_remake_begin(struct qc_remake *m, uint64_t more);
+/* qc_remake_resize: the disk is to have this size: are its bitmaps ready for it? False if one is in
+ * use or inconsistent. Before the commit. */
+bool qc_remake_resize(struct qc_remake *m, uint64_t size, struct err **errp);
 /* qc_remake_refer: add `by` (1, -1) to the refcount of all L2 tables of an L1 table and of all
  * clusters that these refer to, as far as they map guest offsets from `from` on; tables that map
  * something before it are left out. */

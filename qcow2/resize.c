@@ -197,7 +197,9 @@ bool qc_truncate(struct node *n, uint64_t size, const struct qc_truncate_opts *o
                        "entries or an external data file",
                        n->name);
     uint64_t was = n->size;
-    int r = size < was ? qc_shrink(q, size) : node_truncate(n, size);
+    if (size < was)
+        return qc_shrink(q, size, errp) || err_prefix(errp, "%s: ", n->name);
+    int r = node_truncate(n, size);
     if (r == 0 && size > was)
         r = qc_preallocate(q, was, size, opts->preallocation);
     return r == 0 ||

@@ -166,7 +166,7 @@ static int apply(struct op *o, uint64_t size)
         r = qc_remake_refer(m, l1, have, 0, 1);
     m->l1 = l1;
     m->l1_size = need;
-    m->size = size;
+    m->all_dirty = true;
     return r < 0 ? r : qc_remake_commit(m);
 }
 
@@ -178,7 +178,7 @@ bool qc_snapshot_apply(struct node *n, const struct qc_snapshot_ref *which, bool
     bool ok = op_begin(&o, n, which, what, errp);
     if (ok) {
         uint64_t size = o.s->extra_len >= 16 ? o.s->disk_size : n->size;
-        ok = apply_check(&o, size, may_resize, errp);
+        ok = apply_check(&o, size, may_resize, errp) && qc_remake_resize(&o.m, size, errp);
         if (ok) {
             int r = apply(&o, size);
             ok = r == 0 || failed(&o, what, r, errp);

@@ -37,7 +37,8 @@ bool qc_snapshot_create(struct node *n, const struct qc_new_snapshot *opts, char
                         struct err **errp);
 /* qc_snapshot_apply: make the disk what it was when the snapshot was made. That changes its size if
  * it was another one then: EINVAL unless may_resize (filters above n keep the size that they know).
- * What the disk holds now is lost. ENOENT: there is no such snapshot. */
+ * What the disk holds now is lost, and n's bitmaps say that all has changed; those of filters above
+ * n see nothing of it. ENOENT: there is no such snapshot. */
 bool qc_snapshot_apply(struct node *n, const struct qc_snapshot_ref *which, bool may_resize,
                        struct err **errp);
 /* qc_snapshot_delete: forget the snapshot and free what only it refers to. */

@@ -7,6 +7,7 @@
 #include <errno.h>
 
 #include "base/log.h"
+#include "block/node_bitmap.h"
 #include "qcow2/snapshot.h"
 #include "tests/unit/qcow2/image.h"
 
@@ -284,11 +285,62 @@ static void snapshots_are_found_by_id_or_name_as_qemu_does(void **state)
     run_sim(ids_body, NULL);
 }
 
+static void bitmap_body(void *arg)
+{
+    struct err *e = NULL;
+    const struct qc_truncate_opts yes = {.shrink = true};
+    struct sim_disk *d = image_new(&(struct qc_create_opts){.size = MiB});
+    struct node *n = image_open(d, &(struct qc_open_opts){0});
+    struct bitmap *b = node_bitmap_add(n, "b", 65536, true, &e);
+    must(b, "%s", err_msg(e));
+    must(qc_snapshot_create(n, &(struct qc_new_snapshot){.name = "s"}, NULL, &e), "create");
+    must(bitmap_dirty_bytes(b) == 0, "a snapshot changes nothing");
+    must(qc_truncate(n, 512 * KiB, &yes, &e), "%s", err_msg(e));
+    must(bitmap_dirty_bytes(b) == 0 && n->bitmaps->size == 512 * KiB, "shrunk");
+    b->busy = 1;
+    must(!qc_truncate(n, 256 * KiB, &yes, &e) && err_code(e) == EBUSY,
+         "shrunk under a bitmap in use");
+    err_free(e);
+    e = NULL;
+    must(!qc_snapshot_apply(n, &(struct qc_snapshot_ref){.any = "s"}, true, &e) &&
+             err_code(e) == EBUSY && n->size == 512 * KiB,
+         "resized under a bitmap in use");
+    err_free(e);
+    e = NULL;
+    b->busy = 0;
+    must(!qc_snapshot_apply(n, &(struct qc_snapshot_ref){.any = "s"}, false, &e) &&
+             err_code(e) == EINVAL,
+         "resized without leave");
+    err_free(e);
+    e = NULL;
+    must(qc_snapshot_apply(n, &(struct qc_snapshot_ref){.any = "s"}, true, &e), "%s", err_msg(e));
+    must(bitmap_dirty_bytes(b) == MiB && n->size == MiB, "all has changed");
+    must(bitmap_clear(b, &e), "clear");
+    must(qc_make_empty(n, &e) && bitmap_dirty_bytes(b) == MiB, "all has changed");
+    node_unref(n);
+    n = image_open(d, &(struct qc_open_opts){0});
+    b = node_bitmap_find(n, "b");
+    must(b && !b->inconsistent && bitmap_dirty_bytes(b) == MiB, "stored");
+    must(node_bitmap_store(n, &e), "%s", err_msg(e));
+    must(!qc_snapshot_create(n, &(struct qc_new_snapshot){.name = "t"}, NULL, &e) &&
+             err_code(e) == EROFS,
+         "changed after the bitmaps were stored");
+    err_free(e);
+    node_unref(n);
+    sim_disk_free(d);
+}
+
+static void bitmaps_know_what_an_operation_changes(void **state)
+{
+    run_sim(bitmap_body, NULL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(disk_and_snapshots_hold_what_they_should),
         cmocka_unit_test(refcounts_that_are_too_narrow_are_refused_without_a_trace),
+        cmocka_unit_test(bitmaps_know_what_an_operation_changes),
         cmocka_unit_test(snapshots_are_found_by_id_or_name_as_qemu_does),
     };
     log_set_level(LOG_LEVEL_ERROR);
