@@ -55,8 +55,8 @@ static int empty(struct qc *q)
 bool qc_make_empty(struct node *n, struct err **errp)
 {
     struct qc *q = n->state;
-    if (q->incompatible & QC_INCOMPAT_DATA_FILE)
-        return err_set(errp, ENOTSUP, "%s: an image with an external data file cannot be emptied",
+    if (q->raw_data) /* whose data file is to read as the image does */
+        return err_set(errp, ENOTSUP, "%s: an image with a raw data file cannot be emptied",
                        n->name);
     int r = empty(q);
     if (r < 0)
@@ -89,6 +89,9 @@ bool qc_shrink(struct qc *q, uint64_t size, struct err **errp)
     qc_remake_end(&m);
     if (r < 0)
         return err_set_errno(errp, -r, "it cannot be shrunk to %" PRIu64 " bytes", size);
+    if (q->has_data_file && q->data->size > size && (r = node_truncate(q->data, size)) < 0)
+        return err_set_errno(errp, -r, "it has been shrunk to %" PRIu64 " bytes, its data file not",
+                             size);
     move_forward(q);
     return true;
 }

@@ -12,24 +12,39 @@
 
 #define CHUNK (UINT64_C(2) << 20)
 
-/* Make n host clusters read as zeros, with the space set aside if so wanted. */
+/* Make n clusters of the data file or image file read as zeros, with the space set aside if so
+ * wanted. */
 static int make_zeros(struct qc *q, uint64_t host_off, uint64_t n, bool fresh, bool set_aside)
 {
     uint64_t len = n << q->cluster_bits;
+    if (q->has_data_file) /* it is to be no longer than the disk */
+        len = min_u64(len, q->node->size - host_off);
     if (!fresh || set_aside)
-        return node_zero(q->file, host_off, len, 0);
+        return node_zero(q->data, host_off, len, set_aside ? 0 : REQ_MAY_UNMAP);
     return host_off + len > q->file->size && q->file->growable
                ? node_truncate(q->file, host_off + len)
                : 0;
 }
 
 /* The first of n clusters that has a place already; n if none. */
-static uint64_t count_free(const struct qc_slice *s, size_t pos, uint64_t n)
+static uint64_t count_free(const struct qc *q, const struct qc_slice *s, size_t pos, uint64_t n)
 {
     uint64_t i = 0;
-    while (i < n && !qc_entry_owns(get_be64(s->data + pos + i * 8)))
+    while (i < n && !(qc_cell_get(q, s, pos, i).entry & (q->host_mask | QC_COMPRESSED)))
         i++;
     return i;
+}
+
+static int place(struct qc *q, uint64_t guest_off, uint64_t *n, uint64_t *host_off, bool *fresh)
+{
+    *host_off = guest_off;
+    *fresh = false;
+    if (q->has_data_file)
+        return 0;
+    co_lock(&q->lock);
+    int r = qc_alloc(q, *n, host_off, n, fresh);
+    co_unlock(&q->lock);
+    return r;
 }
 
 /* Clusters from guest_off on, within one slice. *n: how many, in and out. */
@@ -39,25 +54,25 @@ static int place_run(struct qc *q, struct qc_slice *s, uint64_t guest_off, uint6
     size_t pos = qc_l2_pos(q, guest_off);
     uint64_t host_off;
     bool fresh;
-    *n = count_free(s, pos, *n);
+    *n = count_free(q, s, pos, *n);
     if (*n == 0) {
         *n = 1; /* this one has its place */
         return 0;
     }
-    co_lock(&q->lock);
-    int r = qc_alloc(q, *n, &host_off, n, &fresh);
-    co_unlock(&q->lock);
+    int r = place(q, guest_off, n, &host_off, &fresh);
     if (r < 0)
         return r;
     r = make_zeros(q, host_off, *n, fresh, set_aside);
     if (r < 0) {
-        qc_alloc_undo(q, host_off, *n);
+        if (!q->has_data_file)
+            qc_alloc_undo(q, host_off, *n);
         return r;
     }
     qc_gate(q);
     for (uint64_t i = 0; i < *n; i++)
-        put_be64(s->data + pos + i * 8, (host_off + (i << q->cluster_bits)) | QC_COPIED);
-    qc_cache_dirty(&q->l2, s, pos, pos + *n * 8);
+        qc_cell_put(q, s, pos, i,
+                    (struct qc_cell){.entry = (host_off + (i << q->cluster_bits)) | QC_COPIED,
+                                     .map = q->extended_l2 ? UINT32_MAX : 0});
     q->links_dirty = true;
     return 0;
 }
@@ -108,8 +123,6 @@ int qc_preallocate(struct qc *q, uint64_t from, uint64_t end, enum qc_preallocat
         return 0;
     if (mode == QC_PREALLOC_FULL)
         r = write_zeros(q, from, end);
-    else if (q->incompatible & (QC_INCOMPAT_EXTENDED_L2 | QC_INCOMPAT_DATA_FILE))
-        r = -ENOTSUP;
     else
         r = place_all(q, from, end, mode == QC_PREALLOC_FALLOC);
     if (r == 0)

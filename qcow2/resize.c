@@ -187,15 +187,6 @@ bool qc_truncate(struct node *n, uint64_t size, const struct qc_truncate_opts *o
                        "%s: size %" PRIu64 " is less than the present %" PRIu64
                        ": what is beyond it would be lost",
                        n->name, size, n->size);
-    if (size < n->size && (q->incompatible & QC_INCOMPAT_DATA_FILE))
-        return err_set(errp, ENOTSUP, "%s: an image with an external data file cannot be shrunk",
-                       n->name);
-    if ((q->incompatible & (QC_INCOMPAT_EXTENDED_L2 | QC_INCOMPAT_DATA_FILE)) &&
-        (opts->preallocation == QC_PREALLOC_METADATA || opts->preallocation == QC_PREALLOC_FALLOC))
-        return err_set(errp, ENOTSUP,
-                       "%s: new space can be preallocated only fully in an image with extended L2 "
-                       "entries or an external data file",
-                       n->name);
     uint64_t was = n->size;
     if (size < was)
         return qc_shrink(q, size, errp) || err_prefix(errp, "%s: ", n->name);

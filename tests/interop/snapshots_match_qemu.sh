@@ -82,7 +82,7 @@ story() {
 }
 
 for o in cluster_size=64k cluster_size=512 cluster_size=2M compat=0.10 \
-    refcount_bits=2,cluster_size=4k refcount_bits=64,cluster_size=1k refcount_bits=8; do
+    refcount_bits=2,cluster_size=4k refcount_bits=64,cluster_size=1k refcount_bits=8 extended_l2=on; do
     story "$o" ours theirs ours
     story "$o" theirs ours theirs
 done
@@ -151,9 +151,14 @@ ours -d small s.qcow2
 ours -d large s.qcow2
 bw resize -q --shrink s.qcow2 64k
 [ "$(stat -c %s s.qcow2)" -le 1200000 ] || fail "the file has $(stat -c %s s.qcow2) bytes"
-for mode in metadata falloc full; do
+for how in metadata falloc full metadata,extended_l2=on falloc,extended_l2=on; do
+    mode=${how%%,*}
     rm -f p.qcow2
-    qemu-img create -q -f qcow2 -o cluster_size=4k p.qcow2 300k
+    case $how in
+        *extended*) options=extended_l2=on ;;
+        *) options=cluster_size=4k ;;
+    esac
+    qemu-img create -q -f qcow2 -o $options p.qcow2 300k
     qemu-io -c 'write -P 9 0 300k' p.qcow2 >/dev/null
     keep p.qcow2 p.raw
     truncate -s 10M p.raw
