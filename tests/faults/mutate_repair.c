@@ -228,27 +228,11 @@ static void one_repair(struct damage_image *im, struct rng *r, bool soft)
 
 static void one_image(const struct damage_image *base, uint64_t seed, int only)
 {
-    struct damage_image im = *base;
+    struct damage_image im;
     struct rng r;
+    unsigned kinds;
     rng_seed(&r, rng_hash(seed));
-    bool only_soft = rng_below(&r, 3) == 0, soft = true;
-    unsigned times = 1 + (unsigned)rng_below(&r, 3), kinds = 0;
-    im.data = malloc(im.len + DAMAGE_SPARE);
-    if (!im.data)
-        sweep_fail("no memory");
-    memcpy(im.data, base->data, im.len + DAMAGE_SPARE);
-    while (times) {
-        unsigned most = only_soft ? DAMAGE_LAST_SOFT + 1 : DAMAGE_COUNT;
-        enum damage_kind kind = only >= 0 ? (unsigned)only : (unsigned)rng_below(&r, most);
-        times--;
-        if (!damage_apply(&r, &im, kind))
-            continue;
-        /* What a damaged refcount table points at may be no refcount block. */
-        soft = soft && kind <= DAMAGE_LAST_SOFT && !(kinds >> DAMAGE_REFTABLE & 1);
-        kinds |= 1u << kind;
-        if (kind == DAMAGE_NO_TABLE)
-            break; /* what is found through the header now is something else */
-    }
+    bool soft = damage_draw(&r, base, only, &im, &kinds);
     uint64_t clean = n_clean;
     one_repair(&im, &r, soft);
     for (unsigned k = 0; k < DAMAGE_COUNT; k++) {
@@ -256,7 +240,7 @@ static void one_image(const struct damage_image *base, uint64_t seed, int only)
         clean_by_kind[k] += (kinds >> k & 1) && n_clean > clean;
     }
     n_images++;
-    free(im.data);
+    damage_copy_free(&im);
 }
 
 static void print_kinds(void)

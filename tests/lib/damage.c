@@ -305,6 +305,33 @@ bool damage_apply(struct rng *r, struct damage_image *im, enum damage_kind kind)
     }
 }
 
+bool damage_draw(struct rng *r, const struct damage_image *base, int only, struct damage_image *im,
+                 unsigned *kinds)
+{
+    bool only_soft = rng_below(r, 3) == 0, soft = true;
+    *im = *base;
+    *kinds = 0;
+    im->data = must(malloc(im->len + DAMAGE_SPARE));
+    memcpy(im->data, base->data, im->len + DAMAGE_SPARE);
+    for (uint64_t times = 1 + rng_below(r, 3); times; times--) {
+        unsigned most = only_soft ? DAMAGE_LAST_SOFT + 1 : DAMAGE_COUNT;
+        enum damage_kind kind = only >= 0 ? (unsigned)only : (unsigned)rng_below(r, most);
+        if (!damage_apply(r, im, kind))
+            continue;
+        /* What a damaged refcount table points at may be no refcount block. */
+        soft = soft && kind <= DAMAGE_LAST_SOFT && !(*kinds >> DAMAGE_REFTABLE & 1);
+        *kinds |= 1u << kind;
+        if (kind == DAMAGE_NO_TABLE)
+            break; /* what is found through the header now is something else */
+    }
+    return soft;
+}
+
+void damage_copy_free(struct damage_image *im)
+{
+    free(im->data);
+}
+
 const char *damage_name(enum damage_kind kind)
 {
     static const char *const name[] = {

@@ -43,6 +43,12 @@ enum damage_kind {
 
 /* damage_apply: do it; im->len may change. False if the image has nothing of the kind. */
 bool damage_apply(struct rng *r, struct damage_image *im, enum damage_kind kind);
+/* damage_draw: one to three kinds, or only one of them if `only` is not negative, on a copy of
+ * base, which is free'd by damage_copy_free. *kinds: bit (1 << kind) of each. True: it is only of
+ * kinds that can be repaired wholly. */
+bool damage_draw(struct rng *r, const struct damage_image *base, int only, struct damage_image *im,
+                 unsigned *kinds);
+void damage_copy_free(struct damage_image *im);
 const char *damage_name(enum damage_kind kind);
 
 #endif

@@ -119,13 +119,17 @@ static void take_snapshots(struct walk *w, uint64_t off, uint64_t n)
         uint64_t len = (uint64_t)get_be16(e + 12) + get_be16(e + 14), extra = get_be32(e + 36);
         struct qcv_item item = {
             .table = i + 1, .index = UINT64_MAX, .entry = get_be64(e), .bitmap = get_be32(e + 8)};
-        w->src->read(w->src->arg, off + 40 + extra, text, len);
+        uint64_t next = round_up(off + 40 + extra + len, 8);
+        /* If its length cannot be true, neither its name nor what follows says anything. */
+        bool whole = next <= round_up(w->src->size, 8);
+        if (whole)
+            w->src->read(w->src->arg, off + 40 + extra, text, len);
         item.hash = hash_of(text, len) ^ hash_of(e, 36);
         free(text);
-        off = round_up(off + 40 + extra + len, 8);
+        off = next;
         add(w, &item);
-        if (off > round_up(w->src->size, 8))
-            break; /* its length cannot be true: neither it nor what follows says anything */
+        if (!whole)
+            break;
         if (item.entry % w->cluster == 0)
             take_l1(w, i + 1, item.entry, item.bitmap);
     }
