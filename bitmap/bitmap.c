@@ -97,6 +97,18 @@ void bitmap_free(struct bitmap *b)
     mem_free(b);
 }
 
+void bitmap_swap(struct bitmap *a, struct bitmap *b)
+{
+    struct hbits *bits = a->bits;
+    bool all_dirty = a->all_dirty;
+
+    assert(a->size == b->size && a->granularity == b->granularity);
+    a->bits = b->bits;
+    a->all_dirty = b->all_dirty;
+    b->bits = bits;
+    b->all_dirty = all_dirty;
+}
+
 void bitmap_mark_all(struct bitmap *b)
 {
     int ret = hbits_set(b->bits, 0, hbits_size(b->bits));

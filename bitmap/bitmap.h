@@ -76,6 +76,8 @@ bool bitmap_merge(struct bitmap *dst, const struct bitmap *src, struct err **err
 struct bitmap *bitmap_new(const char *name, uint64_t disk_size, uint32_t granularity);
 struct bitmap *bitmap_copy(const struct bitmap *b, const char *name);
 void bitmap_free(struct bitmap *b);
+/* bitmap_swap: exchange what two bitmaps of one size and granularity have recorded. */
+void bitmap_swap(struct bitmap *a, struct bitmap *b);
 
 /* freeze: b becomes busy and stops recording; a successor takes over. Drain before.
  * abdicate: the successor's bits become b's (success). reclaim: both are joined (failure).

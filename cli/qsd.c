@@ -212,6 +212,18 @@ static bool take_step(struct qsd *q, const struct qsd_step *s, struct err **errp
     return ok || err_prefix(errp, "--%s %s: ", names[s->kind], s->text);
 }
 
+/* Monitors come last: their clients are to find all that the other options make. */
+static bool take_steps(struct qsd *q, bool monitors, struct err **errp)
+{
+    for (unsigned i = 0; i < q->opts.n_steps; i++) {
+        const struct qsd_step *s = &q->opts.steps[i];
+
+        if ((s->kind == QSD_MONITOR) == monitors && !take_step(q, s, errp))
+            return false;
+    }
+    return true;
+}
+
 static void on_quit(void *arg)
 {
     struct qsd *q = arg;
@@ -230,10 +242,8 @@ static bool start(struct qsd *q, struct err **errp)
     if (!q->control)
         return q->chardevs ? false : err_set(errp, ENOMEM, "out of memory");
     control_on_quit(q->control, on_quit, q);
-    for (unsigned i = 0; i < q->opts.n_steps; i++) {
-        if (!take_step(q, &q->opts.steps[i], errp))
-            return false;
-    }
+    if (!take_steps(q, false, errp) || !take_steps(q, true, errp))
+        return false;
     if (q->opts.pid_file && !pid_file_write(q->opts.pid_file, errp))
         return false;
     q->pid_written = q->opts.pid_file;

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "block/node_bitmap.h"
 #include "control/blockdev.h"
 
 static const struct qtype del_args = {.kind = Q_STRUCT,
@@ -44,6 +45,10 @@ static bool resize(struct control *c, struct graph_node *n, uint64_t size, struc
 
     if (!check_no_overlay(n, errp))
         return false;
+    for (const struct bitmap *b = node_bitmap_first(n->node); b; b = b->next) {
+        if (!bitmap_check_idle(b, errp))
+            return false;
+    }
     use = graph_use(&c->graph, n, "block_resize", PERM_RESIZE, PERM_ALL, errp);
     if (!use)
         return false;

@@ -7,6 +7,7 @@
 
 #include "base/cleanup.h"
 #include "base/parse.h"
+#include "control/action.h"
 #include "control/blockdev.h"
 #include "control/export_priv.h"
 #include "io/socket.h"
@@ -57,23 +58,13 @@ static const struct qtype del_args = {
     .name = "block-export-del-arg",
     .member = Q_MEMBERS({"id", &q_str, false}, {"mode", &q_remove_mode, true})};
 
-static const struct qtype q_dirty_bitmap = {
-    .kind = Q_STRUCT,
-    .name = "BlockDirtyBitmap",
-    .member = Q_MEMBERS({"node", &q_str, false}, {"name", &q_str, false})};
-const struct qtype q_bitmap_or_str = {
-    .kind = Q_ALT,
-    .name = "BlockDirtyBitmapOrStr",
-    .member = Q_MEMBERS({"local", &q_str, false}, {"external", &q_dirty_bitmap, false})};
-static const struct qtype q_bitmaps = {
-    .kind = Q_LIST, .name = "BlockDirtyBitmapOrStrList", .element = &q_bitmap_or_str};
 static const struct qtype q_export_type = {
     .kind = Q_ENUM, .name = "BlockExportType", .values = Q_NAMES("nbd")};
-static const struct qtype q_export_nbd = {.kind = Q_STRUCT,
-                                          .name = "BlockExportOptionsNbd",
-                                          .member = Q_MEMBERS({"name", &q_str, true},
-                                                              {"description", &q_str, true},
-                                                              {"bitmaps", &q_bitmaps, true})};
+static const struct qtype q_export_nbd = {
+    .kind = Q_STRUCT,
+    .name = "BlockExportOptionsNbd",
+    .member = Q_MEMBERS({"name", &q_str, true}, {"description", &q_str, true},
+                        {"bitmaps", &q_bitmaps_or_strs, true})};
 static const struct qtype q_export_options = {
     .kind = Q_UNION,
     .name = "BlockExportOptions",

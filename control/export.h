@@ -7,8 +7,6 @@
 
 #include "control/control_priv.h"
 
-extern const struct qtype q_bitmap_or_str;
-
 /* exports_stop: remove all exports and stop the server, if there is one. The first error of a last
  * flush goes to *errp. Yields. */
 bool exports_stop(struct control *c, struct err **errp);

@@ -36,7 +36,8 @@ def address(name):
 
 
 def file(name, **options):
-    return {"driver": "file", "filename": name, **options}
+    return {"driver": "file", "filename": name,
+            **{k.replace("_", "-"): v for k, v in options.items()}}
 
 
 # A message, or (message, part of our own text where it is not QEMU's).
@@ -85,7 +86,7 @@ def nodes():
         add(driver="file", node_name="ro", filename="raw", read_only=True),
         add(driver="raw", node_name="rw", file="ro"),
         add(driver="qcow2", node_name="b0", file=file("b.qcow2"), backing="q0"),
-        add(driver="qcow2", node_name="b1", file=file("b.qcow2", read_only=True), backing="gone"),
+        add(driver="qcow2", node_name="b1", file=file("raw", read_only=True)),
         add(driver="null-co", node_name="n0", size=65536),
         add(driver="blkdebug", node_name="d0", image="n0", inject_error=[{"event": "read_aio"}]),
         add(driver="blkdebug", node_name="d1", image="n0", inject_error=[{"event": "zzz"}]),
@@ -137,6 +138,70 @@ def exports():
     ]
 
 
+def bitmaps():
+    def bitmap(command, **arguments):
+        return do("block-dirty-bitmap-" + command, node="q", **arguments)
+
+    def transaction(*actions, **properties):
+        return do("transaction", actions=[{"type": t, "data": d} for t, d in actions], **properties)
+
+    def sha256(name):
+        return do("x-debug-block-dirty-bitmap-sha256", node="q", name=name)
+
+    def named(name):
+        return {"node": "q", "name": name}
+
+    return [
+        add(driver="qcow2", node_name="q", file=file("a.qcow2", node_name="f")),
+        add(driver="null-co", node_name="other", size=64 << 20),
+        add(driver="null-co", node_name="small", size=65536),
+        do("block-dirty-bitmap-add", node="zz", name="b"), do("block-dirty-bitmap-add", node="q"),
+        (bitmap("add", name="b", granularity=3), "Granularity must be power of 2 and at least 512"),
+        (bitmap("add", name="b", granularity=256), "Granularity must be power of 2 and at least 512"),
+        bitmap("add", name="b", granularity=-1), bitmap("add", name=""), bitmap("add", name="b"),
+        bitmap("add", name="b"), (bitmap("add", name="x" * 1024), "the limit is 1023"),
+        bitmap("add", name="fine", granularity=512), bitmap("add", name="off", disabled=True),
+        bitmap("add", name="p", persistent=True), bitmap("add", name="p"),
+        (do("block-dirty-bitmap-add", node="f", name="p", persistent=True),
+         "Can't store persistent bitmaps to f: "),
+        do("block-dirty-bitmap-add", node="other", name="o", granularity=4096),
+        do("block-dirty-bitmap-add", node="small", name="s"),
+        bitmap("remove", name="zz"), bitmap("clear", name="zz"), bitmap("enable", name="zz"),
+        bitmap("disable", name="b"), bitmap("disable", name="b"), bitmap("enable", name="b"),
+        bitmap("merge", target="zz", bitmaps=["b"]), bitmap("merge", target="b", bitmaps=["zz"]),
+        bitmap("merge", target="b", bitmaps=["b", "fine", {"node": "other", "name": "o"}]),
+        bitmap("merge", target="b", bitmaps=["p", {"node": "other", "name": "zz"}]),
+        bitmap("merge", target="b", bitmaps=["p", {"node": "zz", "name": "zz"}]),
+        (bitmap("merge", target="b", bitmaps=[{"node": "small", "name": "s"}]), ""),
+        bitmap("merge", target="b", bitmaps="p"),
+        sha256("b"), sha256("fine"), sha256("zz"),
+        do("x-debug-block-dirty-bitmap-sha256", node="small", name="s"),
+        transaction(), transaction(("nope", {})), transaction(("abort", {})),
+        transaction(("block-dirty-bitmap-clear", {"node": "q"})),
+        transaction(("block-dirty-bitmap-clear", named("zz"))),
+        transaction(("block-dirty-bitmap-clear", named("b")),
+                    properties={"completion-mode": "grouped"}),
+        transaction(("block-dirty-bitmap-add", named("t1")),
+                    ("block-dirty-bitmap-add", named("b"))),
+        transaction(("block-dirty-bitmap-add", named("t1")),
+                    ("block-dirty-bitmap-disable", named("t1")),
+                    ("block-dirty-bitmap-merge", {"node": "q", "target": "t1", "bitmaps": ["b"]})),
+        transaction(("block-dirty-bitmap-remove", named("t1")),
+                    ("block-dirty-bitmap-add", named("t1"))),
+        transaction(("block-dirty-bitmap-remove", named("t1")), ("abort", {})),
+        transaction(("block-dirty-bitmap-remove", named("t1"))),
+        transaction(("block-dirty-bitmap-clear", named("t1"))),
+        do("nbd-server-start", addr=address("nbd")),
+        do("block-export-add", id="e", type="nbd", node_name="q", bitmaps=["b"]),
+        do("block-export-add", id="e", type="nbd", node_name="q", bitmaps=["off"]),
+        bitmap("remove", name="off"), bitmap("clear", name="off"), bitmap("enable", name="off"),
+        bitmap("merge", target="b", bitmaps=["off"]), bitmap("merge", target="off", bitmaps=["b"]),
+        do("block-export-add", id="e2", type="nbd", node_name="q", name="y", bitmaps=["off"]),
+        do("block-export-del", id="e"), bitmap("clear", name="off"), bitmap("remove", name="off"),
+        bitmap("remove", name="p"), bitmap("remove", name="p"),
+    ]
+
+
 def objects():
     return [
         do("object-add", qom_type="secret", id="s", data="x"),
@@ -181,7 +246,8 @@ def compare(group):
                 a["error"]["class"] == b["error"]["class"]
         if not same:
             bad += 1
-            print("%s\n  ours:   %s\n  qemu's: %s" % (message, json.dumps(a), json.dumps(b)))
+            print("%.200s\n  ours:   %.400s\n  qemu's: %.400s" %
+                  (message, json.dumps(a), json.dumps(b)))
     print("- %s: %d answers, %d differ" % (group.__name__, len(mine), bad))
     return bad
 
@@ -196,6 +262,6 @@ if __name__ == "__main__":
         for args in [["a.qcow2", "64M"], ["-b", "a.qcow2", "-F", "qcow2", "b.qcow2", "64M"]]:
             subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", *args], check=True)
         subprocess.run(["truncate", "-s", "1M", "raw"], check=True)
-        failures = sum(compare(g) for g in [form_of_messages, nodes, exports, objects])
+        failures = sum(compare(g) for g in [form_of_messages, nodes, exports, bitmaps, objects])
         os.chdir("/")
     sys.exit(failures != 0)

@@ -7,6 +7,7 @@
 """
 
 import json
+import os
 import socket
 import subprocess
 import time
@@ -102,6 +103,21 @@ class Daemon:
     def end(self, timeout=30):
         """Its exit code."""
         return self.process.wait(timeout)
+
+    def kill(self, timeout=20):
+        """As a crash would end it. The kernel may close what it had open some time later."""
+        self.process.kill()
+        self.process.wait()
+        deadline = time.monotonic() + timeout
+        while True:
+            with socket.socket(socket.AF_UNIX) as s:
+                try:
+                    s.connect(self.path)
+                except ConnectionRefusedError:
+                    os.unlink(self.path)
+                    return
+            assert time.monotonic() < deadline, "the socket outlives its daemon"
+            time.sleep(0.02)
 
     def __exit__(self, *_):
         if self.process.poll() is None:

@@ -210,10 +210,76 @@ def rude_monitors_harm_nobody():
         assert d.end() == 0
 
 
+def bitmaps_of(q, node):
+    for n in q("query-named-block-nodes"):
+        if n["node-name"] == node:
+            return {b["name"]: b for b in n.get("dirty-bitmaps", [])}
+    raise AssertionError("no node " + node)
+
+
+def action(kind, **data):
+    return {"type": "block-dirty-bitmap-" + kind, "data": data}
+
+
+def bitmaps_live_in_the_image():
+    image("a.qcow2")
+    disk = ["--blockdev", "qcow2,node-name=d,file.driver=file,file.filename=a.qcow2",
+            "--nbd-server", "addr.type=unix,addr.path=" + os.path.abspath("nbd.sock")]
+    with Daemon(PROGRAM, *disk) as d:
+        q = d.connect()
+        q("block-dirty-bitmap-add", node="d", name="keep", persistent=True)
+        q("block-dirty-bitmap-add", node="d", name="forget")
+        # An aborted transaction leaves nothing in the image either.
+        expect_error("Transaction aborted", q, "transaction", actions=[
+            action("add", node="d", name="aborted", persistent=True),
+            action("remove", node="d", name="keep"), {"type": "abort", "data": {}}])
+        assert set(bitmaps_of(q, "d")) == {"keep", "forget"}
+        q("block-export-add", type="nbd", id="e", node_name="d", writable=True, bitmaps=["keep"])
+        io("nbd.sock", "d", "write 0 64k", "write 1M 128k")
+        info = bitmaps_of(q, "d")["keep"]
+        assert info == {"name": "keep", "granularity": 65536, "count": 196608, "recording": True,
+                        "busy": True, "persistent": True}, info
+        expect_error("in use by another operation", q, "block-dirty-bitmap-clear", node="d",
+                     name="keep")
+        before = q("x-debug-block-dirty-bitmap-sha256", node="d", name="keep")
+        q("quit")
+        assert d.end() == 0
+    with Daemon(PROGRAM, *disk) as d:
+        q = d.connect()
+        assert set(bitmaps_of(q, "d")) == {"keep"}
+        assert q("x-debug-block-dirty-bitmap-sha256", node="d", name="keep") == before
+        q("block-dirty-bitmap-remove", node="d", name="keep")
+        d.kill()
+    with Daemon(PROGRAM, *disk) as d:
+        assert bitmaps_of(d.connect(), "d") == {}
+        d.process.terminate()
+        assert d.end() == 0
+    # The kill may have left clusters that nobody uses (3), and nothing worse.
+    assert subprocess.run(["qemu-img", "check", "a.qcow2"], capture_output=True).returncode in (0, 3)
+
+
+def a_crash_leaves_a_bitmap_inconsistent_and_visible():
+    image("a.qcow2")
+    disk = ["--blockdev", "qcow2,node-name=d,file.driver=file,file.filename=a.qcow2"]
+    with Daemon(PROGRAM, *disk) as d:
+        d.connect()("block-dirty-bitmap-add", node="d", name="b", persistent=True)
+        d.kill()
+    with Daemon(PROGRAM, *disk) as d:
+        q = d.connect()
+        info = bitmaps_of(q, "d")["b"]
+        assert info["inconsistent"] and not info["recording"] and info["count"] == 0, info
+        expect_error("inconsistent", q, "block-dirty-bitmap-clear", node="d", name="b")
+        expect_error("inconsistent", q, "block_resize", node_name="d", size=128 << 20)
+        q("block-dirty-bitmap-remove", node="d", name="b")
+        q("quit")
+        assert d.end() == 0
+
+
 def main():
     for test in [a_node_is_served_and_taken_away, an_export_in_use_is_removed_only_when_told_so,
                  options_do_what_commands_do, mistakes_on_the_command_line_are_named,
                  the_name_of_qemus_daemon_makes_a_drop_in, only_allowed_folders_are_opened,
+                 bitmaps_live_in_the_image, a_crash_leaves_a_bitmap_inconsistent_and_visible,
                  a_plain_socat_session_works, rude_monitors_harm_nobody]:
         print("-", test.__name__, flush=True)
         with tempfile.TemporaryDirectory() as folder:
