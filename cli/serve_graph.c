@@ -80,6 +80,7 @@ static bool add_qcow2(const struct serve_opts *o, struct serve_graph *g, struct 
         .read_only = o->read_only,
         .direct = o->cache == CACHE_NONE,
         .no_lock = o->no_lock,
+        .snapshot = o->has_snapshot ? &o->snapshot : NULL,
     };
     struct node *n = qc_open(g->top, &qo, errp);
 

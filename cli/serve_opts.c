@@ -87,6 +87,10 @@ static bool finish(struct serve_opts *o, const struct serve_choices *ch, struct 
 {
     if (!serve_settle_image(o, errp) || !format_settle(o->image, "-f", &o->format, errp))
         return false;
+    if (o->has_snapshot && o->format != FORMAT_QCOW2)
+        return err_set(errp, EINVAL, "-l: a raw image has no snapshots");
+    if (o->has_snapshot && o->n_bitmaps)
+        return err_set(errp, EINVAL, "-l and -B exclude each other: nothing changes in a snapshot");
     if (o->socket_path && ch->tcp)
         return err_set(errp, EINVAL, "--socket and --port or --bind exclude each other");
     if (ch->checkpoints && ch->no_checkpoints)
@@ -153,6 +157,7 @@ void serve_opts_free(struct serve_opts *o)
     mem_free(o->bitmaps);
     serve_tls_free(&o->tls);
     mem_free(o->fault);
+    mem_free(o->snapshot_text);
     mem_free(o->blkdebug_config);
     if (o->blkdebug)
         blkdebug_args_free(o->blkdebug);

@@ -13,6 +13,7 @@
 #include "cli/blkdebug.h"
 #include "cli/format.h"
 #include "cli/serve_tls.h"
+#include "cli/snapshot_ref.h"
 #include "server/server.h"
 
 struct bitmap_arg {
@@ -28,6 +29,9 @@ struct serve_opts { /* strings belong to argv, except the bitmaps' names */
     bool read_only, no_lock, ignore_discard;
     enum cache_mode cache;
     uint64_t offset; /* where the export begins in the disk, bytes */
+    bool has_snapshot;
+    struct qc_snapshot_ref snapshot; /* serve this one; read_only is set then */
+    char *snapshot_text;             /* what its strings may lie in; owned */
     const char *backing_dir, *faults;
     char *blkdebug_config;          /* of an image named blkdebug:CONFIG:IMAGE; owned */
     struct blkdebug_args *blkdebug; /* --blkdebug; NULL: none */

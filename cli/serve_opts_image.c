@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/mem.h"
 #include "base/parse.h"
 #include "cli/serve_opts_priv.h"
 
@@ -36,6 +37,10 @@ enum take serve_take_image(int opt, const char *arg, struct serve_opts *o, struc
     switch (opt) {
     case 'f':
         return take_if(format_parse(arg, "--format", &o->format, errp));
+    case 'l':
+        mem_free(o->snapshot_text);
+        o->has_snapshot = o->read_only = true;
+        return take_if(snapshot_ref_parse(arg, "-l", &o->snapshot, &o->snapshot_text, errp));
     case 'r':
         o->read_only = true;
         return TAKE_OK;

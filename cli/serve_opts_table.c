@@ -4,7 +4,7 @@
  */
 #include "cli/serve_opts_priv.h"
 
-const char serve_short_options[] = ":k:p:b:x:D:e:trf:B:no:vhV";
+const char serve_short_options[] = ":k:p:b:x:D:e:trf:l:B:no:vhV";
 
 const struct option serve_long_options[] = {
     {"socket", required_argument, NULL, 'k'},
@@ -21,6 +21,8 @@ const struct option serve_long_options[] = {
     {"read-only", no_argument, NULL, 'r'},
     {"readonly", no_argument, NULL, 'r'},
     {"format", required_argument, NULL, 'f'},
+    {"load-snapshot", required_argument, NULL, 'l'},
+    {"snapshot", required_argument, NULL, 'l'},
     {"bitmap", required_argument, NULL, 'B'},
     {"nocache", no_argument, NULL, 'n'},
     {"offset", required_argument, NULL, 'o'},
@@ -81,6 +83,7 @@ const char serve_help[] =
     "      --tls-authz ID        only clients that this object lets in\n"
     "  -f, --format FORMAT       qcow2 or raw; never probed [qcow2 if IMAGE ends in .qcow2]\n"
     "  -r, --read-only           refuse writes (alias --readonly)\n"
+    "  -l, --load-snapshot SNAPSHOT  serve this internal snapshot, read-only (alias --snapshot)\n"
     "  -o, --offset BYTES        serve the disk from this offset on\n"
     "      --cache MODE          writeback, none (direct I/O), unsafe (flushes do nothing)\n"
     "  -n, --nocache             the same as --cache none\n"

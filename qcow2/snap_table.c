@@ -187,6 +187,7 @@ static bool pick(struct qc_header *h, const struct qc_snapshot *s, uint64_t file
                        s->l1_off);
     h->size = size;
     h->size_rounded = false;
+    h->has_bitmaps = false; /* they are about the present state */
     h->l1_off = s->l1_off;
     h->l1_size = s->l1_size;
     return true;

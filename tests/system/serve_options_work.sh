@@ -45,6 +45,35 @@ nbdinfo --is read-only "$(uri s)"
 stop_serve s
 [ "$(sha256sum disk.qcow2)" = "$sum" ] || fail "the file was changed"
 
+say "-l serves an internal snapshot, by its id or name"
+holds() {
+    local out
+    out=$(qemu-io -r -f raw -c "$1" -c "$2" "$(uri s)")
+    ! grep -q 'verification failed' <<<"$out" || fail "$1, $2: $out"
+    [ "$(grep -c '^read .* bytes at offset' <<<"$out")" = 2 ] || fail "$out"
+}
+qemu-img create -q -f qcow2 snap.qcow2 4M
+image_io snap.qcow2 'write -P 5 0 1M'
+qemu-img snapshot -c first snap.qcow2
+image_io snap.qcow2 'write -P 6 0 2M'
+qemu-img snapshot -c 1 snap.qcow2
+image_io snap.qcow2 'write -P 7 0 4M'
+sum=$(sha256sum snap.qcow2)
+for name in first 1 snapshot.id=1 snapshot.name=first snapshot.id=1,snapshot.name=first; do
+    start_serve s -l "$name" snap.qcow2
+    holds 'read -P 5 0 1M' 'read -P 0 1M 3M'
+    nbdinfo --is read-only "$(uri s)"
+    stop_serve s
+done
+start_serve s --snapshot snapshot.name=1 snap.qcow2
+holds 'read -P 6 0 2M' 'read -P 0 2M 2M'
+stop_serve s
+[ "$(sha256sum snap.qcow2)" = "$sum" ] || fail "the file was changed"
+expect_fail 2 "no snapshot with the id or name 'none'" "$BREAKWATER" serve -k "$tmp/s.sock" -l none snap.qcow2
+expect_fail 1 'snapshot.id=ID' "$BREAKWATER" serve -k "$tmp/s.sock" -l snapshot.what=1 snap.qcow2
+expect_fail 1 'exclude each other' "$BREAKWATER" serve -k "$tmp/s.sock" -l 1 -B b snap.qcow2
+expect_fail 1 'raw image has no snapshots' "$BREAKWATER" serve -k "$tmp/s.sock" -l 1 -f raw snap.qcow2
+
 say "-o serves what lies behind an offset"
 start_serve s -o 1M disk.qcow2
 [ "$(nbdinfo --size "$(uri s)")" -eq $((15 << 20)) ] || fail "wrong size"
