@@ -137,6 +137,11 @@ static bool apply_check(struct op *o, uint64_t size, bool may_resize, struct err
         return err_set(errp, EINVAL,
                        "snapshot '%s': disk size %" PRIu64 " is no multiple of 512 or too large",
                        o->s->name, size);
+    if (o->s->l1_size < l1_need(o->q, size))
+        return err_set(errp, EINVAL,
+                       "snapshot '%s': its %" PRIu32 " L1 entries are too few for %" PRIu64
+                       " bytes",
+                       o->s->name, o->s->l1_size, size);
     if (size != o->q->node->size && !may_resize)
         return err_set(errp, EINVAL,
                        "snapshot '%s' is of a disk of %" PRIu64 " bytes, it now has %" PRIu64,
@@ -148,24 +153,16 @@ static bool apply_check(struct op *o, uint64_t size, bool may_resize, struct err
                    o->s->name, size);
 }
 
-static int apply(struct op *o, uint64_t size)
+static int apply(struct op *o)
 {
     struct qc_remake *m = &o->m;
-    uint64_t have = o->s->l1_size, need = max_u64(l1_need(o->q, size), have);
-    int r = qc_remake_read_l1(m, o->s->l1_off, have, &o->l1);
-    if (r < 0)
-        return r;
-    uint8_t *l1 = mem_zalloc(max_u64(need * 8, 8));
-    if (!l1)
-        return -ENOMEM;
-    memcpy(l1, o->l1, have * 8);
-    mem_free(o->l1);
-    o->l1 = l1;
-    r = qc_remake_refer(m, m->l1, m->l1_size, 0, -1);
+    int r = qc_remake_read_l1(m, o->s->l1_off, o->s->l1_size, &o->l1);
     if (r == 0)
-        r = qc_remake_refer(m, l1, have, 0, 1);
-    m->l1 = l1;
-    m->l1_size = need;
+        r = qc_remake_refer(m, m->l1, m->l1_size, 0, -1);
+    if (r == 0)
+        r = qc_remake_refer(m, o->l1, o->s->l1_size, 0, 1);
+    m->l1 = o->l1;
+    m->l1_size = o->s->l1_size;
     m->all_dirty = true;
     return r < 0 ? r : qc_remake_commit(m);
 }
@@ -180,7 +177,7 @@ bool qc_snapshot_apply(struct node *n, const struct qc_snapshot_ref *which, bool
         uint64_t size = o.s->extra_len >= 16 ? o.s->disk_size : n->size;
         ok = apply_check(&o, size, may_resize, errp) && qc_remake_resize(&o.m, size, errp);
         if (ok) {
-            int r = apply(&o, size);
+            int r = apply(&o);
             ok = r == 0 || failed(&o, what, r, errp);
         }
     }
