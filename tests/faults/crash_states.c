@@ -33,15 +33,16 @@
 #define AGAIN_STATES 60
 #define CREATE "create"
 
-static uint64_t n_states, n_again, n_leaky, n_qemu, n_refused;
+static uint64_t n_states, n_again, n_leaky, n_qemu, n_refused, n_good;
 static bool qemu;
 
 struct exploration {
     const struct workload *w;
     const struct oracle *oracle;
     uint64_t seed, per_run;
-    uint64_t index; /* of this state, from 1 */
-    uint64_t only;  /* judge only this one; 0: all */
+    uint64_t index;             /* of this state, from 1 */
+    uint64_t only;              /* judge only this one; 0: all */
+    const struct load_run *run; /* NULL: its bitmaps are not judged */
     bool creating;
     bool again; /* after a first power cut */
 };
@@ -138,7 +139,8 @@ static bool judge_state(struct sim_disk *state, const struct sim_crash *how, voi
                       .view = {.at = how->at},
                       .seed = rng_hash(x->seed + x->index),
                       .open = true,
-                      .write_after = x->index % WRITE_AFTER_EVERY == 0};
+                      .write_after = x->index % WRITE_AFTER_EVERY == 0,
+                      .run = x->run};
     if (qemu && !x->creating && n_states % QEMU_EVERY == 0)
         ask_qemu(state);
     n_states++;
@@ -150,6 +152,7 @@ static bool judge_state(struct sim_disk *state, const struct sim_crash *how, voi
         sweep_fail("%spower cut at moment %" PRIu64 ": %s", x->again ? "second " : "", how->at,
                    j.text);
     n_leaky += j.leaks != 0;
+    n_good += j.good_bitmaps;
     n_again += x->again;
     if (!x->again && !x->creating && x->index % AGAIN_EVERY == 0)
         go_on(x, state);
@@ -183,6 +186,7 @@ static void explore_workload(struct exploration *x)
     if (run.problem[0])
         sweep_fail("%s", run.problem);
     x->oracle = run.oracle;
+    x->run = &run;
     explore(x, run.disk);
     oracle_free(run.oracle);
     sim_disk_free(run.disk);
@@ -274,6 +278,6 @@ int main(int argc, char **argv)
     reactor_free(r);
     return sweep_end("%" PRIu64 " states, %" PRIu64 " of them after a second cut, %" PRIu64
                      " with leaks, %" PRIu64 " unfinished images refused, %" PRIu64
-                     " judged by qemu-img, 0 illegal",
-                     n_states, n_again, n_leaky, n_refused, n_qemu);
+                     " judged by qemu-img, %" PRIu64 " good bitmaps, 0 illegal",
+                     n_states, n_again, n_leaky, n_refused, n_qemu, n_good);
 }

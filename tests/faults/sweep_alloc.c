@@ -35,6 +35,7 @@ static bool run_one(const struct workload *w, bool always, uint64_t n, uint64_t 
     if (run.problem[0])
         sweep_fail("%s", run.problem);
     struct judge j = {.oracle = run.oracle,
+                      .run = &run,
                       .view = {.at = run.flushed ? 0 : sim_seq(run.disk)},
                       .seed = seed + n,
                       .open = true,

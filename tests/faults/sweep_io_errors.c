@@ -81,7 +81,8 @@ static bool run_one(const struct workload *w, const struct mode *m, uint64_t n, 
         sweep_fail("%s", run.problem);
     sim_fail_nth(run.disk, &(struct sim_fail){0});
 
-    struct judge j = {.oracle = run.oracle, .seed = seed + n, .open = true, .write_after = true};
+    struct judge j = {
+        .oracle = run.oracle, .run = &run, .seed = seed + n, .open = true, .write_after = true};
     uint64_t at = sim_seq(run.disk);
     judge_cut(&j, run.disk, at, true);
     judge_cut(&j, run.disk, at, false);

@@ -93,6 +93,55 @@ static void visit_co(void *arg)
     node_unref(guest);
 }
 
+static const struct qck_bitmap *bitmap_of(const struct qck_bitmap *v, unsigned n, const char *name)
+{
+    for (unsigned i = 0; i < n; i++)
+        if (strcmp(v[i].name, name) == 0)
+            return &v[i];
+    return NULL;
+}
+
+/* A bitmap that is not in use covers all that differs from what the disk held when it was clear. */
+static bool judge_bitmap(struct judge *j, const struct visit *v, const struct qck_bitmap *b,
+                         const uint8_t *clear, uint64_t clear_len)
+{
+    for (uint64_t at = 0; !b->in_use && at < v->size; at++) {
+        uint8_t was = at < clear_len ? clear[at] : 0;
+        if (v->content[at] != was && !b->bits[at / b->granularity])
+            return verdict(j, "bitmap '%s' is wrongly clean at 0x%" PRIx64, b->name, at);
+    }
+    return true;
+}
+
+static bool judge_bitmaps(struct judge *j, const struct visit *v, const struct qck_source *src)
+{
+    const struct load_run *run = j->run;
+    struct qck_bitmap *maps;
+    struct qck_report r;
+    unsigned n = qck_bitmaps(src, &maps, &r);
+    bool ok = r.corruptions == 0 || verdict(j, "stored bitmaps: %s", r.text);
+    uint64_t clear_len = run->w->prefill, at = j->view.at ? j->view.at : UINT64_MAX;
+    uint8_t *clear = malloc(clear_len ? clear_len : 1);
+    (run->w->packed ? load_fill_soft : load_fill)(clear, clear_len, 0, 0);
+    for (unsigned i = 0; ok && i < run->n_maps; i++) {
+        const struct load_bitmap *m = &run->maps[i];
+        const struct qck_bitmap *b = bitmap_of(maps, n, m->name);
+        /* Once its making has been reported it stays until its removal begins. */
+        if (!b && m->added && m->added <= at && !(m->removing && m->removing <= at))
+            ok = verdict(j, "bitmap '%s' has vanished", m->name);
+        if (ok && b && m->since_start)
+            ok = judge_bitmap(j, v, b, clear, clear_len);
+        /* They become right in one step. */
+        if (ok && b && b->in_use != maps[0].in_use)
+            ok = verdict(j, "bitmap '%s' is %sin use, '%s' is not so", m->name,
+                         b->in_use ? "" : "not ", maps[0].name);
+        j->good_bitmaps += ok && b && !b->in_use;
+    }
+    free(clear);
+    qck_bitmaps_free(maps, n);
+    return ok;
+}
+
 /* What must hold of the image as it lies there. */
 static bool judge_bytes(struct judge *j, struct visit *v, const struct qck_source *src)
 {
@@ -109,7 +158,7 @@ static bool judge_bytes(struct judge *j, struct visit *v, const struct qck_sourc
         return verdict(j, "content cannot be read: %s", r.text);
     if (j->oracle && !oracle_judge(j->oracle, &j->view, 0, v->content, v->size, text))
         return verdict(j, "%s", text);
-    return true;
+    return !j->run || judge_bitmaps(j, v, src);
 }
 
 /* And after it was written to. */
@@ -138,6 +187,7 @@ bool judge_image(struct judge *j, struct sim_disk *d)
     struct qck_source src = qck_sim(d);
     j->text[0] = '\0';
     j->leaks = 0;
+    j->good_bitmaps = 0;
     j->opened = false;
     bool ok = j->sound = judge_bytes(j, &v, &src);
     if (ok && j->open) {

@@ -11,6 +11,7 @@
 #include "tests/lib/qcow2_check.h"
 
 struct sim_disk;
+struct load_run;
 
 #define JUDGE_TEXT_LEN (QCK_TEXT_LEN + ORACLE_TEXT_LEN + 128)
 
@@ -19,12 +20,14 @@ struct judge {
     const struct oracle *oracle; /* NULL: any content is legal, as long as all read the same */
     struct oracle_view view;
     uint64_t seed;
-    bool open, write_after; /* open it with the driver; and write to it afterwards */
-    bool may_refuse;        /* our driver may refuse to open it */
+    bool open, write_after;     /* open it with the driver; and write to it afterwards */
+    bool may_refuse;            /* our driver may refuse to open it */
+    const struct load_run *run; /* whose stored bitmaps are judged too; NULL: none are */
     /* Out. */
     bool sound;  /* before the driver saw it */
     bool opened; /* by the driver */
     uint64_t leaks;
+    unsigned good_bitmaps; /* of run, that are not in use */
     char text[JUDGE_TEXT_LEN];
 };
 

@@ -157,13 +157,13 @@ bool qck_load_header(struct qck_image *im)
     return true;
 }
 
-/* Count a reference to the clusters at off. */
-static bool refer(struct qck_image *im, uint64_t off, uint64_t clusters, enum qck_use use,
-                  const char *what, uint64_t index)
+bool qck_refer(struct qck_image *im, uint64_t off, uint64_t clusters, enum qck_use use,
+               const char *what, uint64_t index)
 {
-    static const char *const name[] = {"nothing",     "the header",         "the L1 table",
-                                       "an L2 table", "the refcount table", "a refcount block",
-                                       "data",        "compressed data",    "the snapshot table"};
+    static const char *const name[] = {"nothing",        "the header",         "the L1 table",
+                                       "an L2 table",    "the refcount table", "a refcount block",
+                                       "data",           "compressed data",    "the snapshot table",
+                                       "a stored bitmap"};
     if (off & (im->cluster - 1)) {
         qck_bad(im->r, "%s %" PRIu64 ": offset 0x%" PRIx64 " is not aligned", what, index, off);
         return false;
@@ -214,7 +214,7 @@ static void load_block(struct qck_image *im, uint64_t index, uint64_t entry, uin
                 entry);
         return;
     }
-    if (!refer(im, entry, 1, USE_REFBLOCK, "refcount table entry", index))
+    if (!qck_refer(im, entry, 1, USE_REFBLOCK, "refcount table entry", index))
         return;
     im->src->read(im->src->arg, entry, block, im->cluster);
     for (uint64_t i = 0; i < per_block; i++) {
@@ -232,8 +232,8 @@ static void load_block(struct qck_image *im, uint64_t index, uint64_t entry, uin
 static void load_refcounts(struct qck_image *im)
 {
     uint64_t bytes = (uint64_t)im->reftable_clusters << im->cluster_bits;
-    if (!refer(im, im->reftable_off, im->reftable_clusters, USE_REFTABLE, "header: refcount table",
-               0))
+    if (!qck_refer(im, im->reftable_off, im->reftable_clusters, USE_REFTABLE,
+                   "header: refcount table", 0))
         return;
     uint8_t *table = qck_alloc(bytes, 1), *block = qck_alloc(im->cluster, 1);
     im->src->read(im->src->arg, im->reftable_off, table, bytes);
@@ -268,7 +268,7 @@ static void check_compressed(struct qck_image *im, uint64_t entry, uint64_t inde
     if (entry >> 63)
         qck_bad(im->r, "L2 entry %" PRIu64 ": COPIED on a compressed cluster", index);
     for (uint64_t c = round_down(off, im->cluster); c < end; c += im->cluster)
-        refer(im, c, 1, USE_COMPRESSED, "L2 entry", index);
+        qck_refer(im, c, 1, USE_COMPRESSED, "L2 entry", index);
 }
 
 /* "Extended L2 Entries". */
@@ -308,7 +308,7 @@ static void check_l2_entry(struct qck_image *im, uint64_t entry, uint64_t map, u
             qck_bad(im->r, "L2 entry %" PRIu64 ": COPIED without a cluster", index);
         return;
     }
-    if (refer(im, off, 1, USE_DATA, "L2 entry", index))
+    if (qck_refer(im, off, 1, USE_DATA, "L2 entry", index))
         check_copied(im, entry, off, "L2 entry", index);
 }
 
@@ -322,7 +322,7 @@ static void check_l1_entry(struct qck_image *im, uint64_t entry, uint64_t index,
             qck_bad(im->r, "L1 entry %" PRIu64 ": COPIED without a table", index);
         return;
     }
-    if (!refer(im, off, 1, USE_L2, "L1 entry", index))
+    if (!qck_refer(im, off, 1, USE_L2, "L1 entry", index))
         return;
     check_copied(im, entry, off, "L1 entry", index);
     im->src->read(im->src->arg, off, l2, im->cluster);
@@ -338,7 +338,7 @@ static void walk_l1(struct qck_image *im, uint64_t l1_off, uint32_t l1_size)
 {
     uint64_t bytes = (uint64_t)l1_size * 8;
     if (l1_size == 0 ||
-        !refer(im, l1_off, div_round_up(bytes, im->cluster), USE_L1, "header: L1 table", 0))
+        !qck_refer(im, l1_off, div_round_up(bytes, im->cluster), USE_L1, "header: L1 table", 0))
         return;
     uint8_t *l1 = qck_alloc(bytes, 1), *l2 = qck_alloc(im->cluster, 1);
     im->src->read(im->src->arg, l1_off, l1, bytes);
@@ -352,14 +352,14 @@ static void walk_l1(struct qck_image *im, uint64_t l1_off, uint32_t l1_size)
 static void walk_references(struct qck_image *im)
 {
     struct qck_snapshot s = {0};
-    refer(im, 0, 1, USE_HEADER, "header", 0);
+    qck_refer(im, 0, 1, USE_HEADER, "header", 0);
     walk_l1(im, im->l1_off, im->l1_size);
     im->snapshot = true;
     while (qck_snapshot_next(im, &s))
         walk_l1(im, s.l1_off, s.l1_size);
     if (s.end)
-        refer(im, im->snapshots_off, div_round_up(s.end, im->cluster), USE_SNAPSHOTS,
-              "header: snapshot table", 0);
+        qck_refer(im, im->snapshots_off, div_round_up(s.end, im->cluster), USE_SNAPSHOTS,
+                  "header: snapshot table", 0);
 }
 
 bool qck_check(const struct qck_source *src, struct qck_report *r)
@@ -373,6 +373,7 @@ bool qck_check(const struct qck_source *src, struct qck_report *r)
     im.use = qck_alloc(im.n, sizeof(*im.use));
     load_refcounts(&im);
     walk_references(&im);
+    qck_walk_bitmaps(&im);
     for (uint64_t c = 0; c < im.n; c++) {
         if (im.refs[c] > im.count[c])
             qck_bad(r, "cluster 0x%" PRIx64 ": refcount %" PRIu64 ", but %" PRIu64 " references",

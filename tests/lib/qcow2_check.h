@@ -47,6 +47,17 @@ bool qck_check(const struct qck_source *src, struct qck_report *r);
 bool qck_read(const struct qck_source *src, uint64_t guest_off, void *buf, uint64_t len,
               struct qck_report *r);
 
+/* A stored bitmap. Without the image's autoclear bit there are none. */
+struct qck_bitmap {
+    char name[1024];
+    bool in_use, enabled;
+    uint64_t granularity, n_bits;
+    uint8_t *bits; /* a byte each; NULL if in_use */
+};
+/* qck_bitmaps: how many there are; *r says what is wrong with them. Free with qck_bitmaps_free. */
+unsigned qck_bitmaps(const struct qck_source *src, struct qck_bitmap **out, struct qck_report *r);
+void qck_bitmaps_free(struct qck_bitmap *v, unsigned n);
+
 /* qck_share: make all tables and data clusters of a sound image (16-bit refcounts, no node open on
  * it) look shared: refcount 2, COPIED clear. The log of d begins anew. */
 bool qck_share(struct sim_disk *d);

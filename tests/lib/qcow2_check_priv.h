@@ -20,6 +20,7 @@ enum qck_use {
     USE_DATA,
     USE_COMPRESSED,
     USE_SNAPSHOTS,
+    USE_BITMAP,
 };
 
 struct qck_image {
@@ -46,6 +47,11 @@ static inline uint64_t qck_entry_size(const struct qck_image *im)
 {
     return im->extended ? 16 : 8;
 }
+/* qck_refer: count a reference to the clusters at off; false if they cannot be there. */
+bool qck_refer(struct qck_image *im, uint64_t off, uint64_t clusters, enum qck_use use,
+               const char *what, uint64_t index);
+/* qck_walk_bitmaps: count what stored bitmaps refer to. */
+void qck_walk_bitmaps(struct qck_image *im);
 
 /* Steps through the snapshot table. Zero it. */
 struct qck_snapshot {

@@ -15,9 +15,9 @@
 #include "base/bytes.h"
 #include "base/mem.h"
 #include "base/rng.h"
+#include "block/node_bitmap.h"
 #include "io/reactor.h"
 #include "qcow2/qcow2.h"
-#include "tests/lib/qcow2_check.h"
 
 struct fiber {
     struct load *l;
@@ -245,9 +245,39 @@ static void do_resize(struct fiber *f)
         return;
     l->resizing = true;
     oracle_resize_begin(o, x.off, sim_seq(l->run->disk));
-    bool ok = result(l, "a resize", &x, node_truncate(l->guest, x.off));
+    int r = node_truncate(l->guest, x.off);
+    /* A bitmap that is being made or removed is busy. */
+    bool ok = !(r == -EBUSY && l->w->bitmaps) && result(l, "a resize", &x, r);
     oracle_resize_end(o, ok, sim_seq(l->run->disk));
     l->resizing = false;
+}
+
+/* Add a bitmap, or remove one that was added. */
+static void do_bitmap(struct fiber *f)
+{
+    struct load *l = f->l;
+    struct load_run *run = l->run;
+    const struct extent_pick none = {0};
+    struct err *e = NULL;
+    for (unsigned i = 1; i < run->n_maps && rng_below(&f->rng, 2); i++) {
+        struct load_bitmap *m = &run->maps[i];
+        if (!m->added || m->removing)
+            continue;
+        m->removing = sim_seq(run->disk);
+        bool gone = node_bitmap_remove(l->guest, m->name, &e);
+        result(l, "removing a bitmap", &none, gone ? 0 : -err_code(e));
+        err_free(e);
+        return;
+    }
+    if (run->n_maps == LOAD_MAX_BITMAPS)
+        return;
+    struct load_bitmap *m = &run->maps[run->n_maps];
+    snprintf(m->name, sizeof(m->name), "m%u.%04x", run->n_maps++, (unsigned)(run->seed & 0xffff));
+    bool there = node_bitmap_add(l->guest, m->name,
+                                 LOAD_BITMAP_GRANULARITY << rng_below(&f->rng, 3), true, &e);
+    if (result(l, "adding a bitmap", &none, there ? 0 : -err_code(e)))
+        m->added = sim_seq(run->disk);
+    err_free(e);
 }
 
 static enum load_op draw(struct fiber *f)
@@ -292,6 +322,9 @@ static void fiber_step(struct fiber *f)
     case LOAD_READ:
         do_read(f, &x);
         break;
+    case LOAD_BITMAP:
+        do_bitmap(f);
+        break;
     default:
         do_resize(f);
         break;
@@ -328,6 +361,20 @@ static bool open_guest(struct load *l)
     return l->guest != NULL;
 }
 
+/* What a power cut before this run has left: it can only be removed, and blocks resizing. */
+static void drop_inconsistent(struct load *l)
+{
+    const struct extent_pick none = {0};
+    struct bitmap *next;
+    for (struct bitmap *b = node_bitmap_first(l->guest); b; b = next) {
+        struct err *e = NULL;
+        next = b->next;
+        if (b->inconsistent && !node_bitmap_remove(l->guest, b->name, &e))
+            result(l, "removing an inconsistent bitmap", &none, -err_code(e));
+        err_free(e);
+    }
+}
+
 static void main_co(void *arg)
 {
     struct load *l = arg;
@@ -335,6 +382,7 @@ static void main_co(void *arg)
     mem_fail_nth(l->run->mem_nth, l->run->mem_sticky);
     l->run->opened = open_guest(l);
     if (l->run->opened) {
+        drop_inconsistent(l);
         for (unsigned i = 0; i < l->w->fibers; i++) {
             fiber[i].l = l;
             fiber[i].left = l->run->short_run ? l->w->short_ops : l->w->ops;
@@ -364,6 +412,9 @@ void load_run(struct load_run *run)
     run->ok_ops = run->failed_ops = 0;
     run->mem_fired = false;
     run->problem[0] = '\0';
+    memset(run->maps, 0, sizeof(run->maps));
+    run->n_maps = run->w->bitmaps;
+    run->maps[0] = (struct load_bitmap){.name = "since", .since_start = true, .added = 1};
     sim_set_latency(run->disk, 0, run->w->latency_ns, run->seed);
     if (!co_start(main_co, &l)) {
         fprintf(stderr, "workload: no memory for a coroutine\n");
@@ -374,68 +425,4 @@ void load_run(struct load_run *run)
         run->done = false;
         problem(&l, "it hangs: %zu coroutines wait for ever", co_alive() - alive);
     }
-}
-
-struct create_args {
-    const struct workload *w;
-    struct sim_disk *disk;
-    bool ok;
-};
-
-static bool prefill(struct node *file, const struct workload *w, struct err **errp)
-{
-    const struct qc_open_opts opts = {.no_backing = true};
-    struct node *guest = qc_open(node_ref(file), &opts, errp);
-    if (!guest) {
-        node_unref(file);
-        return false;
-    }
-    uint8_t *data = must(malloc(w->prefill));
-    (w->packed ? load_fill_soft : load_fill)(data, w->prefill, 0, 0);
-    bool ok = node_write(guest, 0, data, w->prefill, w->packed ? REQ_COMPRESSED : 0) == 0 &&
-              node_flush(guest) == 0;
-    free(data);
-    node_unref(guest);
-    return ok;
-}
-
-static void create_co(void *arg)
-{
-    struct create_args *a = arg;
-    struct qc_create_opts opts = {.size = a->w->size,
-                                  .version = a->w->version,
-                                  .cluster_size = a->w->cluster_size,
-                                  .refcount_bits = a->w->refcount_bits,
-                                  .extended_l2 = a->w->extended_l2};
-    struct err *e = NULL;
-    struct node *file = sim_open(a->disk, false, &e);
-    a->ok = file && qc_create(file, &opts, &e) && (!a->w->prefill || prefill(file, a->w, &e));
-    if (!a->ok)
-        fprintf(stderr, "workload %s: create: %s\n", a->w->name, err_msg(e));
-    err_free(e);
-    node_unref(file);
-}
-
-struct sim_disk *load_create(const struct workload *w)
-{
-    struct create_args a = {.w = w, .disk = must(sim_disk_new(0))};
-    if (!reactor_run_co(reactor_current(), create_co, &a) || !a.ok ||
-        (w->shared && !qck_share(a.disk)) || !sim_log_mark(a.disk)) {
-        sim_disk_free(a.disk);
-        return NULL;
-    }
-    return a.disk;
-}
-
-struct oracle *load_oracle(const struct workload *w)
-{
-    struct oracle *o = oracle_new(w->size, w->max_size ? w->max_size : w->size);
-    if (w->prefill) {
-        uint8_t *data = must(malloc(w->prefill));
-        (w->packed ? load_fill_soft : load_fill)(data, w->prefill, 0, 0);
-        /* Moment 1 is before everything in a log. */
-        oracle_end(o, oracle_begin(o, ORACLE_WRITE, 0, w->prefill, data, 0), true, true, 1);
-        free(data);
-    }
-    return o;
 }

@@ -26,6 +26,7 @@ enum load_op {
     LOAD_READ,
     LOAD_RESIZE,
     LOAD_WRITE_PACKED, /* whole clusters, compressed */
+    LOAD_BITMAP,       /* a stored bitmap is added or removed */
     LOAD_OP_COUNT
 };
 
@@ -46,6 +47,7 @@ struct workload {
     bool extended_l2;              /* with subclusters */
     bool overlap;                  /* changes of the same sectors may be in flight together */
     bool sequential;               /* writes go one behind the other */
+    bool bitmaps;                  /* it begins with a clear stored bitmap */
     int64_t latency_ns;            /* of the slowest I/O; 0: all is instantaneous */
     uint8_t weight[LOAD_OP_COUNT];
 };
@@ -54,6 +56,17 @@ extern const struct workload workloads[];
 extern const unsigned n_workloads;
 /* workload_find: NULL if there is none of this name. */
 const struct workload *workload_find(const char *name);
+
+#define LOAD_MAX_BITMAPS 24
+#define LOAD_BITMAP_GRANULARITY 512
+
+/* A stored bitmap of a run; moments are sim_seq's. */
+struct load_bitmap {
+    char name[16];
+    bool since_start;  /* clear when the run began */
+    uint64_t added;    /* when it was known to be there; 0: it may not be */
+    uint64_t removing; /* when its removal began; 0: never */
+};
 
 #define LOAD_TEXT_LEN (ORACLE_TEXT_LEN + 128)
 
@@ -73,6 +86,8 @@ struct load_run {
     bool flushed; /* the last flush, after all operations, succeeded */
     bool done;    /* it came to its end (else it hangs) */
     unsigned ok_ops, failed_ops;
+    struct load_bitmap maps[LOAD_MAX_BITMAPS];
+    unsigned n_maps;
     bool mem_fired;              /* an allocation was refused */
     char problem[LOAD_TEXT_LEN]; /* "" = nothing wrong */
 };
