@@ -29,8 +29,15 @@ expect_flags() {
 stored() {
     qemu-nbd --fork --pid-file="$tmp/q.pid" -r -t -f qcow2 -B "$2" -k "$tmp/q.sock" "$1"
     extents "nbd+unix:///?socket=$tmp/q.sock" "qemu:dirty-bitmap:$2"
-    kill "$(<q.pid)"
-    wait_for 10 test ! -e q.sock
+    local pid
+    pid=$(<q.pid)
+    kill "$pid"
+    wait_for 20 gone "$pid"
+}
+
+# gone PID: its locks, on the image and on its pid file, are too.
+gone() {
+    ! kill -0 "$1" 2>/dev/null
 }
 
 sound() {
