@@ -27,7 +27,7 @@ struct subcommand {
 };
 
 extern const struct subcommand serve_command, backup_command, restore_command, verify_command,
-    image_command, faults_command, daemon_command, tls_command;
+    image_command, faults_command, daemon_command, ctl_command, tls_command;
 
 /* cli_fail: print "breakwater: MESSAGE" on standard error, free e, return code. */
 int cli_fail(enum cli_exit code, struct err *e);

@@ -19,8 +19,8 @@
 #include "qcow2/qcow2.h"
 
 static const struct subcommand *const subcommands[] = {
-    &serve_command, &backup_command, &restore_command, &verify_command,
-    &image_command, &faults_command, &daemon_command,  &tls_command,
+    &serve_command,  &backup_command, &restore_command, &verify_command, &image_command,
+    &faults_command, &daemon_command, &ctl_command,     &tls_command,
 };
 
 static const struct driver *const drivers[] = {
