@@ -21,12 +21,8 @@
 #include "cli/serve_graph.h"
 #include "cli/serve_opts.h"
 #include "cli/signals.h"
-#include "cli/uri_text.h"
 #include "io/io.h"
 #include "io/reactor.h"
-#include "io/socket.h"
-
-#define MAX_LISTENERS 16
 
 struct serve {
     struct serve_opts opts;
@@ -34,8 +30,9 @@ struct serve {
     struct server *server;
     struct tls_creds *creds; /* NULL: no TLS */
     int signal_fd;
-    bool listening; /* the socket file is ours */
+    struct listening listening;
     bool pid_written;
+    bool nobody; /* there is nobody to serve any more */
     bool stopped;
     int stop_result;
     struct err *error;
@@ -46,37 +43,6 @@ struct serve {
 static bool wants_tls(const struct serve_opts *o)
 {
     return o->tls.mode == SERVER_TLS_REQUIRE || o->tls.authz;
-}
-
-static bool listen_unix(struct serve *sv, char **uri, struct err **errp)
-{
-    const struct serve_opts *o = &sv->opts;
-    int fd;
-
-    if (!socket_listen_unix(o->socket_path, 0600, &fd, errp))
-        return false;
-    sv->listening = true;
-    *uri = uri_unix(wants_tls(o), o->socket_path, o->name);
-    return server_listen(sv->server, fd, errp);
-}
-
-static bool listen_tcp(struct serve *sv, char **uri, struct err **errp)
-{
-    const struct serve_opts *o = &sv->opts;
-    int fds[MAX_LISTENERS], n = 0;
-    uint16_t port;
-    bool ok = true;
-
-    if (!socket_listen_tcp(o->host, o->port, fds, MAX_LISTENERS, &n, &port, errp))
-        return false;
-    *uri = uri_tcp(wants_tls(o), o->host, port, o->name);
-    for (int i = 0; i < n; i++) {
-        if (ok)
-            ok = server_listen(sv->server, fds[i], errp);
-        else
-            close(fds[i]);
-    }
-    return ok;
 }
 
 /* Said at the start, not when the first view is opened in the night. */
@@ -119,10 +85,19 @@ static void reload_creds(struct serve *sv)
     log_info("new TLS credentials are in use");
 }
 
+/* The one client of --stdin, or of an inherited connection, has left. */
+static void nobody_comes(void *arg)
+{
+    struct serve *sv = arg;
+
+    log_info("nobody is left, and nobody can come");
+    sv->nobody = true;
+    io_cancel_fd(sv->signal_fd);
+}
+
 static bool start(struct serve *sv, struct err **errp)
 {
     const struct serve_opts *o = &sv->opts;
-    AUTO_FREE char *uri = NULL;
     struct export_opts eo = {
         .name = o->name,
         .description = o->description,
@@ -141,6 +116,7 @@ static bool start(struct serve *sv, struct err **errp)
     eo.cbw = sv->graph.cbw;
     eo.bitmaps = sv->graph.bitmaps;
     eo.n_bitmaps = sv->graph.n_bitmaps;
+    so.exit_when_deserted = true;
     so.tls = o->tls.mode;
     so.creds = sv->creds;
     sv->server = server_new(&so, errp);
@@ -148,15 +124,13 @@ static bool start(struct serve *sv, struct err **errp)
         node_unref(sv->graph.top);
         return false;
     }
-    if (!(o->socket_path ? listen_unix(sv, &uri, errp) : listen_tcp(sv, &uri, errp)))
+    server_on_idle(sv->server, nobody_comes, sv);
+    if (!listen_all(sv->server, &o->listen, o->name, wants_tls(o), &sv->listening, errp))
         return false;
-    if (!uri)
-        return err_set(errp, ENOMEM, "out of memory for the URI");
     if (o->pid_file && !pid_file_write(o->pid_file, errp))
         return false;
     sv->pid_written = o->pid_file;
     serve_graph_let_hang(&sv->graph, true);
-    printf("%s\n", uri);
     fflush(stdout);
     daemon_ready();
     return true;
@@ -172,12 +146,22 @@ static void stop_run(void *arg)
     io_cancel_fd(sv->signal_fd);
 }
 
+/* True: a signal, or there is nobody to serve. */
 static bool wait_signal(struct serve *sv)
 {
     struct signalfd_siginfo info;
 
     for (;;) {
-        if (sv->stopped || io_poll(sv->signal_fd, POLLIN, IO_NO_DEADLINE) < 0)
+        if (sv->stopped)
+            return false;
+        if (sv->nobody) {
+            sv->nobody = false;
+            return true;
+        }
+        int r = io_poll(sv->signal_fd, POLLIN, IO_NO_DEADLINE);
+        if (r == -ECANCELED)
+            continue;
+        if (r < 0)
             return false;
         if (read(sv->signal_fd, &info, sizeof(info)) != (ssize_t)sizeof(info))
             continue;
@@ -188,19 +172,12 @@ static bool wait_signal(struct serve *sv)
     }
 }
 
-static void remove_files(struct serve *sv)
-{
-    if (sv->listening)
-        unlink(sv->opts.socket_path);
-    sv->listening = false;
-}
-
 /* The first signal drains, the second forces. */
 static void serve_until_signal(struct serve *sv)
 {
     if (!wait_signal(sv))
         return;
-    remove_files(sv);
+    listen_remove_files(&sv->listening);
     if (!co_start(stop_run, sv)) {
         stop_run(sv);
         return;
@@ -226,7 +203,7 @@ static void serve_main(void *arg)
     } else if (sv->server) {
         server_stop(sv->server, false);
     }
-    remove_files(sv);
+    listen_remove_files(&sv->listening);
     server_free(sv->server);
     tls_creds_unref(sv->creds);
     serve_graph_close(&sv->graph);
@@ -265,7 +242,7 @@ static int serve_run(int argc, char **argv)
         err_free(e);
         break;
     case SERVE_RUN:
-        if (sv.opts.fork && !daemon_fork(&e)) {
+        if (!listen_standard_streams(&sv.opts.listen, &e) || (sv.opts.fork && !daemon_fork(&e))) {
             code = cli_fail(CLI_FAILED, e);
             break;
         }

@@ -15,8 +15,6 @@
 #include "base/parse.h"
 #include "cli/serve_opts_priv.h"
 
-#define DEFAULT_PORT 10809 /* IANA */
-
 bool serve_parse_uint(const char *text, const char *what, uint64_t min, uint64_t max, unsigned *out,
                       struct err **errp)
 {
@@ -91,8 +89,10 @@ static bool finish(struct serve_opts *o, const struct serve_choices *ch, struct 
         return err_set(errp, EINVAL, "-l: a raw image has no snapshots");
     if (o->has_snapshot && o->n_bitmaps)
         return err_set(errp, EINVAL, "-l and -B exclude each other: nothing changes in a snapshot");
-    if (o->socket_path && ch->tcp)
-        return err_set(errp, EINVAL, "--socket and --port or --bind exclude each other");
+    if (!activation_read(&o->listen.activation, errp) || !listen_check(&o->listen, errp))
+        return false;
+    if (o->listen.use_stdin && o->fork)
+        return err_set(errp, EINVAL, "--stdin and --fork exclude each other");
     if (ch->checkpoints && ch->no_checkpoints)
         return err_set(errp, EINVAL, "--checkpoints and --no-checkpoints exclude each other");
     o->checkpoints = ch->checkpoints || (o->n_bitmaps > 0 && !ch->no_checkpoints);
@@ -116,7 +116,7 @@ enum serve_parse serve_parse(int argc, char **argv, struct serve_opts *o, struct
     struct serve_choices ch = {0};
     int opt, at = 1;
 
-    *o = (struct serve_opts){.name = "", .port = DEFAULT_PORT};
+    *o = (struct serve_opts){.name = ""};
     optind = 1;
     opterr = 0;
     while ((opt = getopt_long(argc, argv, serve_short_options, serve_long_options, NULL)) != -1) {
@@ -155,6 +155,7 @@ void serve_opts_free(struct serve_opts *o)
     for (unsigned i = 0; i < o->n_bitmaps; i++)
         mem_free(o->bitmaps[i].name);
     mem_free(o->bitmaps);
+    activation_free(&o->listen.activation);
     serve_tls_free(&o->tls);
     mem_free(o->fault);
     mem_free(o->snapshot_text);

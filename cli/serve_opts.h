@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "cli/blkdebug.h"
 #include "cli/format.h"
+#include "cli/serve_listen.h"
 #include "cli/serve_tls.h"
 #include "cli/snapshot_ref.h"
 #include "server/server.h"
@@ -46,8 +47,7 @@ struct serve_opts { /* strings belong to argv, except the bitmaps' names */
     bool checkpoints;
     unsigned max_connections; /* 0: no limit but the server's */
 
-    const char *socket_path, *host;
-    uint16_t port;
+    struct listen_opts listen;
     const char *pid_file;
     bool fork;
 

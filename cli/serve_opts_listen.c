@@ -18,6 +18,42 @@ static bool parse_port(const char *text, uint16_t *out, struct err **errp)
     return true;
 }
 
+static bool room(unsigned n, const char *option, struct err **errp)
+{
+    return n < LISTEN_MAX ||
+           err_set(errp, E2BIG, "%s: at most %d are possible", option, LISTEN_MAX);
+}
+
+static bool take_vsock(const char *arg, struct listen_opts *l, struct err **errp)
+{
+    uint64_t port;
+
+    if (!arg) { /* as nbdkit has it: with -p */
+        l->vsock_not_tcp = true;
+        return true;
+    }
+    if (!room(l->n_vsock, "--vsock", errp) ||
+        !parse_u64(arg, "--vsock", 0, UINT32_MAX - 1, &port, errp))
+        return false;
+    l->vsock[l->n_vsock++] = (uint32_t)port;
+    return true;
+}
+
+static bool take_fd(const char *arg, struct listen_opts *l, struct err **errp)
+{
+    uint64_t fd;
+
+    if (!room(l->n_fds, "--socket-fd", errp) ||
+        !parse_u64(arg, "--socket-fd", 3, INT32_MAX, &fd, errp))
+        return false;
+    for (unsigned i = 0; i < l->n_fds; i++) {
+        if (l->fd[i] == (int)fd)
+            return err_set(errp, EEXIST, "--socket-fd: %s is given twice", arg);
+    }
+    l->fd[l->n_fds++] = (int)fd;
+    return true;
+}
+
 static bool take_handshake_limit(const char *arg, struct server_opts *s, struct err **errp)
 {
     if (!parse_duration_ms(arg, "--handshake-limit", &s->handshake_timeout_ms, errp))
@@ -37,16 +73,22 @@ static bool take_max_bytes(const char *arg, struct server_opts *s, struct err **
 enum take serve_take_listen(int opt, const char *arg, struct serve_opts *o,
                             struct serve_choices *ch, struct err **errp)
 {
+    struct listen_opts *l = &o->listen;
+
     switch (opt) {
     case 'k':
-        o->socket_path = arg;
-        return TAKE_OK;
+        return take_if(room(l->n_sockets, "--socket", errp) && (l->socket[l->n_sockets++] = arg));
     case 'p':
-        ch->tcp = true;
-        return take_if(parse_port(arg, &o->port, errp));
+        return take_if(room(l->n_ports, "--port", errp) &&
+                       parse_port(arg, &l->port[l->n_ports++], errp));
     case 'b':
-        ch->tcp = true;
-        o->host = arg;
+        return take_if(room(l->n_hosts, "--bind", errp) && (l->host[l->n_hosts++] = arg));
+    case OPT_VSOCK:
+        return take_if(take_vsock(arg, l, errp));
+    case OPT_SOCKET_FD:
+        return take_if(take_fd(arg, l, errp));
+    case OPT_STDIN:
+        l->use_stdin = true;
         return TAKE_OK;
     case OPT_HANDSHAKE_LIMIT:
         return take_if(take_handshake_limit(arg, &o->server, errp));

@@ -33,6 +33,9 @@ enum {
     OPT_LOG_LEVEL,
     OPT_PRINT_URI,
     OPT_NO_LOCK,
+    OPT_VSOCK,
+    OPT_SOCKET_FD,
+    OPT_STDIN,
     OPT_TLS,
     OPT_TLS_CERTIFICATES,
     OPT_TLS_PSK,
@@ -46,7 +49,7 @@ enum {
 
 /* What must be weighed against each other after all options were seen. */
 struct serve_choices {
-    bool tcp, checkpoints, no_checkpoints, level_given;
+    bool checkpoints, no_checkpoints, level_given;
     unsigned verbose;
     enum log_level level;
 };

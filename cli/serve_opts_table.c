@@ -50,6 +50,10 @@ const struct option serve_long_options[] = {
     {"log-level", required_argument, NULL, OPT_LOG_LEVEL},
     {"print-uri", no_argument, NULL, OPT_PRINT_URI},
     {"no-lock", no_argument, NULL, OPT_NO_LOCK},
+    {"vsock", optional_argument, NULL, OPT_VSOCK},
+    {"socket-fd", required_argument, NULL, OPT_SOCKET_FD},
+    {"stdin", no_argument, NULL, OPT_STDIN},
+    {"single", no_argument, NULL, OPT_STDIN},
     {"tls", required_argument, NULL, OPT_TLS},
     {"tls-certificates", required_argument, NULL, OPT_TLS_CERTIFICATES},
     {"tls-psk", required_argument, NULL, OPT_TLS_PSK},
@@ -64,11 +68,15 @@ const struct option serve_long_options[] = {
 
 const char serve_help[] =
     "Usage: breakwater serve [OPTION]... IMAGE\n"
-    "Serve a disk image over NBD, at localhost:10809 or a Unix socket, until SIGTERM.\n"
+    "Serve a disk image over NBD, at localhost:10809 unless told otherwise, until SIGTERM.\n"
     "\n"
-    "  -k, --socket PATH         listen on a Unix socket (alias --unix)\n"
+    "  -k, --socket PATH         listen on a Unix socket (alias --unix); @NAME: an abstract one\n"
     "  -p, --port N              listen on this TCP port; 0: any free one\n"
-    "  -b, --bind ADDRESS        ... at this address (alias --ipaddr) [localhost]\n"
+    "  -b, --bind ADDRESS        ... at this address, * is all (alias --ipaddr) [localhost]\n"
+    "      --vsock[=PORT]        listen on a vsock port; without PORT those of -p are vsock's\n"
+    "      --socket-fd N         listen on, or serve, an inherited socket\n"
+    "                            these are all repeatable, and go together\n"
+    "      --stdin               serve the one client at standard input (alias --single)\n"
     "  -x, --export-name NAME    name of the export (alias --exportname) [empty]\n"
     "  -D, --description TEXT    shown to clients that list the exports\n"
     "  -e, --shared N            at most N clients (alias --max-connections) [0: no limit]\n"

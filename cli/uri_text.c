@@ -40,18 +40,28 @@ static char *encode(const char *s)
 
 char *uri_unix(bool tls, const char *socket_path, const char *export_name)
 {
-    AUTO_FREE char *path = encode(socket_path);
+    bool abstract = socket_path[0] == '@';
+    AUTO_FREE char *path = encode(socket_path + abstract);
     AUTO_FREE char *name = encode(export_name);
 
-    return path && name ? mem_printf("nbd%s+unix:///%s?socket=%s", tls ? "s" : "", name, path)
-                        : NULL;
+    if (!path || !name)
+        return NULL;
+    return mem_printf("nbd%s+unix:///%s?socket=%s%s", tls ? "s" : "", name, abstract ? "%00" : "",
+                      path);
+}
+
+char *uri_vsock(bool tls, uint32_t cid, uint32_t port, const char *export_name)
+{
+    AUTO_FREE char *name = encode(export_name);
+
+    return name ? mem_printf("nbd%s+vsock://%u:%u/%s", tls ? "s" : "", cid, port, name) : NULL;
 }
 
 char *uri_tcp(bool tls, const char *host, uint16_t port, const char *export_name)
 {
     AUTO_FREE char *name = encode(export_name);
     AUTO_FREE char *port_text = port == NBD_PORT ? mem_strdup("") : mem_printf(":%u", port);
-    const char *h = host ? host : "localhost";
+    const char *h = host && strcmp(host, "*") != 0 ? host : "localhost";
     bool brackets = strchr(h, ':') != NULL;
 
     if (!name || !port_text)

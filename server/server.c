@@ -4,7 +4,6 @@
  */
 #include <errno.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #include "base/log.h"
 #include "base/mem.h"
@@ -12,13 +11,6 @@
 #include "server/server_priv.h"
 
 #define LOG_INTERVAL_NS (10 * NS_PER_S)
-#define ACCEPT_RETRY_NS (100 * NS_PER_MS) /* out of descriptors: let some connections end */
-
-struct listener {
-    struct server *srv;
-    int fd;
-    struct listener *next;
-};
 
 bool ratelimit_ok(struct ratelimit *r, unsigned *suppressed)
 {
@@ -118,77 +110,15 @@ bool server_serve(struct server *s, struct stream *stream, struct err **errp)
     return conn_start(s, stream, errp);
 }
 
-static void serve_fd(struct server *s, int fd)
-{
-    struct stream *stream = stream_from_fd(fd);
-    struct err *e = NULL;
-    unsigned suppressed;
-
-    if (!stream)
-        err_set(&e, ENOMEM, "out of memory for a connection");
-    if (stream && server_serve(s, stream, &e))
-        return;
-    if (ratelimit_ok(&s->refuse_log, &suppressed)) {
-        log_warn("a client was turned away: %s", err_msg(e));
-        if (suppressed)
-            log_warn("%u more were turned away since the last such message", suppressed);
-    }
-    err_free(e);
-}
-
-static void listener_run(void *arg)
-{
-    struct listener *l = arg;
-    struct server *s = l->srv;
-    unsigned suppressed;
-
-    while (!s->stopping) {
-        int fd = io_accept(l->fd, IO_NO_DEADLINE);
-
-        if (fd >= 0) {
-            serve_fd(s, fd);
-        } else if (fd != -ECANCELED && fd != -ECONNABORTED && fd != -EAGAIN) {
-            if (ratelimit_ok(&s->accept_log, &suppressed))
-                log_warn("cannot accept a connection: %s", strerror(-fd));
-            co_sleep_until(clock_ns() + ACCEPT_RETRY_NS);
-        }
-    }
-    close(l->fd);
-    l->fd = -1;
-    s->n_listeners--;
-    co_queue_wake_all(&s->changed);
-}
-
-bool server_listen(struct server *s, int fd, struct err **errp)
-{
-    struct listener *l = mem_new(struct listener);
-
-    if (!l) {
-        close(fd);
-        return err_set(errp, ENOMEM, "out of memory for a listener");
-    }
-    l->srv = s;
-    l->fd = fd;
-    l->next = s->listeners;
-    s->listeners = l;
-    s->n_listeners++;
-    if (co_start(listener_run, l))
-        return true;
-    s->listeners = l->next;
-    s->n_listeners--;
-    close(fd);
-    mem_free(l);
-    return err_set(errp, ENOMEM, "out of memory for a listener");
-}
-
 void server_conn_gone(struct server *s, bool served)
 {
     s->n_conns--;
     if (served)
         s->n_serving--;
     co_queue_wake_all(&s->changed);
-    if (s->n_serving == 0 && s->served_one && s->o.exit_on_last_disconnect && s->idle_fn &&
-        !s->stopping)
+    bool left = s->o.exit_on_last_disconnect && s->served_one && s->n_serving == 0;
+    bool deserted = s->o.exit_when_deserted && s->n_conns == 0 && s->n_listeners == 0;
+    if ((left || deserted) && s->idle_fn && !s->stopping)
         s->idle_fn(s->idle_arg);
 }
 
@@ -209,10 +139,7 @@ int server_stop(struct server *s, bool force)
 
     s->stopping = true;
     s->forced |= force;
-    for (struct listener *l = s->listeners; l; l = l->next) {
-        if (l->fd >= 0)
-            io_cancel_fd(l->fd);
-    }
+    listeners_stop(s);
     for (struct conn *c = s->conns; c; c = c->next)
         conn_drain(c, force);
     if (force)
@@ -242,11 +169,6 @@ void server_free(struct server *s)
         struct export *e = s->exports;
         s->exports = e->next;
         export_free(e);
-    }
-    while (s->listeners) {
-        struct listener *l = s->listeners;
-        s->listeners = l->next;
-        mem_free(l);
     }
     bufpool_free(s->pool);
     tls_creds_unref(s->o.creds);

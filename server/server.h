@@ -17,6 +17,7 @@
 
 struct server;
 struct export;
+struct listener;
 
 enum server_tls {
     SERVER_TLS_OFF,
@@ -37,6 +38,7 @@ struct server_opts {               /* zero means the default in brackets */
     unsigned max_checkpoints;      /* per export, at least 2 [64] */
     uint64_t view_grace_ms;        /* an unused frozen view is kept so long [30000] */
     bool exit_on_last_disconnect;  /* qemu-nbd without -t: call the server_on_idle hook */
+    bool exit_when_deserted;       /* the same when neither a connection nor a listener is left */
     enum server_tls tls;           /* [off] */
     struct tls_creds *creds;       /* for TLS; server_new takes a reference of its own */
 };
@@ -74,8 +76,11 @@ bool server_add_export(struct server *s, const struct export_opts *opts, struct 
 bool server_remove_export(struct server *s, const char *name, struct err **errp);
 /* server_export_clients: how many connections use the export. */
 unsigned server_export_clients(const struct server *s, const char *name);
-/* server_listen: accept connections on a listening descriptor (taken over). */
-bool server_listen(struct server *s, int fd, struct err **errp);
+/* server_listen: accept connections on a listening descriptor (taken over, also on failure) until
+ * server_unlisten or server_stop; then the listener is gone. NULL on failure. server_unlisten:
+ * connections that were accepted go on. Does not yield. */
+struct listener *server_listen(struct server *s, int fd, struct err **errp);
+void server_unlisten(struct listener *l);
 /* server_serve: handle one connected stream (taken over, also on failure) in a coroutine of its
  * own. For --stdin, inherited sockets, and tests. EBUSY: the connection table is full. */
 bool server_serve(struct server *s, struct stream *stream, struct err **errp);
@@ -87,8 +92,9 @@ void server_set_creds(struct server *s, struct tls_creds *creds);
  * in another coroutine returns too. Returns -EBUSY when requests were left running: the server must
  * then not be freed, only exited from. */
 int server_stop(struct server *s, bool force);
-/* server_on_idle: fn(arg) when the last client has left after at least one was served; only with
- * exit_on_last_disconnect. */
+/* server_on_idle: fn(arg) when the last client has left after at least one was served, with
+ * exit_on_last_disconnect; or when a connection ends that was the last, without any listener, with
+ * exit_when_deserted. */
 void server_on_idle(struct server *s, void (*fn)(void *), void *arg);
 /* server_free: after server_stop. Drops the exports' nodes; yields. */
 void server_free(struct server *s);

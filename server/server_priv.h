@@ -338,7 +338,7 @@ struct server {
     struct server_opts o;
     char *scratch_dir;
     struct export *exports;
-    struct listener *listeners;
+    struct listener *listeners; /* (listener.c) */
     unsigned n_listeners;
     struct conn *conns;
     unsigned n_conns, n_serving;
@@ -363,6 +363,9 @@ static inline bool conn_is_leaving(const struct conn *c)
 }
 /* ratelimit_ok: may a message be logged now? *suppressed: how many were not since the last. */
 bool ratelimit_ok(struct ratelimit *r, unsigned *suppressed);
+/* listeners_stop: all of them; each is gone when its coroutine has ended, which wakes s->changed.
+ */
+void listeners_stop(struct server *s);
 /* server_conn_gone: c has left the list. */
 void server_conn_gone(struct server *s, bool served);
 

@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * Where `breakwater serve` listens: see serve_listen.h.
+ */
+#include "cli/serve_listen.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netdb.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "cli/uri_text.h"
+
+#define DEFAULT_PORT 10809 /* IANA */
+#define MAX_ADDRESSES 16   /* that one name resolves to */
+
+/* Before anything is opened that could get the number of a descriptor that was not inherited. */
+static bool check_inherited(const struct listen_opts *o, struct err **errp)
+{
+    enum socket_kind kind;
+    char what[48];
+
+    for (unsigned i = 0; i < o->n_fds; i++) {
+        snprintf(what, sizeof(what), "--socket-fd: descriptor %d", o->fd[i]);
+        if (!socket_inherited(o->fd[i], what, &kind, errp))
+            return false;
+    }
+    for (unsigned i = 0; i < o->activation.n; i++) {
+        snprintf(what, sizeof(what), "LISTEN_FDS: descriptor %d", o->activation.fd[i]);
+        if (!socket_inherited(o->activation.fd[i], what, &kind, errp))
+            return false;
+    }
+    return o->use_stdin ? socket_inherited(STDIN_FILENO, "--stdin: standard input", &kind, errp)
+                        : true;
+}
+
+bool listen_check(struct listen_opts *o, struct err **errp)
+{
+    unsigned other = o->n_sockets + o->n_vsock + o->n_fds + o->activation.n + o->use_stdin;
+
+    if (o->use_stdin && other + o->n_hosts + o->n_ports > 1)
+        return err_set(errp, EINVAL, "--stdin serves one client and listens nowhere else");
+    if (!check_inherited(o, errp))
+        return false;
+    if (o->vsock_not_tcp && o->n_hosts > 0)
+        return err_set(errp, EINVAL, "--vsock and --bind exclude each other; give --vsock a port");
+    if (other > 0 && o->n_hosts + o->n_ports == 0 && !o->vsock_not_tcp)
+        return true;
+    if (o->n_ports == 0)
+        o->port[o->n_ports++] = DEFAULT_PORT;
+    if (o->n_hosts == 0 && !o->vsock_not_tcp)
+        o->host[o->n_hosts++] = NULL; /* localhost */
+    return true;
+}
+
+/* Is it the same file, and not just another terminal? */
+static bool same_file(int a, int b)
+{
+    struct stat sa, sb;
+
+    return fstat(a, &sa) == 0 && fstat(b, &sb) == 0 && sa.st_dev == sb.st_dev &&
+           sa.st_ino == sb.st_ino;
+}
+
+bool listen_standard_streams(struct listen_opts *o, struct err **errp)
+{
+    if (!o->use_stdin)
+        return true;
+    int fd = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3);
+    if (fd < 0)
+        return err_set_errno(errp, errno, "--stdin");
+    int null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+    if (null_fd < 0) {
+        close(fd);
+        return err_set_errno(errp, errno, "/dev/null");
+    }
+    /* inetd gives the connection as all three. A log is kept where it goes elsewhere. */
+    for (int i = STDERR_FILENO; i >= STDIN_FILENO; i--) {
+        if (i != STDERR_FILENO || same_file(i, fd))
+            dup2(null_fd, i);
+    }
+    close(null_fd);
+    o->fd[0] = fd;
+    o->n_fds = 1;
+    return true;
+}
+
+static bool print_uri(char *uri, struct err **errp)
+{
+    if (!uri)
+        return err_set(errp, ENOMEM, "out of memory for the URI");
+    printf("%s\n", uri);
+    mem_free(uri);
+    return true;
+}
+
+static bool listen_unix(struct server *s, const char *path, struct listening *l, struct err **errp)
+{
+    int fd;
+
+    if (!socket_listen_unix(path, 0600, &fd, errp))
+        return false;
+    l->path[l->n_files] = path;
+    l->file[l->n_files++] = socket_file_note(path);
+    return server_listen(s, fd, errp);
+}
+
+static bool listen_tcp(struct server *s, const char *host, uint16_t *port, struct err **errp)
+{
+    int fds[MAX_ADDRESSES], n = 0;
+    bool ok = true;
+
+    if (!socket_listen_tcp(host, *port, fds, MAX_ADDRESSES, &n, port, errp))
+        return false;
+    for (int i = 0; i < n; i++) {
+        if (ok)
+            ok = server_listen(s, fds[i], errp);
+        else
+            close(fds[i]);
+    }
+    return ok;
+}
+
+/* The URI of a descriptor that somebody else made listen; NULL if it has none. */
+static char *inherited_uri(int fd, const char *export_name, bool tls)
+{
+    struct sockaddr_storage ss = {0};
+    socklen_t len = sizeof(ss);
+    char host[NI_MAXHOST], port[NI_MAXSERV], path[sizeof(struct sockaddr_un)] = "";
+
+    if (getsockname(fd, (struct sockaddr *)&ss, &len) != 0)
+        return NULL;
+    if (ss.ss_family == AF_UNIX) {
+        const struct sockaddr_un *un = (struct sockaddr_un *)&ss;
+        size_t n = len > offsetof(struct sockaddr_un, sun_path)
+                       ? len - offsetof(struct sockaddr_un, sun_path)
+                       : 0;
+        memcpy(path, un->sun_path, n);
+        if (n > 1 && !path[0])
+            path[0] = '@';
+        return *path ? uri_unix(tls, path, export_name) : NULL;
+    }
+    if (getnameinfo((struct sockaddr *)&ss, len, host, sizeof(host), port, sizeof(port),
+                    NI_NUMERICHOST | NI_NUMERICSERV) != 0)
+        return NULL;
+    return uri_tcp(tls, host, (uint16_t)strtoul(port, NULL, 10), export_name);
+}
+
+/* fd is taken over, also on failure. */
+static bool serve_inherited(struct server *s, int fd, const char *what, char **uri,
+                            const char *export_name, bool tls, struct err **errp)
+{
+    enum socket_kind kind;
+
+    if (!socket_inherited(fd, what, &kind, errp)) {
+        close(fd);
+        return false;
+    }
+    if (kind == SOCKET_LISTENING) {
+        *uri = inherited_uri(fd, export_name, tls);
+        return server_listen(s, fd, errp);
+    }
+    struct stream *stream = stream_from_fd(fd);
+    return stream ? server_serve(s, stream, errp)
+                  : err_set(errp, ENOMEM, "out of memory for a connection");
+}
+
+static bool listen_inherited(struct server *s, int fd, const char *what, const char *export_name,
+                             bool tls, struct err **errp)
+{
+    char *uri = NULL;
+
+    if (!serve_inherited(s, fd, what, &uri, export_name, tls, errp)) {
+        mem_free(uri);
+        return false;
+    }
+    return !uri || print_uri(uri, errp);
+}
+
+static bool listen_vsock(struct server *s, uint32_t port, const char *export_name, bool tls,
+                         struct err **errp)
+{
+    uint32_t cid;
+    int fd;
+
+    return socket_listen_vsock(port, &fd, &cid, &port, errp) && server_listen(s, fd, errp) &&
+           print_uri(uri_vsock(tls, cid, port, export_name), errp);
+}
+
+static bool listen_internet(struct server *s, const struct listen_opts *o, const char *export_name,
+                            bool tls, struct err **errp)
+{
+    for (unsigned p = 0; p < o->n_ports; p++) {
+        if (o->vsock_not_tcp && !listen_vsock(s, o->port[p], export_name, tls, errp))
+            return false;
+        for (unsigned h = 0; h < o->n_hosts; h++) {
+            uint16_t port = o->port[p];
+            if (!listen_tcp(s, o->host[h], &port, errp) ||
+                !print_uri(uri_tcp(tls, o->host[h], port, export_name), errp))
+                return false;
+        }
+    }
+    for (unsigned i = 0; i < o->n_vsock; i++) {
+        if (!listen_vsock(s, o->vsock[i], export_name, tls, errp))
+            return false;
+    }
+    return true;
+}
+
+bool listen_all(struct server *s, const struct listen_opts *o, const char *export_name, bool tls,
+                struct listening *l, struct err **errp)
+{
+    for (unsigned i = 0; i < o->n_sockets; i++) {
+        if (!listen_unix(s, o->socket[i], l, errp) ||
+            !print_uri(uri_unix(tls, o->socket[i], export_name), errp))
+            return false;
+    }
+    if (!listen_internet(s, o, export_name, tls, errp))
+        return false;
+    for (unsigned i = 0; i < o->n_fds; i++) {
+        AUTO_FREE char *what = o->use_stdin ? mem_strdup("--stdin: standard input")
+                                            : mem_printf("--socket-fd: descriptor %d", o->fd[i]);
+        if (!listen_inherited(s, o->fd[i], what ? what : "--socket-fd", export_name, tls, errp))
+            return false;
+    }
+    for (unsigned i = 0; i < o->activation.n; i++) {
+        const char *name = o->activation.name[i];
+        AUTO_FREE char *what = mem_printf("the socket '%s' of the service manager", name);
+        log_info("listening on socket '%s' of the service manager", name);
+        if (!listen_inherited(s, o->activation.fd[i], what ? what : name, export_name, tls, errp))
+            return false;
+    }
+    return true;
+}
+
+void listen_remove_files(struct listening *l)
+{
+    for (unsigned i = 0; i < l->n_files; i++)
+        socket_file_remove(l->path[i], l->file[i]);
+    l->n_files = 0;
+}
