@@ -252,16 +252,6 @@ static int recv_payload(struct slot *s, enum nbd_error *error, const char **why)
     return conn_skip(c, len, IO_NO_DEADLINE);
 }
 
-/* A WRITE that announces no payload: what follows may be one all the same, and must not be taken
- * for requests. */
-static int refuse_bare_write(struct slot *s)
-{
-    log_protocol(s->conn, "a write without the flag PAYLOAD_LEN");
-    reply_error(s, NBD_EINVAL, "with extended headers a write carries the flag PAYLOAD_LEN");
-    slot_send(s);
-    return -EPROTO;
-}
-
 static bool conn_get_header(struct conn *c, size_t size, struct wire_request *w)
 {
     const uint8_t *p = c->rbuf + c->head;
@@ -291,8 +281,6 @@ static int conn_request(struct conn *c)
     if (!s)
         return -ENOMEM;
     s->wire = w;
-    if (w.type == NBD_CMD_WRITE && w.payload != w.len)
-        return refuse_bare_write(s);
     const char *why = NULL;
     enum nbd_error error = NBD_SUCCESS;
     if (w.type != NBD_CMD_BLOCK_STATUS || !w.payload) /* else its length is in the payload */

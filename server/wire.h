@@ -214,7 +214,8 @@ static inline bool wire_get_request(const uint8_t *p, struct wire_request *out)
 }
 
 /* wire_get_ext_request: the same of WIRE_EXT_REQUEST_SIZE bytes, as they are once extended headers
- * were negotiated. Whether the length is a payload's is what PAYLOAD_LEN says. */
+ * were negotiated. Whether the length is a payload's is what PAYLOAD_LEN says; but a WRITE always
+ * has one: QEMU's client (9.0) leaves the flag out. */
 static inline bool wire_get_ext_request(const uint8_t *p, struct wire_request *out)
 {
     out->flags = get_be16(p + 4);
@@ -222,7 +223,8 @@ static inline bool wire_get_ext_request(const uint8_t *p, struct wire_request *o
     memcpy(&out->cookie, p + 8, 8);
     out->off = get_be64(p + 16);
     out->len = get_be64(p + 24);
-    out->payload = out->flags & NBD_CMD_FLAG_PAYLOAD_LEN ? out->len : 0;
+    bool has_payload = out->type == NBD_CMD_WRITE || out->flags & NBD_CMD_FLAG_PAYLOAD_LEN;
+    out->payload = has_payload ? out->len : 0;
     return get_be32(p) == NBD_EXTENDED_REQUEST_MAGIC;
 }
 

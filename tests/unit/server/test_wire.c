@@ -44,6 +44,9 @@ static void an_extended_request_says_whether_its_length_is_a_payloads(void **sta
     assert_int_equal(w.off, 0x1000000);
     assert_int_equal(w.len, UINT64_C(0x100000000000200));
     assert_int_equal(w.payload, w.len);
+    b[5] = 0x01; /* a WRITE has one all the same */
+    assert_true(wire_get_ext_request(b, &w));
+    assert_int_equal(w.payload, w.len);
     b[5] = 0x11;
     b[7] = 6;
     assert_true(wire_get_ext_request(b, &w));
