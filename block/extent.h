@@ -12,6 +12,9 @@
 enum extent_flags {
     EXTENT_HOLE = 1, /* not allocated in the host */
     EXTENT_ZERO = 2, /* reads as zeros */
+    /* In answers to a STATUS with REQ_DEPTH, besides: */
+    EXTENT_NOWHERE = 4,    /* no image of the chain has it */
+    EXTENT_LEVEL = 1 << 8, /* so many times: how many images below the top one has it */
 };
 
 struct extent {

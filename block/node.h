@@ -36,6 +36,7 @@ enum req_flags {
     REQ_MAY_UNMAP = 2,   /* ZERO: may deallocate */
     REQ_NO_FALLBACK = 4, /* ZERO: fail with -ENOTSUP rather than write zeros slowly */
     REQ_COMPRESSED = 8,  /* WRITE of whole clusters to a format: compress them if it can */
+    REQ_DEPTH = 16,      /* STATUS: say also which image of a chain has it (EXTENT_LEVEL) */
 };
 
 /* What a write to the host file holds; the fault engine can select on it. */
@@ -200,6 +201,9 @@ int node_flush(struct node *n);
 int node_truncate(struct node *n, uint64_t size);
 /* node_status: ext is cleared first. */
 int node_status(struct node *n, uint64_t off, uint64_t len, struct extents *ext);
+/* node_depth: how many images down the backing chain has it: the flags of the extents are 1 for n's
+ * own image, 2 for its backing image..., 0 for what none has. Yields. */
+int node_depth(struct node *n, uint64_t off, uint64_t len, struct extents *ext);
 
 /* node_still_volatile: for a driver that says that a flush of n succeeded although it did not do
  * it: the next flush of n is then not passed by as if there were nothing to flush. */

@@ -99,3 +99,19 @@ int node_status(struct node *n, uint64_t off, uint64_t len, struct extents *ext)
     struct req r = {.op = REQ_STATUS, .off = off, .len = len, .ext = ext};
     return node_submit(n, &r);
 }
+
+int node_depth(struct node *n, uint64_t off, uint64_t len, struct extents *ext)
+{
+    struct extents x;
+    struct req r = {.op = REQ_STATUS, .flags = REQ_DEPTH, .off = off, .len = len, .ext = &x};
+
+    extents_clear(ext);
+    extents_init(&x, ext->max);
+    int ret = node_submit(n, &r);
+    for (size_t i = 0; i < x.n && ret >= 0; i++) {
+        uint32_t flags = x.v[i].flags;
+        ret = extents_add(ext, x.v[i].len, flags & EXTENT_NOWHERE ? 0 : 1 + flags / EXTENT_LEVEL);
+    }
+    extents_free(&x);
+    return ret < 0 ? ret : 0;
+}

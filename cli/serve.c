@@ -103,6 +103,8 @@ static bool start(struct serve *sv, struct err **errp)
         .description = o->description,
         .read_only = o->read_only,
         .ignore_discard = o->ignore_discard,
+        .resizable = o->resizable,
+        .allocation_depth = o->allocation_depth,
         .checkpoints = o->checkpoints,
         .max_connections = o->max_connections,
         .authz = o->tls.authz,

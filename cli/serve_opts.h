@@ -27,7 +27,7 @@ enum cache_mode { CACHE_WRITEBACK, CACHE_NONE, CACHE_UNSAFE };
 struct serve_opts { /* strings belong to argv, except the bitmaps' names */
     const char *image;
     enum image_format format;
-    bool read_only, no_lock, ignore_discard;
+    bool read_only, no_lock, ignore_discard, resizable, allocation_depth;
     enum cache_mode cache;
     uint64_t offset; /* where the export begins in the disk, bytes */
     bool has_snapshot;

@@ -53,6 +53,12 @@ enum take serve_take_image(int opt, const char *arg, struct serve_opts *o, struc
         return take_if(parse_cache(arg, &o->cache, errp));
     case OPT_DISCARD:
         return take_if(parse_discard(arg, &o->ignore_discard, errp));
+    case OPT_ALLOW_RESIZE:
+        o->resizable = true;
+        return TAKE_OK;
+    case 'A':
+        o->allocation_depth = true;
+        return TAKE_OK;
     case OPT_NO_LOCK:
         o->no_lock = true;
         return TAKE_OK;

@@ -4,7 +4,7 @@
  */
 #include "cli/serve_opts_priv.h"
 
-const char serve_short_options[] = ":k:p:b:x:D:e:trf:l:B:no:vhV";
+const char serve_short_options[] = ":k:p:b:x:D:e:trf:l:B:Ano:vhV";
 
 const struct option serve_long_options[] = {
     {"socket", required_argument, NULL, 'k'},
@@ -24,6 +24,8 @@ const struct option serve_long_options[] = {
     {"load-snapshot", required_argument, NULL, 'l'},
     {"snapshot", required_argument, NULL, 'l'},
     {"bitmap", required_argument, NULL, 'B'},
+    {"allocation-depth", no_argument, NULL, 'A'},
+    {"allow-resize", no_argument, NULL, OPT_ALLOW_RESIZE},
     {"nocache", no_argument, NULL, 'n'},
     {"offset", required_argument, NULL, 'o'},
     {"verbose", no_argument, NULL, 'v'},
@@ -96,6 +98,7 @@ const char serve_help[] =
     "      --cache MODE          writeback, none (direct I/O), unsafe (flushes do nothing)\n"
     "  -n, --nocache             the same as --cache none\n"
     "      --discard MODE        unmap or ignore [unmap]\n"
+    "      --allow-resize        clients may change the size of the disk\n"
     "      --no-lock             take no lock on the image\n"
     "      --backing-dir DIR     where backing files may lie [the folder of IMAGE]\n"
     "      --faults FILE         inject faults by these rules (blkdebug's, and [fault] sections)\n"
@@ -104,6 +107,7 @@ const char serve_help[] =
     "      --blkdebug KEY=VALUE,...  options of QEMU's blkdebug, or a JSON object of them\n"
     "  -B, --bitmap NAME[,granularity=N]\n"
     "                            record changed blocks as qemu:dirty-bitmap:NAME; repeatable\n"
+    "  -A, --allocation-depth    publish which image of a backing chain has what\n"
     "      --checkpoints, --no-checkpoints\n"
     "                            EXPORT@NAME is a frozen view, or not [with -B it is]\n"
     "      --max-checkpoints N   remember so many [64]\n"

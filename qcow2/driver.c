@@ -13,7 +13,7 @@ static int qc_submit(struct node *n, struct req *r)
     if (r->op == REQ_READ)
         return qc_read(q, r->off, r->buf, r->len);
     if (r->op == REQ_STATUS)
-        return qc_status(q, r->off, r->len, r->ext);
+        return qc_status(q, r->off, r->len, r->flags, r->ext);
     if (q->corrupt && r->op != REQ_CACHE)
         return q->read_only && r->op == REQ_FLUSH ? 0 : -EIO;
     switch (r->op) {

@@ -400,8 +400,9 @@ uint64_t qc_backing_end(const struct qc *q);
 int qc_zero(struct qc *q, uint64_t guest_off, uint64_t len, uint32_t flags);
 /* qc_discard: whole clusters only; the rest of the range is left alone. Yields. */
 int qc_discard(struct qc *q, uint64_t guest_off, uint64_t len);
-/* qc_status: append what is known of [guest_off, guest_off + len) until ext is full. Yields. */
-int qc_status(struct qc *q, uint64_t guest_off, uint64_t len, struct extents *ext);
+/* qc_status: append what is known of [guest_off, guest_off + len) until ext is full. flags: of the
+ * request. Yields. */
+int qc_status(struct qc *q, uint64_t guest_off, uint64_t len, uint32_t flags, struct extents *ext);
 /* qc_resize: grow to size bytes, a multiple of 512; -ENOTSUP to shrink. Yields. */
 int qc_resize(struct qc *q, uint64_t size);
 /* qc_shrink: the opposite (empty.c). Not within a request: it waits for all of them. Yields. */

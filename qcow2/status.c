@@ -7,13 +7,18 @@
 #include "qcow2/qcow2_priv.h"
 
 /* Add what the backing file says of [guest_off, guest_off + len), all of it inside that file. */
-static int status_backing(struct qc *q, uint64_t guest_off, uint64_t len, struct extents *ext)
+static int status_backing(struct qc *q, uint64_t guest_off, uint64_t len, uint32_t flags,
+                          struct extents *ext)
 {
     struct extents below;
+    uint32_t level = flags & REQ_DEPTH ? EXTENT_LEVEL : 0;
     int r = 1;
     extents_init(&below, ext->max);
     while (len && r > 0) {
-        r = node_status(q->backing, guest_off, len, &below);
+        struct req ask = {
+            .op = REQ_STATUS, .flags = flags, .off = guest_off, .len = len, .ext = &below};
+        extents_clear(&below);
+        r = node_submit(q->backing, &ask);
         if (r < 0)
             break;
         uint64_t got = min_u64(below.total, len);
@@ -24,7 +29,7 @@ static int status_backing(struct qc *q, uint64_t guest_off, uint64_t len, struct
         extents_trim(&below, got);
         r = 1;
         for (size_t i = 0; i < below.n && r > 0; i++)
-            r = extents_add(ext, below.v[i].len, below.v[i].flags);
+            r = extents_add(ext, below.v[i].len, below.v[i].flags + level);
         guest_off += got;
         len -= got;
     }
@@ -32,9 +37,10 @@ static int status_backing(struct qc *q, uint64_t guest_off, uint64_t len, struct
     return r;
 }
 
-static int status_run(struct qc *q, uint64_t guest_off, const struct qc_run *run,
+static int status_run(struct qc *q, uint64_t guest_off, const struct qc_run *run, uint32_t flags,
                       struct extents *ext)
 {
+    uint32_t nothing = EXTENT_HOLE | EXTENT_ZERO;
     uint64_t len = run->len, end = qc_backing_end(q);
     switch (run->type) {
     case QC_NORMAL:
@@ -47,23 +53,26 @@ static int status_run(struct qc *q, uint64_t guest_off, const struct qc_run *run
     default:
         if (guest_off < end) {
             uint64_t have = min_u64(len, end - guest_off);
-            int r = status_backing(q, guest_off, have, ext);
+            int r = status_backing(q, guest_off, have, flags, ext);
             if (r <= 0)
                 return r;
             len -= have;
         }
-        return len ? extents_add(ext, len, EXTENT_HOLE | EXTENT_ZERO) : 1;
+        /* A backing image that ends earlier has the zeros behind its end. */
+        if (flags & REQ_DEPTH)
+            nothing += q->backing ? EXTENT_LEVEL : EXTENT_NOWHERE;
+        return len ? extents_add(ext, len, nothing) : 1;
     }
 }
 
-int qc_status(struct qc *q, uint64_t guest_off, uint64_t len, struct extents *ext)
+int qc_status(struct qc *q, uint64_t guest_off, uint64_t len, uint32_t flags, struct extents *ext)
 {
     while (len) {
         struct qc_run run;
         int r = qc_l2_lookup(q, guest_off, len, &run);
         if (r < 0)
             return r;
-        r = status_run(q, guest_off, &run, ext);
+        r = status_run(q, guest_off, &run, flags, ext);
         if (r <= 0)
             return r; /* 0: the list is full */
         guest_off += run.len;

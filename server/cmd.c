@@ -48,9 +48,22 @@ static enum nbd_error refuse(enum nbd_error error, const char *text, const char 
     return error;
 }
 
+/* "NBD_CMD_RESIZE" of the extension: the offset is the new size. To make it smaller under others
+ * who count on it is refused. */
+static enum nbd_error cmd_check_resize(const struct conn *c, const struct wire_request *w,
+                                       const char **why)
+{
+    if (w->off > INT64_MAX)
+        return refuse(NBD_EINVAL, "no export can be that large", why);
+    if (w->off < c->size && c->target.exp->n_connections > 1)
+        return refuse(NBD_EPERM, "others use the export, so it cannot be made smaller", why);
+    return NBD_SUCCESS;
+}
+
 enum nbd_error cmd_check(const struct conn *c, const struct wire_request *w, const char **why)
 {
-    if (w->type >= NBD_CMD_COUNT)
+    if (w->type >= NBD_CMD_COUNT ||
+        (w->type == NBD_CMD_RESIZE && !(c->flags & NBD_FLAG_SEND_RESIZE)))
         return refuse(NBD_EINVAL, "unknown command", why);
     if (conn_is_leaving(c))
         return refuse(NBD_ESHUTDOWN, "the server is shutting down", why);
@@ -61,6 +74,8 @@ enum nbd_error cmd_check(const struct conn *c, const struct wire_request *w, con
             return refuse(NBD_EINVAL, "offset and length of a flush must be zero", why);
         return NBD_SUCCESS;
     }
+    if (w->type == NBD_CMD_RESIZE)
+        return cmd_check_resize(c, w, why);
     if (c->flags & NBD_FLAG_READ_ONLY && cmd_writes(w->type))
         return refuse(NBD_EPERM, "the export is read-only", why);
     if (w->off > c->size || w->len > c->size - w->off)
@@ -173,6 +188,16 @@ static int run_read(struct slot *s)
     return r;
 }
 
+/* What cannot be resized, or not now, is EPERM in the extension. */
+static int run_resize(struct slot *s)
+{
+    struct export *e = s->conn->target.exp;
+    int r = node_truncate(e->top, s->wire.off);
+
+    export_resized(e);
+    return r == -ENOTSUP || r == -EBUSY ? -EPERM : r;
+}
+
 /* All other commands; on success a reply without data follows. */
 static int run_other(struct slot *s)
 {
@@ -186,6 +211,8 @@ static int run_other(struct slot *s)
             return 0;
         return submit(s, REQ_FLUSH, 0);
     }
+    if (w->type == NBD_CMD_RESIZE)
+        return run_resize(s);
     if (w->len == 0)
         return 0;
     switch (w->type) {
@@ -216,7 +243,10 @@ static void reply_failure(struct slot *s, int r)
         error = NBD_EINVAL;
     if (s->conn->target.ckpt)
         checkpoint_read_failed(s->conn->target.ckpt);
-    reply_error(s, error, NULL);
+    const char *why = NULL;
+    if (s->wire.type == NBD_CMD_RESIZE && error == NBD_EPERM)
+        why = "the disk cannot be resized so, or not now (a bitmap of it may be in use)";
+    reply_error(s, error, why);
 }
 
 static void cmd_run(void *arg)

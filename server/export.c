@@ -124,11 +124,21 @@ uint16_t target_flags(const struct target *t, const struct conn *c)
         flags |= NBD_FLAG_READ_ONLY;
     else
         flags |= NBD_FLAG_SEND_TRIM | NBD_FLAG_SEND_WRITE_ZEROES | NBD_FLAG_SEND_FAST_ZERO;
+    if (t->exp->resizable && !target_read_only(t))
+        flags |= NBD_FLAG_SEND_RESIZE;
     if (c->structured)
         flags |= NBD_FLAG_SEND_DF;
     if (c->extended)
         flags |= NBD_FLAG_BLOCK_STATUS_PAYLOAD;
     return flags;
+}
+
+void export_resized(struct export *e)
+{
+    for (struct conn *c = e->srv->conns; c; c = c->next) {
+        if (c->node == e->top)
+            c->size = e->top->size;
+    }
 }
 
 /* One bitmap of o, as its docstring says; held busy. */
@@ -262,6 +272,8 @@ bool export_new(struct server *s, const struct export_opts *o, struct err **errp
     e->cbw = o->cbw;
     e->read_only = o->read_only || o->top->read_only;
     e->ignore_discard = o->ignore_discard;
+    e->resizable = o->resizable;
+    e->allocation_depth = o->allocation_depth;
     e->checkpoints = o->checkpoints;
     e->max_connections = o->max_connections;
     e->tls_only = o->tls_only || o->authz;

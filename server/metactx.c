@@ -2,7 +2,8 @@
  *
  * Metadata contexts: which ones a target has, and the extents of NBD_CMD_BLOCK_STATUS.
  *
- * base:allocation comes from the node; its flags are the protocol's (hole 1, zero 2). The contexts
+ * base:allocation comes from the node; its flags are the protocol's (hole 1, zero 2), and so does
+ * qemu:allocation-depth, which says how deep in the backing chain the data lies. The contexts
  * qemu:dirty-bitmap:NAME (dirty 1) come from bitmaps: the export's own, live; in a frozen view
  * their copies of that instant, and for each earlier checkpoint what changed between it and the
  * view.
@@ -17,36 +18,41 @@
 #include "server/server_priv.h"
 
 #define DIRTY_PREFIX "qemu:dirty-bitmap:"
-#define FIRST_BITMAP_ID 2 /* as QEMU numbers them: 1 would be qemu:allocation-depth */
+#define FIRST_BITMAP_ID 2 /* as QEMU numbers them */
 
-static void offer_map(struct offer *v, unsigned *n, const struct bitmap *b)
+static void offer_map(struct offer *v, unsigned *n, unsigned from, const struct bitmap *b)
 {
     v[*n] = (struct offer){
-        .prefix = DIRTY_PREFIX, .leaf = b->name, .id = FIRST_BITMAP_ID + *n - 1, .map = b};
+        .prefix = DIRTY_PREFIX, .leaf = b->name, .id = FIRST_BITMAP_ID + *n - from, .map = b};
     ++*n;
 }
 
 struct offer *metactx_offers(const struct target *t, unsigned *n_out)
 {
     const struct export *e = t->exp;
-    unsigned max = 1 + e->n_checkpoints + (t->ckpt ? t->ckpt->n_frozen : e->n_maps);
-    unsigned n = 1;
+    unsigned max = 2 + e->n_checkpoints + (t->ckpt ? t->ckpt->n_frozen : e->n_maps);
+    unsigned n = 1, maps_from;
 
     struct offer *v = mem_array(max, sizeof(*v));
     if (!v)
         return NULL;
     v[0] = (struct offer){.prefix = "base:", .leaf = "allocation", .id = 0};
+    if (e->allocation_depth && !t->frozen)
+        v[n++] = (struct offer){.prefix = "qemu:", .leaf = "allocation-depth", .id = DEPTH_ID};
+    maps_from = n;
     if (t->ckpt) {
         for (unsigned i = 0; i < t->ckpt->n_frozen; i++)
-            offer_map(v, &n, t->ckpt->frozen[i]);
+            offer_map(v, &n, maps_from, t->ckpt->frozen[i]);
     } else {
         for (unsigned i = 0; i < e->n_maps; i++)
-            offer_map(v, &n, e->maps[i]);
+            offer_map(v, &n, maps_from, e->maps[i]);
     }
     if (t->frozen) {
         for (struct checkpoint *k = e->first; k && k != t->ckpt; k = k->next) {
-            v[n] = (struct offer){
-                .prefix = DIRTY_PREFIX, .leaf = k->name, .id = FIRST_BITMAP_ID + n - 1, .base = k};
+            v[n] = (struct offer){.prefix = DIRTY_PREFIX,
+                                  .leaf = k->name,
+                                  .id = FIRST_BITMAP_ID + n - maps_from,
+                                  .base = k};
             n++;
         }
     }
@@ -116,6 +122,8 @@ static int collect(struct slot *s, struct extents *v, unsigned n_wanted)
             continue;
         if (c->meta[i].map)
             r = dirty_extents(c->meta[i].map, w->off, w->len, &v[i]);
+        else if (c->meta[i].id == DEPTH_ID)
+            r = node_depth(c->node, w->off, min_u64(w->len, STATUS_SPAN), &v[i]);
         else
             r = node_status(c->node, w->off, min_u64(w->len, STATUS_SPAN), &v[i]);
         if (r == 0) {

@@ -62,6 +62,8 @@ struct export_opts {
     bool tls_only;            /* only with TLS; before it the export is not even listed */
     struct authz *authz;      /* who may use it; server_add_export takes a reference of its own;
                                  NULL: everybody. With it the export is tls_only */
+    bool resizable;           /* clients may change the size */
+    bool allocation_depth;    /* offer the context qemu:allocation-depth */
     bool ignore_discard;      /* TRIM does nothing, WRITE_ZEROES keeps space allocated */
     unsigned max_connections; /* 0: no limit of its own */
 };

@@ -45,7 +45,7 @@ struct export
     struct node *top, *cbw;
     struct bitmap **maps; /* published, in nodes of the graph; each is held busy */
     unsigned n_maps;
-    bool read_only, ignore_discard, checkpoints;
+    bool read_only, ignore_discard, checkpoints, resizable, allocation_depth;
     bool tls_only;       /* hidden from clients without TLS */
     struct authz *authz; /* NULL: everybody */
     unsigned max_connections, n_connections;
@@ -86,6 +86,9 @@ struct node *target_node(const struct target *t);
 bool target_read_only(const struct target *t);
 /* target_flags: transmission flags, by what c has negotiated. */
 uint16_t target_flags(const struct target *t, const struct conn *c);
+
+/* export_resized: tell all connections of e, frozen views aside, about its size. */
+void export_resized(struct export *e);
 
 bool export_new(struct server *s, const struct export_opts *o, struct err **errp);
 /* export_free: drops the node; yields. All connections and views are gone. */
@@ -144,15 +147,17 @@ void checkpoint_drop_all(struct export *e);
 struct offer {                 /* a context that a target has */
     const char *prefix, *leaf; /* the name is both together */
     uint32_t id;
-    const struct bitmap *map; /* NULL: base:allocation, or a difference not made yet */
+    const struct bitmap *map; /* NULL: not of a bitmap, or of a difference not made yet */
     struct checkpoint *base;  /* a difference */
 };
 /* metactx_offers: all contexts of a target; free with mem_free. NULL without memory. */
 struct offer *metactx_offers(const struct target *t, unsigned *n_out);
 
+#define DEPTH_ID 1 /* of qemu:allocation-depth, as in QEMU; that of base:allocation is 0 */
+
 struct metactx { /* a selected context */
     uint32_t id;
-    const struct bitmap *map; /* NULL: base:allocation */
+    const struct bitmap *map; /* NULL: what the node says */
 };
 
 struct slot;

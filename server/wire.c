@@ -173,6 +173,7 @@ const char *wire_cmd_name(uint16_t type)
         [NBD_CMD_CACHE] = "cache",
         [NBD_CMD_WRITE_ZEROES] = "write zeroes",
         [NBD_CMD_BLOCK_STATUS] = "block status",
+        [NBD_CMD_RESIZE] = "resize",
     };
     return type < NBD_CMD_COUNT ? names[type] : "unknown command";
 }

@@ -38,6 +38,7 @@ enum { /* transmission flags */
        NBD_FLAG_SEND_WRITE_ZEROES = 1 << 6,
        NBD_FLAG_SEND_DF = 1 << 7,
        NBD_FLAG_CAN_MULTI_CONN = 1 << 8,
+       NBD_FLAG_SEND_RESIZE = 1 << 9,
        NBD_FLAG_SEND_CACHE = 1 << 10,
        NBD_FLAG_SEND_FAST_ZERO = 1 << 11,
        NBD_FLAG_BLOCK_STATUS_PAYLOAD = 1 << 12,
@@ -86,6 +87,7 @@ enum nbd_cmd {
     NBD_CMD_CACHE = 5,
     NBD_CMD_WRITE_ZEROES = 6,
     NBD_CMD_BLOCK_STATUS = 7,
+    NBD_CMD_RESIZE = 8,
     NBD_CMD_COUNT
 };
 
