@@ -58,6 +58,22 @@ static int check_snapshot(struct qcc *c, const struct qcc_snapshot *s, uint32_t 
     return qcc_check_l1(c, s->l1_off, s->l1_size, false, owner);
 }
 
+/* Zeros up to the end of a cluster of the table: 1: there is no snapshot, whatever their number is
+ * said to be; 0: something is there; -errno. */
+static int only_zeros(struct qcc *c, const struct qcc_snapshot *s)
+{
+    uint64_t len = min_u64(round_up(s->off + 1, c->cluster), c->file->size) - s->off;
+    if (s->l1_off || s->l1_size || s->id_len || s->name_len || s->extra_len)
+        return 0;
+    int r = qcc_read(c, s->off, len);
+    if (r <= 0)
+        return r < 0 ? r : 1;
+    for (uint64_t i = 0; i < len; i++)
+        if (c->buf[i])
+            return 0;
+    return 1;
+}
+
 /* An entry that is not inside the file and the limits, and all that would come behind it. What
  * cannot be read at all is no loss; but an entry with a length that cannot be true may hide a
  * snapshot that somebody wants to save by hand. */
@@ -65,8 +81,8 @@ static void overhang(struct qcc *c, const struct qcc_snapshot *s, uint32_t i)
 {
     qcc_corrupt(c, 1,
                 "snapshot %" PRIu32 " of %" PRIu32 ", at 0x%" PRIx64
-                ", reaches past the end of the file or over a limit (%u snapshots, a table of "
-                "%" PRIu64 " bytes)",
+                ", is not there: it is only zeros, or past the end of the file, or over a limit "
+                "(%u snapshots, a table of %" PRIu64 " bytes)",
                 i, c->first.h.nb_snapshots, s->off, QC_MAX_SNAPSHOTS, QC_MAX_SNAPSHOT_TABLE);
     c->snapshots.rewrite = s->len == 0;
     if (s->len)
@@ -86,7 +102,12 @@ int qcc_check_snapshots(struct qcc *c)
         r = qcc_snapshot_read(c, i, t->bytes, &s);
         if (r < 0)
             return r;
-        if (r == 0) {
+        int zeros = r > 0 ? only_zeros(c, &s) : 0;
+        if (zeros < 0)
+            return zeros;
+        if (zeros)
+            s.len = 0;
+        if (r == 0 || zeros) {
             overhang(c, &s, i);
             break;
         }

@@ -7,8 +7,9 @@
  * to what its references say, whatever the next step needs:
  *
  *  1. Auto-clear bits that are not understood go, before anything else is written.
- *  2. If references point a little past the end of the file (it lost its last extension), the file
- *     is extended, and the round ends: they are ordinary references now.
+ *  2. If references point a little past the end of the file (it lost its last extension), and
+ * nothing else is unclear, the file is extended and the round ends: they are ordinary references
+ * now.
  *  3. COPIED flags become what the references say, one entry independent of the other. A cluster
  *     with one reference may be written in place, one with two may not, whatever its refcount is.
  *     Flush.
@@ -18,9 +19,9 @@
  *  5. Dirty and corrupt bit go, once a check has found no corruption.
  *
  * What is left alone: an entry with content that cannot be known (not aligned, far outside, two
- * meanings at once), a table that shares a cluster with something else, and, as long as there is
- * anything that could not be followed, every refcount that looks too high: it may be what protects
- * the data behind the damage.
+ * meanings at once), and a table that shares a cluster with something else. As long as there is
+ * anything that could not be followed, any cluster may belong to it: then only new refcounts are
+ * made, none lower than before, and nothing that is there is written to but the header.
  */
 #include "qcow2/repair.h"
 
@@ -67,7 +68,7 @@ static int extend(struct qcr *q)
     return r < 0 ? r : node_flush(q->c->file);
 }
 
-static int fix_tables_and_refcounts(struct qcr *q)
+static int fix_in_place(struct qcr *q)
 {
     int r = qcr_fix_tables(q);
     if (r == 0 && q->wrote)
@@ -83,14 +84,30 @@ static int fix_tables_and_refcounts(struct qcr *q)
     return r == 0 && q->wrote ? node_flush(q->c->file) : r;
 }
 
+/* Any cluster may be data of what could not be followed, also one that a table is said to be in. So
+ * nothing but the header is written to; what is known to be in use is protected by new refcounts.
+ */
+static int fix_beside(struct qcr *q)
+{
+    int r = qcr_must_rebuild(q) ? 1 : qcr_refcounts_are_wrong(q);
+    if (r > 0)
+        r = qcr_rebuild(q);
+    return r == -EFBIG ? 0 : r;
+}
+
 static int fix(struct qcr *q)
 {
     struct qcc *c = q->c;
-    q->may_lower = !c->incomplete && !c->need_end;
     int r = clear_autoclear(q);
-    if (r == 0 && q->all && c->need_end > c->file->size)
-        return extend(q);
-    return r == 0 ? fix_tables_and_refcounts(q) : r;
+    if (r < 0)
+        return r;
+    q->may_lower = !c->incomplete && !c->need_end;
+    if (q->may_lower)
+        return fix_in_place(q);
+    if (!c->need_end)
+        return q->all ? fix_beside(q) : 0;
+    /* A longer file may give garbage a meaning: not while there is any. */
+    return q->all && !c->incomplete ? extend(q) : 0;
 }
 
 static int clear_marks(struct qcc *c)

@@ -28,8 +28,10 @@ int qcr_fix_tables(struct qcr *q);
 /* --- repair_refs.c --- */
 /* qcr_refcount: what a cluster's refcount has to be, where it is `old` now. */
 uint64_t qcr_refcount(const struct qcr *q, uint64_t cluster, uint64_t old);
-/* qcr_fix_refcounts: in the blocks that there are. 0 or -errno. Yields. */
+/* qcr_fix_refcounts: in the blocks that there are. 0 or -errno. Yields.
+ * qcr_refcounts_are_wrong: would it change one? 1, 0 or -errno. Yields. */
 int qcr_fix_refcounts(struct qcr *q);
+int qcr_refcounts_are_wrong(struct qcr *q);
 static inline uint64_t qcr_end(const struct qcc *c) /* clusters: everything is before it */
 {
     return c->n + (qcc_counts_get(&c->counts, c->n) > 0);

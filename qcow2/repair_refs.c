@@ -47,7 +47,8 @@ static bool region_is_right(const struct qcc *c, uint64_t region)
     return true;
 }
 
-static int fix_block(struct qcr *q, uint64_t region, uint8_t *was)
+/* write: 0: only say (1) that something is wrong. */
+static int fix_block(struct qcr *q, uint64_t region, uint8_t *was, bool write)
 {
     struct qcc *c = q->c;
     uint64_t off = qcc_reftable_get(c, region), first = region << c->refblock_bits;
@@ -61,10 +62,12 @@ static int fix_block(struct qcr *q, uint64_t region, uint8_t *was)
         if (now != old)
             qc_ref_write(c->refcount_order, c->buf, i, now);
     }
+    if (!write)
+        return memcmp(was, c->buf, c->cluster) != 0;
     return qcr_changed(q, off, was, c->buf, c->cluster, KIND_REFBLOCK);
 }
 
-int qcr_fix_refcounts(struct qcr *q)
+static int fix_blocks(struct qcr *q, bool write)
 {
     struct qcc *c = q->c;
     AUTO_FREE uint8_t *was = mem_alloc_aligned(c->cluster, 4096);
@@ -75,7 +78,17 @@ int qcr_fix_refcounts(struct qcr *q)
             continue;
         /* Nothing is written to a block that is also something else. */
         if (qcc_counts_get(&c->counts, entry >> c->cluster_bits) == 1 && !region_is_right(c, i))
-            r = fix_block(q, i, was);
+            r = fix_block(q, i, was, write);
     }
     return r;
+}
+
+int qcr_fix_refcounts(struct qcr *q)
+{
+    return fix_blocks(q, true);
+}
+
+int qcr_refcounts_are_wrong(struct qcr *q)
+{
+    return fix_blocks(q, false);
 }

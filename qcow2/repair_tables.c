@@ -16,9 +16,9 @@ static bool want_copied(const struct qcr *q, uint64_t entry, uint64_t cluster)
 {
     bool is = entry & QC_COPIED, once = qcc_counts_get(&q->c->counts, cluster) == 1;
     if (q->all)
-        return once && (is || q->may_lower);
+        return once;
     /* A refcount that falls to one; there is no other damage. */
-    return is || (once && q->may_lower && !q->c->r->corruptions);
+    return is || (once && !q->c->r->corruptions);
 }
 
 static uint64_t with_copied(uint64_t entry, bool copied)

@@ -12,7 +12,8 @@
 #include "base/rng.h"
 #include "tests/lib/qcow2_check_priv.h"
 
-#define MAX_L1 (UINT64_C(4) << 20) /* entries */
+#define MAX_L1 (UINT64_C(4) << 20)    /* entries */
+#define MAX_WORK (UINT64_C(32) << 20) /* bytes: garbage can refer to the same ones very often */
 #define COPIED (UINT64_C(1) << 63)
 #define COMPRESSED (UINT64_C(1) << 62)
 #define RESERVED UINT64_C(0x3f000000000001fe)
@@ -24,6 +25,7 @@ struct walk {
     uint64_t cluster;
     bool data_file, extended;
     uint8_t *l2, *data;
+    uint64_t work; /* bytes looked at: where it ends is the same in the same image */
 };
 
 static void add(struct walk *w, const struct qcv_item *item)
@@ -58,6 +60,7 @@ static uint64_t hash_file(struct walk *w, uint64_t off, uint64_t len)
     /* The header changes in a repair, whoever else points at it. */
     if (off < w->cluster)
         return 0;
+    w->work += len;
     w->src->read(w->src->arg, off, w->data, len);
     return hash_of(w->data, len);
 }
@@ -65,10 +68,10 @@ static uint64_t hash_file(struct walk *w, uint64_t off, uint64_t len)
 static void take_compressed(struct walk *w, struct qcv_item *item, uint64_t entry)
 {
     unsigned x = 62 - (w->bits - 8);
-    uint64_t off = entry & ((UINT64_C(1) << x) - 1) & ((UINT64_C(1) << 56) - 1);
+    uint64_t off = entry & ((UINT64_C(1) << x) - 1);
     uint64_t len = (((entry & (COMPRESSED - 1)) >> x) + 1) * 512 - off % 512;
     item->entry = entry & ~COPIED;
-    if (!w->data_file)
+    if (!w->data_file && off < UINT64_C(1) << 56)
         item->hash = hash_file(w, off, len);
 }
 
@@ -88,7 +91,8 @@ static void take_l2(struct walk *w, uint32_t table, uint64_t l1_index, uint64_t 
     unsigned step = w->extended ? 16 : 8;
     uint64_t n = w->cluster / step;
     w->src->read(w->src->arg, off, w->l2, w->cluster);
-    for (uint64_t i = 0; i < n; i++) {
+    w->work += w->cluster;
+    for (uint64_t i = 0; i < n && w->work < MAX_WORK; i++) {
         struct qcv_item item = {.table = table, .index = l1_index * n + i};
         uint64_t entry = get_be64(w->l2 + i * step);
         item.bitmap = w->extended ? get_be64(w->l2 + i * step + 8) : 0;
@@ -104,17 +108,32 @@ static void take_l2(struct walk *w, uint32_t table, uint64_t l1_index, uint64_t 
 static void take_l1(struct walk *w, uint32_t table, uint64_t off, uint64_t n)
 {
     n = n < MAX_L1 ? n : MAX_L1;
-    for (uint64_t i = 0; i < n && off + i * 8 < w->src->size; i++) {
+    for (uint64_t i = 0; i < n && off + i * 8 < w->src->size && w->work < MAX_WORK; i++) {
         uint64_t l2 = get64(w, off + i * 8) & QCK_OFFSET_MASK;
         if (l2 && l2 % w->cluster == 0 && l2 < w->src->size)
             take_l2(w, table, i, l2);
     }
 }
 
+/* Zeros to the end of the cluster are no snapshots. */
+static bool nothing_there(struct walk *w, uint64_t off)
+{
+    uint64_t end = round_up(off + 1, w->cluster), len = end - off;
+    w->src->read(w->src->arg, off, w->data, len);
+    for (uint64_t i = 0; i < len; i++)
+        if (w->data[i])
+            return false;
+    return true;
+}
+
 static void take_snapshots(struct walk *w, uint64_t off, uint64_t n)
 {
     for (uint32_t i = 0; i < n && i < 65536 && off + 40 <= w->src->size + 7; i++) {
         uint8_t e[40], *text = qck_alloc(2, 65536);
+        if (nothing_there(w, off)) {
+            free(text);
+            break;
+        }
         w->src->read(w->src->arg, off, e, sizeof(e));
         uint64_t len = (uint64_t)get_be16(e + 12) + get_be16(e + 14), extra = get_be32(e + 36);
         struct qcv_item item = {
