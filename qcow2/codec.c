@@ -9,7 +9,6 @@
 #include "qcow2/codec.h"
 
 #include <errno.h>
-#include <stdbool.h>
 #include <string.h>
 #include <zlib.h>
 #include <zstd.h>
@@ -154,8 +153,9 @@ static size_t pack_deflate(z_stream *z, const uint8_t *src, size_t len, uint8_t 
 size_t qc_packer_pack(struct qc_packer *p, const uint8_t *src, size_t len, uint8_t *dst,
                       size_t room)
 {
-    if (p->codec == QC_CODEC_DEFLATE)
-        return pack_deflate(&p->z, src, len, dst, room);
+    if (p->codec == QC_CODEC_DEFLATE) /* zstd has such a probe of its own */
+        return room < len && qc_codec_hopeless(src, len) ? 0
+                                                         : pack_deflate(&p->z, src, len, dst, room);
     size_t got = ZSTD_compressCCtx(p->zstd, dst, room, src, len, ZSTD_LEVEL);
     return ZSTD_isError(got) ? 0 : got;
 }

@@ -6,6 +6,7 @@
 #ifndef QCOW2_CODEC_H
 #define QCOW2_CODEC_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -26,5 +27,8 @@ struct qc_packer *qc_packer_new(enum qc_codec codec);
 void qc_packer_free(struct qc_packer *p);
 size_t qc_packer_pack(struct qc_packer *p, const uint8_t *src, size_t len, uint8_t *dst,
                       size_t room);
+
+/* qc_codec_hopeless: would deflate gain nothing on this? Much faster than trying. */
+bool qc_codec_hopeless(const uint8_t *src, size_t len);
 
 #endif

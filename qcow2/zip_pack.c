@@ -4,9 +4,9 @@
  *
  * A request's clusters are packed side by side, several at a time by each thread, since the way to
  * a thread costs as much as packing some kilobytes. How many threads work for an image at once is
- * bounded: two for each CPU, so that none is idle while results are on their way. Each has a
- * packer, whose tables (some 100 KiB and more) are kept for the next one: setting them up anew
- * would cost more than packing a small cluster does.
+ * bounded: some for each CPU, so that none is idle while results are on their way or others
+ * compete. Each has a packer, whose tables (some 100 KiB and more) are kept for the next one:
+ * setting them up anew would cost more than packing a small cluster does.
  */
 #include <errno.h>
 #include <unistd.h>
@@ -16,7 +16,7 @@
 #include "qcow2/zip_priv.h"
 
 #define JOB_BYTES (UINT64_C(256) << 10) /* for a thread at a time */
-#define MIN_THREADS 2
+#define MIN_THREADS 4
 #define MAX_THREADS 16
 
 struct qc_pack_pool {
@@ -73,7 +73,7 @@ static bool pool_make(struct qc *q)
     if (!q->zip.pool)
         return false;
     long cpus = sysconf(_SC_NPROCESSORS_ONLN);
-    q->zip.pool->max = cpus < 2 ? MIN_THREADS : (unsigned)min_u64(2 * (uint64_t)cpus, MAX_THREADS);
+    q->zip.pool->max = cpus < 2 ? MIN_THREADS : (unsigned)min_u64(4 * (uint64_t)cpus, MAX_THREADS);
     return true;
 }
 

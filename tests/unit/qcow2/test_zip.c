@@ -4,6 +4,7 @@
  * as one after the other, in few writes.
  */
 #include "io/lock.h"
+#include "qcow2/codec.h"
 #include "qcow2/format.h"
 #include "tests/unit/qcow2/image.h"
 
@@ -182,6 +183,56 @@ static void a_failed_write_concerns_nobody_else(void **state)
     run_sim(one_fails, NULL);
 }
 
+/* --- The probe --- */
+
+static void noise(uint8_t *p, size_t n, uint64_t seed)
+{
+    struct rng rng;
+    rng_seed(&rng, seed);
+    for (size_t i = 0; i < n; i++)
+        p[i] = (uint8_t)rng_below(&rng, 256);
+}
+
+static void what_deflate_cannot_shrink_is_seen_and_nothing_else(void **state)
+{
+    static uint8_t data[65536], packed[65536 + 1024];
+    unsigned hopeless = 0;
+    for (uint64_t seed = 1; seed <= 300; seed++) {
+        struct rng rng;
+        size_t len = 4096u << (seed % 5);
+        noise(data, len, seed);
+        rng_seed(&rng, seed);
+        uint64_t from = rng_below(&rng, len / 2), n = rng_below(&rng, len / 2);
+        switch (seed % 6) {
+        case 1: /* a part has fewer different bytes */
+            for (uint64_t i = from; i < from + n; i++)
+                data[i] &= (uint8_t)rng_below(&rng, 256) | 0x3f;
+            break;
+        case 2: /* repeats, some out of reach */
+            memmove(data + from + rng_below(&rng, 6000) % (len / 2 - n + 1), data + from, n);
+            break;
+        case 3: /* even counts, but no noise at all */
+            for (uint64_t i = 0; i < len; i++)
+                data[i] = (uint8_t)(i * 37);
+            break;
+        case 4: /* some zeros */
+            memset(data + from, 0, rng_below(&rng, 300));
+            break;
+        default: /* noise as it is */
+            break;
+        }
+        size_t got = qc_codec_pack(QC_CODEC_DEFLATE, data, len, packed, sizeof(packed));
+        bool said = qc_codec_hopeless(data, len);
+        hopeless += said;
+        assert_true(got > 0);
+        if (said && got < len - len / 200)
+            fail_msg("seed %lu: %zu bytes become %zu", (unsigned long)seed, len, got);
+        if (!said && (seed % 6 == 0 || seed % 6 == 5))
+            fail_msg("seed %lu: noise of %zu bytes was not seen", (unsigned long)seed, len);
+    }
+    assert_true(hopeless > 50 && hopeless < 250);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -189,6 +240,7 @@ int main(void)
         cmocka_unit_test(writing_side_by_side_takes_no_more_space),
         cmocka_unit_test(neighbours_are_written_at_once),
         cmocka_unit_test(a_failed_write_concerns_nobody_else),
+        cmocka_unit_test(what_deflate_cannot_shrink_is_seen_and_nothing_else),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
