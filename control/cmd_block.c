@@ -7,6 +7,7 @@
 
 #include "block/node_bitmap.h"
 #include "control/blockdev.h"
+#include "qcow2/qcow2.h"
 
 static const struct qtype del_args = {.kind = Q_STRUCT,
                                       .name = "blockdev-del-arg",
@@ -52,6 +53,13 @@ static bool resize(struct control *c, struct graph_node *n, uint64_t size, struc
     use = graph_use(&c->graph, n, "block_resize", PERM_RESIZE, PERM_ALL, errp);
     if (!use)
         return false;
+    if (n->node->drv == &qcow2_driver) {
+        struct qc_truncate_opts shrink = {.shrink = true};
+        bool ok = qc_truncate(n->node, size, &shrink, errp);
+
+        graph_unuse(&c->graph, use);
+        return ok;
+    }
     ret = node_truncate(n->node, size);
     graph_unuse(&c->graph, use);
     if (ret < 0)

@@ -11,6 +11,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "control/export.h"
+#include "control/job.h"
 #include "control/object.h"
 #include "io/io.h"
 #include "io/socket.h"
@@ -53,6 +54,8 @@ struct control *control_new(const struct control_opts *opts, struct err **errp)
         err_set(errp, ENOMEM, "out of memory");
         return NULL;
     }
+    c->jobs.status = jobs_tell_status;
+    c->jobs.arg = c;
     c->max_sessions = opts->max_sessions ? opts->max_sessions : 64;
     if (!take_allowed_paths(c, opts, errp)) {
         free_memory(c);
@@ -190,6 +193,7 @@ bool control_stop(struct control *c, struct err **errp)
     co_lock(&c->busy); /* a command that runs may end first */
     c->stopping = true;
     co_unlock(&c->busy);
+    jobs_stop(&c->jobs);
     ok = exports_stop(c, errp);
     ok = flush_nodes(c, ok ? errp : NULL) && ok;
     if (ok && c->first_error)

@@ -14,6 +14,7 @@
 #include <jansson.h>
 
 #include "block/graph.h"
+#include "block/job.h"
 #include "control/command.h"
 #include "control/control.h"
 #include "control/json_stream.h"
@@ -59,6 +60,7 @@ struct control_object;
 
 struct control {
     struct graph graph;
+    struct jobs jobs;
     struct co_mutex busy; /* held by a command that changes things */
     struct session *sessions;
     struct listener *listeners;

@@ -5,7 +5,7 @@
 #include <time.h>
 
 #include "base/bytes.h"
-#include "control/control_priv.h"
+#include "control/job.h"
 
 static json_t *timestamp(void)
 {
@@ -34,6 +34,7 @@ static const struct qtype export_deleted = {.kind = Q_STRUCT,
 
 static const struct event_type event_types[] = {
     {"BLOCK_EXPORT_DELETED", &export_deleted},
+    {"JOB_STATUS_CHANGE", &q_job_status_event},
 };
 
 const struct event_type *event_type_at(unsigned i)

@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "lib"))
 from qmp import Daemon  # noqa: E402
@@ -38,6 +39,9 @@ def address(name):
 def file(name, **options):
     return {"driver": "file", "filename": name,
             **{k.replace("_", "-"): v for k, v in options.items()}}
+
+
+WAIT = "wait until all jobs have concluded"
 
 
 # A message, or (message, part of our own text where it is not QEMU's).
@@ -202,6 +206,30 @@ def bitmaps():
     ]
 
 
+def jobs():
+    def create(job, **options):
+        return do("blockdev-create", job_id=job, options={k.replace("_", "-"): v
+                                                          for k, v in options.items()})
+
+    return [
+        do("query-jobs"), do("query-block-jobs"), do("job-cancel", id="x"), do("job-cancel"),
+        do("job-dismiss", id="x"), do("block-job-cancel", device="x"),
+        do("block-job-set-speed", device="x", speed=1), do("block-job-finalize", id="x"),
+        do("blockdev-create"), create("1j", driver="file", filename="n", size=1),
+        create("j", driver="nope"), create("j", driver="file"), create("j", driver="file", size=1),
+        create("j", driver="file", filename="n.raw", size=1 << 20), WAIT,
+        create("j", driver="file", filename="n.raw", size=1 << 20),
+        do("job-cancel", id="j"), do("job-pause", id="j"), do("job-finalize", id="j"),
+        do("block-job-cancel", device="j"), do("job-dismiss", id="j"), do("job-dismiss", id="j"),
+        add(driver="file", node_name="n", filename="n.raw"),
+        create("k", driver="qcow2", file="zz", size=1 << 20), WAIT, do("query-jobs"),
+        create("l", driver="qcow2", file="n", size=64 << 20, version="v1"),
+        create("l", driver="qcow2", file="n", size=64 << 20, version="v2", cluster_size=4096), WAIT,
+        add(driver="qcow2", node_name="q", file="n"),
+        do("job-dismiss", id="k"), do("job-dismiss", id="l"), do("query-jobs"),
+    ]
+
+
 def objects():
     return [
         do("object-add", qom_type="secret", id="s", data="x"),
@@ -225,6 +253,10 @@ def run(program, messages):
         with Daemon(program) as d:
             q = d.connect()
             for message in messages:
+                if message == WAIT:
+                    while any(j["status"] != "concluded" for j in q("query-jobs")):
+                        time.sleep(0.01)
+                    message = {"execute": "query-block"}
                 text = message if isinstance(message, str) else json.dumps(message)
                 q.send(text.replace("@FOLDER@", folder) + "\n")
                 answers.append(q.answer())
@@ -262,6 +294,6 @@ if __name__ == "__main__":
         for args in [["a.qcow2", "64M"], ["-b", "a.qcow2", "-F", "qcow2", "b.qcow2", "64M"]]:
             subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", *args], check=True)
         subprocess.run(["truncate", "-s", "1M", "raw"], check=True)
-        failures = sum(compare(g) for g in [form_of_messages, nodes, exports, bitmaps, objects])
+        failures = sum(compare(g) for g in [form_of_messages, nodes, exports, bitmaps, jobs, objects])
         os.chdir("/")
     sys.exit(failures != 0)

@@ -275,12 +275,49 @@ def a_crash_leaves_a_bitmap_inconsistent_and_visible():
         assert d.end() == 0
 
 
+def wait_job(q, job):
+    """The states that it went through until it concluded."""
+    states = []
+    while not states or states[-1] != "concluded":
+        event = q.wait_event("JOB_STATUS_CHANGE")["data"]
+        if event["id"] == job and event["status"] != "null":
+            states.append(event["status"])
+    return states
+
+
+def images_are_created_by_jobs():
+    with Daemon(PROGRAM) as d:
+        q = d.connect()
+        q("blockdev-create", job_id="f", options={"driver": "file", "filename": "new", "size": 0})
+        assert wait_job(q, "f") == ["created", "running", "waiting", "pending", "concluded"]
+        q("job-dismiss", id="f")
+        assert q.wait_event("JOB_STATUS_CHANGE")["data"] == {"status": "null", "id": "f"}
+        q("blockdev-add", driver="file", node_name="n", filename="new")
+        q("blockdev-create", job_id="i", options={
+            "driver": "qcow2", "file": "n", "size": 64 << 20, "cluster-size": 65536,
+            "compression-type": "zstd"})
+        assert wait_job(q, "i")[-2:] == ["pending", "concluded"]
+        q("job-dismiss", id="i")
+        q("blockdev-add", driver="qcow2", node_name="d", file="n")
+        # While it is in use it is not formatted; the job tells why.
+        q("blockdev-create", job_id="i", options={"driver": "qcow2", "file": "n", "size": 512})
+        assert wait_job(q, "i") == ["created", "running", "aborting", "concluded"]
+        job, = q("query-jobs")
+        assert "Permission conflict on node 'n'" in job["error"], job
+        expect_error("Job ID 'i' already in use", q, "blockdev-create", job_id="i",
+                     options={"driver": "file", "filename": "x", "size": 1})
+        q("quit")
+        assert d.end() == 0
+    sh("qemu-img", "check", "new")
+    assert '"compression-type": "zstd"' in sh("qemu-img", "info", "--output=json", "new")
+
+
 def main():
     for test in [a_node_is_served_and_taken_away, an_export_in_use_is_removed_only_when_told_so,
                  options_do_what_commands_do, mistakes_on_the_command_line_are_named,
                  the_name_of_qemus_daemon_makes_a_drop_in, only_allowed_folders_are_opened,
                  bitmaps_live_in_the_image, a_crash_leaves_a_bitmap_inconsistent_and_visible,
-                 a_plain_socat_session_works, rude_monitors_harm_nobody]:
+                 images_are_created_by_jobs, a_plain_socat_session_works, rude_monitors_harm_nobody]:
         print("-", test.__name__, flush=True)
         with tempfile.TemporaryDirectory() as folder:
             os.chdir(folder)

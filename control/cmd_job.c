@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * Commands about jobs: job-* for all of them, and block-job-* for those that QEMU calls block jobs.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "control/job.h"
+
+static const struct qtype job_args = {
+    .kind = Q_STRUCT, .name = "job-arg", .member = Q_MEMBERS({"id", &q_str, false})};
+static const struct qtype block_job_args = {
+    .kind = Q_STRUCT, .name = "block-job-arg", .member = Q_MEMBERS({"device", &q_str, false})};
+static const struct qtype block_job_cancel_args = {
+    .kind = Q_STRUCT,
+    .name = "block-job-cancel-arg",
+    .member = Q_MEMBERS({"device", &q_str, false}, {"force", &q_bool, true})};
+static const struct qtype set_speed_args = {
+    .kind = Q_STRUCT,
+    .name = "block-job-set-speed-arg",
+    .member = Q_MEMBERS({"device", &q_str, false}, {"speed", &q_int, false})};
+static const struct qtype q_status = {.kind = Q_ENUM,
+                                      .name = "JobStatus",
+                                      .values = Q_NAMES("undefined", "created", "running", "paused",
+                                                        "ready", "standby", "waiting", "pending",
+                                                        "aborting", "concluded", "null")};
+static const struct qtype q_job_info = {
+    .kind = Q_STRUCT,
+    .name = "JobInfo",
+    .member = Q_MEMBERS({"id", &q_str, false}, {"type", &q_str, false},
+                        {"status", &q_status, false}, {"current-progress", &q_int, false},
+                        {"total-progress", &q_int, false}, {"error", &q_str, true})};
+static const struct qtype q_job_infos = {
+    .kind = Q_LIST, .name = "JobInfoList", .element = &q_job_info};
+static const struct qtype q_block_job_infos = {
+    .kind = Q_LIST, .name = "BlockJobInfoList", .element = &q_any};
+const struct qtype q_job_status_event = {
+    .kind = Q_STRUCT,
+    .name = "JOB_STATUS_CHANGE-arg",
+    .member = Q_MEMBERS({"id", &q_str, false}, {"status", &q_status, false})};
+
+void jobs_tell_status(struct job *j, void *arg)
+{
+    event_emit(arg, "JOB_STATUS_CHANGE",
+               json_pack("{s:s,s:s}", "status", job_status_name(j->status), "id", j->id));
+}
+
+/* The job that a command names; block-job-* know block jobs only. */
+static struct job *find(struct call *call, struct err **errp)
+{
+    const char *id = arg_str(call->args, "id"), *device = arg_str(call->args, "device");
+    bool block = strncmp(call->command->name, "block-", 6) == 0;
+    struct job *j = job_find(&call->ctl->jobs, id ? id : device);
+
+    if (j && (!block || j->ops->is_block))
+        return j;
+    if (block)
+        err_set(errp, QMP_DEVICE_NOT_ACTIVE, "Block job '%s' not found", id ? id : device);
+    else
+        err_set(errp, ENOENT, "Job not found");
+    return NULL;
+}
+
+/* The verb is the command's name behind "job-". */
+static bool run_verb(struct call *call, struct err **errp)
+{
+    static const struct {
+        const char *name;
+        bool (*ask)(struct job *j, struct err **errp);
+    } verbs[] = {
+        {"cancel", job_cancel},     {"pause", job_pause},       {"resume", job_resume},
+        {"complete", job_complete}, {"finalize", job_finalize}, {"dismiss", job_dismiss},
+    };
+    const char *verb = strstr(call->command->name, "job-") + 4;
+    struct job *j = find(call, errp);
+    unsigned i = 0;
+
+    while (strcmp(verbs[i].name, verb) != 0)
+        i++;
+    return j && verbs[i].ask(j, errp);
+}
+
+static bool run_set_speed(struct call *call, struct err **errp)
+{
+    struct job *j = find(call, errp);
+    int64_t speed = arg_int(call->args, "speed", 0);
+
+    if (j && speed < 0)
+        return err_set(errp, EINVAL, "Parameter 'speed' expects a non-negative value");
+    return j && job_set_speed(j, (uint64_t)speed, errp);
+}
+
+static bool run_query(struct call *call, struct err **errp)
+{
+    json_t *list = json_array();
+
+    for (const struct job *j = call->ctl->jobs.first; j; j = j->next) {
+        json_t *info = json_pack("{s:s,s:s,s:s,s:I,s:I}", "id", j->id, "type", j->ops->type,
+                                 "status", job_status_name(j->status), "current-progress",
+                                 (json_int_t)j->done, "total-progress", (json_int_t)j->total);
+
+        if (j->error) {
+            json_t *text = json_string(err_msg(j->error));
+
+            json_object_set_new(info, "error", text ? text : json_string("?"));
+        }
+        json_array_append_new(list, info);
+    }
+    return call_return(call, list, errp);
+}
+
+/* No job here is a block job yet. */
+static bool run_query_block(struct call *call, struct err **errp)
+{
+    return call_return(call, json_array(), errp);
+}
+
+const struct command job_commands[] = {
+    {"query-jobs", NULL, &q_job_infos, run_query, true},
+    {"job-cancel", &job_args, NULL, run_verb, true},
+    {"job-pause", &job_args, NULL, run_verb, true},
+    {"job-resume", &job_args, NULL, run_verb, true},
+    {"job-complete", &job_args, NULL, run_verb, true},
+    {"job-finalize", &job_args, NULL, run_verb, true},
+    {"job-dismiss", &job_args, NULL, run_verb, true},
+    {"query-block-jobs", NULL, &q_block_job_infos, run_query_block, true},
+    {"block-job-cancel", &block_job_cancel_args, NULL, run_verb, true},
+    {"block-job-pause", &block_job_args, NULL, run_verb, true},
+    {"block-job-resume", &block_job_args, NULL, run_verb, true},
+    {"block-job-complete", &block_job_args, NULL, run_verb, true},
+    {"block-job-finalize", &job_args, NULL, run_verb, true},
+    {"block-job-dismiss", &job_args, NULL, run_verb, true},
+    {"block-job-set-speed", &set_speed_args, NULL, run_set_speed, true},
+    {0},
+};
