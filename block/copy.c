@@ -48,7 +48,6 @@ struct work { /* a piece in a worker's hands */
     struct copy_piece p;
     uint8_t *buf, *base; /* base: what is there anyway, or NULL */
     uint64_t ticket;
-    bool has_turn;
     unsigned writing; /* runs on their way */
     struct co_queue change;
 };
@@ -163,7 +162,6 @@ static void turn_take(struct work *w)
     struct copy *c = w->c;
     while (!c->o.unordered && c->turn != w->ticket)
         co_queue_wait(&c->turn_queue);
-    w->has_turn = true;
 }
 
 static void turn_pass(struct work *w)
