@@ -21,11 +21,13 @@
 
 struct sim_node {
     struct sim_disk *disk;
+    unsigned part;
 };
 
 bool sim_view_clone(struct sim_view *dst, const struct sim_view *src)
 {
-    dst->size = src->size;
+    dst->size[0] = src->size[0];
+    dst->size[1] = src->size[1];
     return chunks_clone(&dst->chunks, &src->chunks);
 }
 
@@ -48,7 +50,7 @@ struct sim_disk *sim_disk_from(struct sim_view *v)
 
 struct sim_disk *sim_disk_new(uint64_t size)
 {
-    struct sim_view v = {.size = size};
+    struct sim_view v = {.size = {size, 0}};
     chunks_init(&v.chunks, SIM_CHUNK);
     return sim_disk_from(&v);
 }
@@ -57,7 +59,7 @@ void sim_disk_free(struct sim_disk *d)
 {
     if (!d)
         return;
-    assert(!d->writers && !d->readers && !d->in_flight);
+    assert(!d->writers[0] && !d->writers[1] && !d->readers[0] && !d->readers[1] && !d->in_flight);
     log_free(d);
     sim_view_free(&d->base);
     sim_view_free(&d->now);
@@ -66,8 +68,10 @@ void sim_disk_free(struct sim_disk *d)
 
 bool sim_disk_load(struct sim_disk *d, const void *data, uint64_t len)
 {
-    chunks_zero(&d->now.chunks, 0, round_up(d->now.size, SIM_CHUNK));
-    d->now.size = len;
+    for (unsigned part = 0; part < 2; part++)
+        chunks_zero(&d->now.chunks, part * SIM_SECOND, round_up(d->now.size[part], SIM_CHUNK));
+    d->now.size[0] = len;
+    d->now.size[1] = 0;
     return chunks_write(&d->now.chunks, 0, data, len) && sim_log_mark(d);
 }
 
@@ -78,7 +82,12 @@ void sim_disk_peek(const struct sim_disk *d, uint64_t off, void *buf, uint64_t l
 
 uint64_t sim_disk_size(const struct sim_disk *d)
 {
-    return d->now.size;
+    return d->now.size[0];
+}
+
+uint64_t sim_second_size(const struct sim_disk *d)
+{
+    return d->now.size[1];
 }
 
 void sim_fail_nth(struct sim_disk *d, const struct sim_fail *f)
@@ -132,12 +141,12 @@ static void sim_delay(struct sim_disk *d)
     co_sleep_until(clock_ns() + d->min_ns + (int64_t)rng_below(&d->rng, spread));
 }
 
-static int sim_status(const struct sim_disk *d, const struct req *r)
+static int sim_status(const struct sim_disk *d, const struct req *r, uint64_t base)
 {
     bool held;
     uint64_t pos = 0;
     while (pos < r->len) {
-        uint64_t run = chunks_run(&d->now.chunks, r->off + pos, r->len - pos, &held);
+        uint64_t run = chunks_run(&d->now.chunks, base + r->off + pos, r->len - pos, &held);
         int ret = extents_add(r->ext, run, held ? 0 : EXTENT_HOLE | EXTENT_ZERO);
         if (ret <= 0)
             return ret;
@@ -154,9 +163,9 @@ static uint64_t first_half(const struct req *r)
 }
 
 /* Writes, discards, truncates and flushes: what is logged. */
-static int sim_change(struct sim_disk *d, const struct req *r, int fate)
+static int sim_change(struct sim_disk *d, const struct req *r, unsigned part, int fate)
 {
-    struct sim_rec *rec = log_issue(d, r);
+    struct sim_rec *rec = log_issue(d, r, part);
     if (!rec)
         return -ENOMEM;
     if (fate < 0)
@@ -174,7 +183,9 @@ static int sim_change(struct sim_disk *d, const struct req *r, int fate)
 
 static int sim_submit(struct node *n, struct req *r)
 {
-    struct sim_disk *d = ((struct sim_node *)n->state)->disk;
+    const struct sim_node *s = n->state;
+    struct sim_disk *d = s->disk;
+    uint64_t base = s->part * SIM_SECOND;
     if (r->op == REQ_CACHE)
         return -ENOTSUP;
 
@@ -182,25 +193,25 @@ static int sim_submit(struct node *n, struct req *r)
     if (r->op == REQ_READ || r->op == REQ_STATUS) {
         sim_delay(d);
         if (ret == 0 && r->op == REQ_STATUS)
-            ret = sim_status(d, r);
+            ret = sim_status(d, r, base);
         else if (ret == 0)
-            chunks_read(&d->now.chunks, r->off, r->buf, r->len);
+            chunks_read(&d->now.chunks, base + r->off, r->buf, r->len);
     } else {
-        ret = sim_change(d, r, ret);
+        ret = sim_change(d, r, s->part, ret);
     }
-    n->size = d->now.size;
+    n->size = d->now.size[s->part];
     return ret;
 }
 
 static void sim_close(struct node *n)
 {
-    struct sim_disk *d = ((struct sim_node *)n->state)->disk;
-    if (!d)
+    const struct sim_node *s = n->state;
+    if (!s->disk)
         return;
     if (n->read_only)
-        d->readers--;
+        s->disk->readers[s->part]--;
     else
-        d->writers--;
+        s->disk->writers[s->part]--;
 }
 
 const struct driver sim_driver = {
@@ -211,22 +222,32 @@ const struct driver sim_driver = {
     .fua_ops = 1u << REQ_WRITE | 1u << REQ_ZERO | 1u << REQ_DISCARD,
 };
 
-struct node *sim_open(struct sim_disk *d, bool read_only, struct err **errp)
+static struct node *open_part(struct sim_disk *d, unsigned part, bool read_only, struct err **errp)
 {
-    if (!read_only && d->writers) {
+    if (!read_only && d->writers[part]) {
         err_set(errp, EBUSY, "simulated disk: already open for writing");
         return NULL;
     }
     struct node *n = node_new(&sim_driver, "sim", errp);
     if (!n)
         return NULL;
-    ((struct sim_node *)n->state)->disk = d;
+    *(struct sim_node *)n->state = (struct sim_node){d, part};
     n->read_only = read_only;
     n->growable = true;
-    n->size = d->now.size;
+    n->size = d->now.size[part];
     if (read_only)
-        d->readers++;
+        d->readers[part]++;
     else
-        d->writers++;
+        d->writers[part]++;
     return n;
+}
+
+struct node *sim_open(struct sim_disk *d, bool read_only, struct err **errp)
+{
+    return open_part(d, 0, read_only, errp);
+}
+
+struct node *sim_open_second(struct sim_disk *d, bool read_only, struct err **errp)
+{
+    return open_part(d, 1, read_only, errp);
 }

@@ -10,6 +10,10 @@
  * A flush that fails makes nothing durable, and (as a kernel does) what was volatile then may be
  * lost although later flushes succeed.
  *
+ * A sim_disk may have a second part, which is opened as a node of its own: another disk, with its
+ * own size and its own flushes, in the same log and under the same failures. So a format that keeps
+ * its data in one file and its tables in another can be cut at one moment in both.
+ *
  * Time is counted in events: every issue and every completion of a logged request has its own
  * sequence number, from 1. A moment `at` means: just before the event of that number; sim_seq is
  * the moment after all that has happened. So a cut can fall while any request is in flight.
@@ -29,6 +33,7 @@ struct sim_disk;
 struct sim_entry {  /* one line of the log */
     enum req_op op; /* WRITE, ZERO, DISCARD, TRUNCATE, FLUSH */
     enum req_kind kind;
+    unsigned part; /* 0; 1: of the second disk */
     uint32_t flags;
     uint64_t off, len;
     const void *data;   /* WRITE: len bytes, owned by the log */
@@ -51,11 +56,16 @@ struct sim_disk *sim_disk_new(uint64_t size);
 void sim_disk_free(struct sim_disk *d);
 /* sim_open: a growable node on d. At most one writable at a time. Does not yield. */
 struct node *sim_open(struct sim_disk *d, bool read_only, struct err **errp);
+/* sim_open_second: the same on the second part. */
+struct node *sim_open_second(struct sim_disk *d, bool read_only, struct err **errp);
 
-/* Raw access, outside the log: to fill and inspect the disk. load sets the size too. */
+/* Raw access, outside the log: to fill and inspect the disk. load sets the size too, and empties
+ * the second part. For peek, what is beyond SIM_SECOND is the second part's. */
+#define SIM_SECOND (UINT64_C(1) << 48)
 bool sim_disk_load(struct sim_disk *d, const void *data, uint64_t len);
 void sim_disk_peek(const struct sim_disk *d, uint64_t off, void *buf, uint64_t len);
 uint64_t sim_disk_size(const struct sim_disk *d);
+uint64_t sim_second_size(const struct sim_disk *d);
 
 /* Failures. Every I/O (reads too) counts. sim_fail_nth: the nth from now (1 = next) of the ops in
  * op_mask (bits 1 << op; 0 = all) returns -error without touching the data, or with `partial` after

@@ -83,7 +83,7 @@ static bool visit(struct explorer *ex, uint64_t tear_seed)
         ex->stop = true;
         return false;
     }
-    if (!seen_add(ex, chunks_hash(&v.chunks) ^ rng_hash(v.size))) {
+    if (!seen_add(ex, chunks_hash(&v.chunks) ^ rng_hash(v.size[0]) ^ rng_hash(~v.size[1]))) {
         sim_view_free(&v);
         return !ex->stop;
     }

@@ -70,7 +70,7 @@ static bool log_grow(struct sim_disk *d)
     return true;
 }
 
-struct sim_rec *log_issue(struct sim_disk *d, const struct req *r)
+struct sim_rec *log_issue(struct sim_disk *d, const struct req *r, unsigned part)
 {
     if (d->n == d->cap && !log_grow(d))
         return NULL;
@@ -79,7 +79,12 @@ struct sim_rec *log_issue(struct sim_disk *d, const struct req *r)
     if (!rec)
         return NULL;
     *rec = (struct sim_rec){
-        .e = {.op = r->op, .kind = r->kind, .flags = r->flags, .off = r->off, .len = r->len},
+        .e = {.op = r->op,
+              .kind = r->kind,
+              .part = part,
+              .flags = r->flags,
+              .off = r->off,
+              .len = r->len},
         .touched = r->op == REQ_TRUNCATE ? 1 : r->len,
         .index = d->n,
     };
@@ -103,7 +108,8 @@ static void log_flushed(struct sim_disk *d, const struct sim_rec *flush)
         struct sim_rec *rec = d->rec[i];
         bool failed = rec->ended && !rec->e.completed;
         bool open = rec_changes(rec) && !failed && !rec->durable_at && !rec->poisoned;
-        if (open && rec->e.completed && rec->e.completed < flush->e.issued) {
+        if (open && rec->e.part == flush->e.part && rec->e.completed &&
+            rec->e.completed < flush->e.issued) {
             if (flush->e.result == 0)
                 rec->durable_at = flush->ended;
             else
@@ -141,25 +147,26 @@ bool rec_is_volatile(const struct sim_rec *rec, uint64_t at)
 bool rec_apply(struct sim_view *v, const struct sim_rec *rec)
 {
     const struct sim_entry *e = &rec->e;
+    uint64_t *size = &v->size[e->part], at = e->part * SIM_SECOND + e->off;
     bool ok = true;
     switch (e->op) {
     case REQ_TRUNCATE:
-        if (e->off < v->size)
-            ok = chunks_zero(&v->chunks, e->off, v->size - e->off);
-        v->size = e->off;
+        if (e->off < *size)
+            ok = chunks_zero(&v->chunks, at, *size - e->off);
+        *size = e->off;
         return ok;
     case REQ_WRITE:
-        ok = chunks_write(&v->chunks, e->off, e->data, rec->touched);
+        ok = chunks_write(&v->chunks, at, e->data, rec->touched);
         break;
     case REQ_ZERO:
     case REQ_DISCARD:
-        ok = chunks_zero(&v->chunks, e->off, rec->touched);
+        ok = chunks_zero(&v->chunks, at, rec->touched);
         break;
     default:
         return true;
     }
     if (e->op != REQ_DISCARD)
-        v->size = max_u64(v->size, e->off + rec->touched);
+        *size = max_u64(*size, e->off + rec->touched);
     return ok;
 }
 

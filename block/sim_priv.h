@@ -11,8 +11,8 @@
 
 /* Content of a disk at some moment. */
 struct sim_view {
-    struct chunks chunks;
-    uint64_t size;
+    struct chunks chunks; /* the second part's begin at SIM_SECOND */
+    uint64_t size[2];
 };
 bool sim_view_clone(struct sim_view *dst, const struct sim_view *src);
 void sim_view_free(struct sim_view *v);
@@ -37,7 +37,7 @@ struct sim_disk {
     uint64_t first_open; /* all records before it are durable, poisoned or need no flush */
     uint64_t seq;        /* of the last event */
 
-    unsigned writers, readers; /* open nodes */
+    unsigned writers[2], readers[2]; /* open nodes of each part */
     unsigned in_flight;
 
     struct sim_fail fail;
@@ -61,7 +61,7 @@ bool rec_apply_torn(struct sim_view *v, const struct sim_rec *rec, uint64_t seed
 bool rec_is_volatile(const struct sim_rec *rec, uint64_t at);
 
 /* log_issue: append a record for r. NULL without memory. log_end: it is over, with result. */
-struct sim_rec *log_issue(struct sim_disk *d, const struct req *r);
+struct sim_rec *log_issue(struct sim_disk *d, const struct req *r, unsigned part);
 void log_end(struct sim_disk *d, struct sim_rec *rec, int result);
 void log_free(struct sim_disk *d);
 

@@ -313,6 +313,34 @@ static void write_one(void *arg)
     ended++;
 }
 
+SIM_TEST(a_second_part_has_its_own_flushes_and_size)
+{
+    open_disk(2);
+    struct node *second = sim_open_second(d, false, NULL);
+    assert_non_null(second);
+    assert_null(sim_open_second(d, false, NULL));
+    put(0, 'a', 1, 0);
+    memset(buf, 'z', SECTOR);
+    assert_int_equal(node_write(second, SECTOR, buf, SECTOR, 0), 0);
+    assert_int_equal(sim_disk_size(d), 2 * SECTOR);
+    assert_int_equal(sim_second_size(d), 2 * SECTOR);
+    assert_int_equal(sim_log_at(d, 0)->part, 0);
+    assert_int_equal(sim_log_at(d, 1)->part, 1);
+    assert_int_equal(node_flush(n), 0);
+    assert_int_equal(sim_volatile(d, sim_seq(d), NULL, 0), 1);
+    expect_crash(sim_seq(d), "0", "a.");
+    assert_int_equal(node_flush(second), 0);
+    assert_int_equal(sim_volatile(d, sim_seq(d), NULL, 0), 0);
+    assert_int_equal(node_read(second, SECTOR, buf, SECTOR), 0);
+    assert_int_equal(buf[0], 'z');
+    assert_int_equal(node_read(second, 0, buf, SECTOR), 0);
+    assert_int_equal(buf[0], 0);
+    sim_disk_peek(d, SIM_SECOND + SECTOR, buf, 1);
+    assert_int_equal(buf[0], 'z');
+    node_unref(second);
+    close_disk();
+}
+
 SIM_TEST(what_is_in_flight_when_the_flush_is_issued_stays_volatile)
 {
     open_disk(4);
@@ -407,6 +435,7 @@ int main(void)
         cmocka_unit_test(a_write_that_fails_half_way_leaves_its_first_half_in_doubt),
         cmocka_unit_test(the_log_tells_every_change_in_order),
         cmocka_unit_test(a_disk_has_one_writer_and_outlives_it),
+        cmocka_unit_test(a_second_part_has_its_own_flushes_and_size),
         cmocka_unit_test(what_is_in_flight_when_the_flush_is_issued_stays_volatile),
         cmocka_unit_test(what_is_in_flight_may_have_arrived),
         cmocka_unit_test(a_failed_flush_does_so_also_beside_requests_in_flight),
