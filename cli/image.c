@@ -86,7 +86,7 @@ struct node *image_open_repair(const struct image_opts *o, int i, struct err **e
     return open_file(o, i, false, errp);
 }
 
-struct node *image_open(const struct image_opts *o, int i, struct err **errp)
+static struct node *open_format(const struct image_opts *o, int i, bool no_data, struct err **errp)
 {
     struct node *file = image_open_file(o, i, errp);
     if (!file || o->format[i] == FORMAT_RAW)
@@ -94,11 +94,22 @@ struct node *image_open(const struct image_opts *o, int i, struct err **errp)
     const struct qc_open_opts qo = {.path = o->file[i],
                                     .backing_dir = o->backing_dir,
                                     .read_only = true,
+                                    .no_data = no_data,
                                     .no_lock = o->force_share};
     struct node *n = qc_open(file, &qo, errp);
     if (!n)
         node_unref(file);
     return n;
+}
+
+struct node *image_open(const struct image_opts *o, int i, struct err **errp)
+{
+    return open_format(o, i, false, errp);
+}
+
+struct node *image_open_tables(const struct image_opts *o, int i, struct err **errp)
+{
+    return open_format(o, i, true, errp);
 }
 
 static int report(const struct image_job *job, struct err *e)

@@ -106,8 +106,10 @@ void image_create_json(struct json_t *j, const struct qc_create_opts *co);
 struct node *image_open_file(const struct image_opts *o, int i, struct err **errp);
 /* image_open_repair: the same for writing, with the writer's lock. */
 struct node *image_open_repair(const struct image_opts *o, int i, struct err **errp);
-/* image_open: file[i] in its format, with its backing chain. Yields. */
+/* image_open: file[i] in its format, with its backing chain and data files. image_open_tables:
+ * without the latter, for those who do not read content. Yield. */
 struct node *image_open(const struct image_opts *o, int i, struct err **errp);
+struct node *image_open_tables(const struct image_opts *o, int i, struct err **errp);
 
 /* --- image_text.c --- */
 

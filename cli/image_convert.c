@@ -219,6 +219,12 @@ static bool fill_raw(struct convert *c, struct node *file, struct err **errp)
 static bool fill_qcow2(struct convert *c, struct node *file, struct err **errp)
 {
     const struct qc_open_opts qo = {.path = c->o->target, .backing = c->backing};
+    if (c->co.data_file)
+        return err_set(
+            errp, ENOTSUP,
+            "-o data_file: convert makes no data files; make '%s' with create, and convert "
+            "into it with -n",
+            c->o->target);
     if (!qc_create(file, &c->co, errp))
         return false;
     struct node *n = qc_open(node_ref(file), &qo, errp);

@@ -234,7 +234,7 @@ static void info_run(struct image_job *job)
 {
     const struct image_opts *o = &job->o;
     struct node *n =
-        o->backing_chain ? image_open(o, 0, &job->err) : image_open_file(o, 0, &job->err);
+        o->backing_chain ? image_open_tables(o, 0, &job->err) : image_open_file(o, 0, &job->err);
     if (!n)
         return;
     if (o->backing_chain) {

@@ -32,7 +32,9 @@ static void print_json(struct map *m, const struct qc_extent *x)
     printf("}");
 }
 
-/* The path of the layer at that depth, from the names in the headers above it. New. */
+/* The path of the file with the data of the layer at that depth, from the names in the headers.
+ * New.
+ */
 static char *layer_path(const struct map *m, unsigned depth)
 {
     char *path = mem_strdup(m->path);
@@ -44,7 +46,14 @@ static char *layer_path(const struct map *m, unsigned depth)
         mem_free(path);
         path = next;
     }
-    return path;
+    struct qc_info info = {0};
+    if (n->drv == &qcow2_driver)
+        qc_get_info(n, &info);
+    if (!path || !info.data_name || !*info.data_name)
+        return path;
+    char *data = image_backing_path(path, info.data_name);
+    mem_free(path);
+    return data;
 }
 
 static void print_text(const struct map *m, const struct qc_extent *x)
@@ -94,7 +103,7 @@ static bool walk(struct map *m, struct err **errp)
 static void map_run(struct image_job *job)
 {
     struct map m = {.json = job->o.json, .path = job->o.file[0]};
-    m.top = image_open(&job->o, 0, &job->err);
+    m.top = image_open_tables(&job->o, 0, &job->err);
     if (!m.top)
         return;
     if (m.json)

@@ -254,10 +254,6 @@ bool qc_header_parse(const uint8_t *buf, size_t len, uint64_t file_size, struct 
 
 bool qc_header_admit(const struct qc_header *h, bool read_only, struct err **errp)
 {
-    if (h->incompatible & QC_INCOMPAT_DATA_FILE)
-        return err_set(errp, EACCES,
-                       "incompatible_features bit 2: the image keeps its data in an external data "
-                       "file, which is not allowed");
     if ((h->incompatible & QC_INCOMPAT_DATA_FILE) && h->nb_snapshots)
         return err_set(errp, ENOTSUP,
                        "nb_snapshots is %" PRIu32 " in an image with an external data file "

@@ -155,7 +155,9 @@ bool qc_load(struct qc *q, const struct qc_header *h, const struct qc_open_opts 
         q->backing_name = mem_strdup(h->backing_name);
         q->backing_format = mem_strdup(h->backing_format);
     }
-    if (!q->l1 || !q->reftable || !q->bounce ||
+    if (q->has_data_file)
+        q->data_name = mem_strdup(h->data_name);
+    if (!q->l1 || !q->reftable || !q->bounce || (q->has_data_file && !q->data_name) ||
         (h->has_backing && (!q->backing_name || !q->backing_format)))
         return err_set(errp, ENOMEM, "out of memory for tables of %" PRIu64 " bytes",
                        q->l1_size * 8 + q->reftable_size * 8);

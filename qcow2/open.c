@@ -14,7 +14,7 @@
 /* qcow2.txt, "autoclear_features": bits that are not understood are cleared before any write. */
 static bool clear_autoclear(struct qc *q, struct err **errp)
 {
-    uint64_t keep = q->autoclear & QC_AUTOCLEAR_BITMAPS;
+    uint64_t keep = q->autoclear & (QC_AUTOCLEAR_BITMAPS | QC_AUTOCLEAR_RAW_DATA);
     uint8_t be[8];
     if (q->read_only || q->autoclear == keep)
         return true;
@@ -168,7 +168,7 @@ void qc_close(struct node *n)
         if (r < 0)
             log_error("%s: closed with metadata that could not be written: error %d", n->name, -r);
     }
-    if (q->has_data_file)
+    if (q->has_data_file && q->data != q->file)
         node_unref(q->data);
     if (q->l2.q) {
         qc_cache_destroy(&q->l2);
@@ -179,6 +179,7 @@ void qc_close(struct node *n)
     mem_free(q->bounce);
     mem_free(q->backing_name);
     mem_free(q->backing_format);
+    mem_free(q->data_name);
     mem_free(q->freed.v);
     mem_free(q->written.v);
     mem_free(q->settled.v);
@@ -197,6 +198,7 @@ void qc_get_info(struct node *n, struct qc_info *info)
         .size = n->size,
         .backing_name = q->backing_name,
         .backing_format = q->backing_format,
+        .data_name = q->has_data_file ? q->data_name : NULL,
         .cache_bytes = (uint64_t)(q->l2.n + q->ref.n) << q->l2.slice_bits,
     };
 }

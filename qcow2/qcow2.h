@@ -111,7 +111,8 @@ struct qc_info {
     uint32_t version, cluster_size, refcount_bits;
     uint64_t size;
     const char *backing_name, *backing_format; /* NULL if none; belong to the node */
-    uint64_t cache_bytes;                      /* metadata cache held now */
+    const char *data_name; /* of the data file, as the image says it, or ""; NULL: there is none */
+    uint64_t cache_bytes;  /* metadata cache held now */
 };
 void qc_get_info(struct node *n, struct qc_info *info);
 

@@ -233,6 +233,7 @@ struct qc {
     uint64_t snapshots_off, snapshots_len; /* of the snapshot table, rounded up to clusters */
     bool snapshot_unsized;                 /* one does not store the size of its disk */
     char *backing_name, *backing_format;
+    char *data_name; /* NULL: no data file */
 
     uint8_t *l1;      /* as on disk */
     uint64_t l1_size; /* entries */

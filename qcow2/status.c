@@ -6,19 +6,20 @@
 
 #include "qcow2/qcow2_priv.h"
 
-/* Add what the backing file says of [guest_off, guest_off + len), all of it inside that file. */
-static int status_backing(struct qc *q, uint64_t guest_off, uint64_t len, uint32_t flags,
-                          struct extents *ext)
+/* Add what another file says of [off, off + len), all of it inside that file. flags: of the
+ * request.
+ */
+static int status_below(struct node *file, uint64_t off, uint64_t len, uint32_t flags,
+                        struct extents *ext)
 {
     struct extents below;
     uint32_t level = flags & REQ_DEPTH ? EXTENT_LEVEL : 0;
     int r = 1;
     extents_init(&below, ext->max);
     while (len && r > 0) {
-        struct req ask = {
-            .op = REQ_STATUS, .flags = flags, .off = guest_off, .len = len, .ext = &below};
+        struct req ask = {.op = REQ_STATUS, .flags = flags, .off = off, .len = len, .ext = &below};
         extents_clear(&below);
-        r = node_submit(q->backing, &ask);
+        r = node_submit(file, &ask);
         if (r < 0)
             break;
         uint64_t got = min_u64(below.total, len);
@@ -30,7 +31,7 @@ static int status_backing(struct qc *q, uint64_t guest_off, uint64_t len, uint32
         r = 1;
         for (size_t i = 0; i < below.n && r > 0; i++)
             r = extents_add(ext, below.v[i].len, below.v[i].flags + level);
-        guest_off += got;
+        off += got;
         len -= got;
     }
     extents_free(&below);
@@ -44,6 +45,16 @@ static int status_run(struct qc *q, uint64_t guest_off, const struct qc_run *run
     uint64_t len = run->len, end = qc_backing_end(q);
     switch (run->type) {
     case QC_NORMAL:
+        /* The tables of a raw data file need not know of its holes: usually they do not. */
+        if (q->raw_data && q->data) {
+            uint64_t data_end = q->data->size;
+            uint64_t have = guest_off < data_end ? min_u64(len, data_end - guest_off) : 0;
+            int r = have ? status_below(q->data, guest_off, have, flags & ~(uint32_t)REQ_DEPTH, ext)
+                         : 1;
+            return r <= 0 || have == len ? r
+                                         : extents_add(ext, len - have, EXTENT_HOLE | EXTENT_ZERO);
+        }
+        return extents_add(ext, len, 0);
     case QC_COMPRESSED_TYPE:
         return extents_add(ext, len, 0);
     case QC_ZERO_ALLOCATED:
@@ -53,7 +64,7 @@ static int status_run(struct qc *q, uint64_t guest_off, const struct qc_run *run
     default:
         if (guest_off < end) {
             uint64_t have = min_u64(len, end - guest_off);
-            int r = status_backing(q, guest_off, have, flags, ext);
+            int r = status_below(q->backing, guest_off, have, flags, ext);
             if (r <= 0)
                 return r;
             len -= have;

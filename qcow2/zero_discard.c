@@ -7,12 +7,17 @@
  * there, entries are cleared where nothing lies behind them, and everything else is -ENOTSUP (the
  * dispatcher then writes zeros, or ignores the discard).
  *
+ * In a data file every cluster has its one place, so what loses it can be given back to the file
+ * system at once, before anybody else may write there. A raw data file must read right without the
+ * tables: there, the zeros go into the file and the tables stay as they are.
+ *
  * A cluster that is unlinked goes into quarantine (free.c): a write that was translated before may
  * still be on its way to it.
  */
 #include <errno.h>
 
 #include "base/cleanup.h"
+#include "base/log.h"
 #include "qcow2/qcow2_priv.h"
 
 enum change { CHANGE_ZERO, CHANGE_UNMAP_ZERO, CHANGE_DISCARD };
@@ -62,7 +67,7 @@ static int change_cell(const struct qc *q, enum change how, uint32_t subs, struc
                           : change_entry(q, how, c->entry, &c->entry);
 }
 
-/* Change the n entries at pos; all or none. Does not yield. */
+/* Change the n entries at pos; all or none. Does not yield. *n_freed: how many lost their place. */
 static int change_entries(struct qc *q, struct qc_slice *s, size_t pos, uint64_t n, enum change how,
                           uint32_t subs, uint64_t *n_freed)
 {
@@ -80,12 +85,30 @@ static int change_entries(struct qc *q, struct qc_slice *s, size_t pos, uint64_t
         if (new.entry == old.entry &&new.map == old.map)
             continue;
         qc_cell_put(q, s, pos, i, new);
-        if (qc_entry_owns(q, old.entry) && !qc_entry_owns(q, new.entry)) {
+        uint64_t place = q->host_mask | QC_COMPRESSED;
+        if (!(old.entry & place) || new.entry & place)
+            continue;
+        if (qc_entry_owns(q, old.entry))
             qc_free_entry(q, old.entry, (old.entry & (QC_COPIED | QC_COMPRESSED)) != 0);
-            ++*n_freed;
-        }
+        ++*n_freed;
     }
     return 0;
+}
+
+/* Give the space of these clusters of a data file back: none of them has a place any more. Until
+ * the tables say so on the disk, too, a power cut brings the old entries back: for zeros, what is
+ * read through those must then be zeros, if not the old data. */
+static void data_drop(struct qc *q, uint64_t first, uint64_t n, enum change how)
+{
+    uint64_t off = first << q->cluster_bits,
+             end = min_u64(off + (n << q->cluster_bits), q->data->size);
+    int r = 0;
+    if (off < end && how == CHANGE_DISCARD)
+        r = node_discard(q->data, off, end - off);
+    else if (off < end)
+        r = node_zero(q->data, off, end - off, REQ_MAY_UNMAP | REQ_NO_FALLBACK);
+    if (r < 0 && r != -ENOTSUP)
+        log_debug("%s: discard in the data file failed: %d", q->node->name, r);
 }
 
 /* Part of one slice: n clusters from cluster `first` on. subs: which subclusters of each.
@@ -103,10 +126,17 @@ static int change_slice(struct qc *q, uint64_t first, uint64_t n, enum change ho
     size_t pos = qc_l2_pos(q, guest_off);
     for (uint64_t i = 0; r == 0 && i < n; i++)
         r = qc_l2_check_unlink(q, guest_off + (i << q->cluster_bits), qc_cell_get(q, s, pos, i));
+    struct qc_inflight f;
+    if (q->has_data_file)
+        qc_inflight_begin(q, &f, first, first + n);
     if (r == 0)
         r = change_entries(q, s, pos, n, how, subs, &n_freed);
+    if (n_freed && q->has_data_file)
+        data_drop(q, first, n, how);
+    if (q->has_data_file)
+        qc_inflight_end(q, &f);
     qc_slice_unpin(s);
-    if (n_freed)
+    if (n_freed && !q->has_data_file)
         qc_free_announce(q, n_freed);
     return r < 0 ? r : qc_relieve(q);
 }
@@ -189,10 +219,25 @@ static int zero_part(struct qc *q, uint64_t guest_off, uint64_t len, uint32_t fl
     return r < 0 ? r : zero_bytes(q, base + last, end - last, flags);
 }
 
+/* In a raw data file. What is being copied around a write there is not to undo it. */
+static int zero_raw(struct qc *q, uint64_t guest_off, uint64_t len, uint32_t flags)
+{
+    uint64_t first = guest_off >> q->cluster_bits, end = qc_clusters(q, guest_off + len);
+    struct qc_inflight f;
+    while (qc_inflight_wait(q, first, end))
+        ;
+    qc_inflight_begin(q, &f, first, end);
+    int r = node_zero(q->data, guest_off, len, flags);
+    qc_inflight_end(q, &f);
+    return r;
+}
+
 int qc_zero(struct qc *q, uint64_t guest_off, uint64_t len, uint32_t flags)
 {
     uint64_t end = guest_off + len;
     uint64_t first = qc_clusters(q, guest_off), last = end >> q->cluster_bits;
+    if (q->raw_data)
+        return zero_raw(q, guest_off, len, flags);
     if (end == q->node->size) /* what is left of the last cluster does not exist */
         last = qc_clusters(q, end);
     if (first >= last) { /* within one cluster, or parts of two */
@@ -216,5 +261,12 @@ int qc_discard(struct qc *q, uint64_t guest_off, uint64_t len)
     uint64_t first = qc_clusters(q, guest_off), last = end >> q->cluster_bits;
     if (end == q->node->size)
         last = qc_clusters(q, end);
-    return first < last ? change_clusters(q, first, last, CHANGE_DISCARD) : 0;
+    if (first >= last)
+        return 0;
+    if (!q->raw_data)
+        return change_clusters(q, first, last, CHANGE_DISCARD);
+    end = min_u64(last << q->cluster_bits, end);
+    int r = zero_raw(q, first << q->cluster_bits, end - (first << q->cluster_bits),
+                     REQ_MAY_UNMAP | REQ_NO_FALLBACK);
+    return r == -ENOTSUP ? 0 : r;
 }

@@ -78,10 +78,9 @@ static void open_co(void *arg)
 {
     struct open_args *a = arg;
     const struct qc_open_opts opts = {.no_backing = true, .read_only = true};
-    struct node *file = sim_open(a->d, true, NULL);
-    struct node *guest = file ? qc_open(file, &opts, NULL) : NULL;
+    struct node *guest = load_open(a->d, &opts, NULL);
     a->opened = guest != NULL;
-    node_unref(guest ? guest : file);
+    node_unref(guest);
 }
 
 /* A state of an image that was being made: refused is fine. */
@@ -141,7 +140,7 @@ static bool judge_state(struct sim_disk *state, const struct sim_crash *how, voi
                       .open = true,
                       .write_after = x->index % WRITE_AFTER_EVERY == 0,
                       .run = x->run};
-    if (qemu && !x->creating && n_states % QEMU_EVERY == 0)
+    if (qemu && !x->creating && !x->w->data_file && n_states % QEMU_EVERY == 0)
         ask_qemu(state);
     n_states++;
     if (x->creating && refused(state)) {
@@ -201,11 +200,7 @@ struct create_args {
 static void create_co(void *arg)
 {
     struct create_args *a = arg;
-    const struct qc_create_opts opts = {.size = a->w->size,
-                                        .version = a->w->version,
-                                        .cluster_size = a->w->cluster_size,
-                                        .refcount_bits = a->w->refcount_bits,
-                                        .extended_l2 = a->w->extended_l2};
+    const struct qc_create_opts opts = load_create_opts(a->w);
     struct node *file = sim_open(a->d, false, NULL);
     a->ok = file && qc_create(file, &opts, NULL);
     node_unref(file);

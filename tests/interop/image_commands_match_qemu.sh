@@ -86,7 +86,14 @@ qemu-img create -q -f qcow2 -o data_file=data.raw,data_file_raw=on outside.qcow2
 image_io outside.qcow2 'write -P 1 1M 64k'
 same info outside.qcow2
 same check outside.qcow2
-rm data.raw
+same map -f qcow2 outside.qcow2
+qemu-img create -q -f qcow2 -o data_file=data2.raw,extended_l2=on beside.qcow2 4M
+image_io beside.qcow2 'write -P 1 1000k 64k' 'write -z 2M 10k'
+same_all beside.qcow2
+"$BREAKWATER" image compare -f qcow2 -F qcow2 beside.qcow2 beside.qcow2
+rm data.raw data2.raw
+"$BREAKWATER" image map beside.qcow2 | grep -q 'data2.raw$'
+expect_fail 2 data2.raw "$BREAKWATER" image compare beside.qcow2 beside.qcow2
 "$BREAKWATER" image info outside.qcow2 | grep -q 'data file: data.raw'
 "$BREAKWATER" image check outside.qcow2 >/dev/null
 

@@ -85,3 +85,30 @@ qemu-io -f raw -c 'write -P 0x07 100k 4000k' base.raw >/dev/null
 qemu-img create -q -f qcow2 -b base.raw -F raw top.qcow2 16M
 image_io top.qcow2 'write -P 0x08 1M 64k' 'write -P 0x09 4990k 20k'
 served_right top.qcow2
+
+for options in data_file=d.raw data_file=d.raw,data_file_raw=on extended_l2=on \
+    data_file=d.raw,extended_l2=on,cluster_size=16k; do
+    say "$options, read and changed through the server"
+    rm -f d.raw
+    qemu-img create -q -f qcow2 -o "$options" e.qcow2 16M
+    scribble e.qcow2 'write -z 1M 10k' 'discard 5632k 256k'
+    served_right e.qcow2
+    qemu-img convert -f qcow2 -O raw e.qcow2 changed.raw
+    start_serve writer -f qcow2 e.qcow2
+    for image in "$(uri writer)" changed.raw; do
+        qemu-io -f raw -c 'write -P 7 4500k 3k' -c 'write -P 8 9M 200k' -c 'write -z -u 5M 65k' \
+            "$image" >/dev/null
+    done
+    stop_serve writer
+    same_content e.qcow2 qcow2 changed.raw raw
+    qemu-img check -q e.qcow2 || fail "qemu-img check finds fault with the changed image"
+done
+
+say "a data file elsewhere is not opened"
+mkdir elsewhere
+qemu-img create -q -f qcow2 -o "data_file=$PWD/elsewhere/d.raw" images.qcow2 1M
+mkdir in
+mv images.qcow2 in
+expect_fail 2 'not beneath' "$BREAKWATER" serve -k "$tmp/no.sock" in/images.qcow2
+start_serve writer --backing-dir "$PWD" in/images.qcow2
+stop_serve writer

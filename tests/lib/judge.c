@@ -77,12 +77,10 @@ static void visit_co(void *arg)
     struct err *e = NULL;
     struct rng rng;
     rng_seed(&rng, v->j->seed);
-    struct node *file = sim_open(v->d, opts.read_only, &e);
-    struct node *guest = file ? qc_open(file, &opts, &e) : NULL;
+    struct node *guest = load_open(v->d, &opts, &e);
     if (!guest) {
         v->ok = v->j->may_refuse || verdict(v->j, "our driver refuses it: %s", err_msg(e));
         err_free(e);
-        node_unref(file);
         return;
     }
     v->j->opened = true;
@@ -142,6 +140,20 @@ static bool judge_bitmaps(struct judge *j, const struct visit *v, const struct q
     return ok;
 }
 
+/* A raw data file is the guest's disk, whatever the tables say. */
+static bool judge_raw(struct judge *j, const struct visit *v)
+{
+    uint8_t *raw = malloc(v->size + 1);
+    sim_disk_peek(v->d, SIM_SECOND, raw, v->size);
+    uint64_t i = 0;
+    while (i < v->size && raw[i] == v->content[i])
+        i++;
+    free(raw);
+    return (i == v->size && sim_second_size(v->d) <= v->size) ||
+           verdict(j, "the data file (%" PRIu64 " bytes) is not the disk: byte 0x%" PRIx64,
+                   sim_second_size(v->d), i);
+}
+
 /* What must hold of the image as it lies there. */
 static bool judge_bytes(struct judge *j, struct visit *v, const struct qck_source *src)
 {
@@ -156,6 +168,8 @@ static bool judge_bytes(struct judge *j, struct visit *v, const struct qck_sourc
     v->content = malloc(v->size ? v->size : 1);
     if (!v->content || !qck_read(src, 0, v->content, v->size, &r))
         return verdict(j, "content cannot be read: %s", r.text);
+    if (r.raw && !judge_raw(j, v))
+        return false;
     if (j->oracle && !oracle_judge(j->oracle, &j->view, 0, v->content, v->size, text))
         return verdict(j, "%s", text);
     return !j->run || judge_bitmaps(j, v, src);
@@ -178,7 +192,7 @@ static bool judge_after(struct judge *j, const struct visit *v)
             ok = verdict(j, "after writing to it, byte 0x%" PRIx64 " has changed", i);
     }
     free(now);
-    return ok;
+    return ok && (!r.raw || judge_raw(j, v));
 }
 
 bool judge_image(struct judge *j, struct sim_disk *d)

@@ -26,7 +26,8 @@ static void sim_read(void *arg, uint64_t off, void *buf, uint64_t len)
 
 struct qck_source qck_sim(struct sim_disk *d)
 {
-    return (struct qck_source){.read = sim_read, .arg = d, .size = sim_disk_size(d)};
+    return (struct qck_source){
+        .read = sim_read, .arg = d, .size = sim_disk_size(d), .second = SIM_SECOND};
 }
 
 static void file_read(void *arg, uint64_t off, void *buf, uint64_t len)
@@ -89,19 +90,25 @@ static void leak(struct qck_report *r, const char *fmt, ...)
 /* "Header", up to header_length. */
 static bool header_v3(struct qck_image *im, const uint8_t *h)
 {
-    uint64_t incompatible = get_be64(h + 72);
+    uint64_t incompatible = get_be64(h + 72), known = UINT64_C(0x1b) | (im->src->second ? 4 : 0);
     im->refcount_order = get_be32(h + 96);
     uint32_t length = get_be32(h + 100);
     if (incompatible & 1)
         qck_bad(im->r, "header: the dirty bit is set");
     if (incompatible & 2)
         qck_bad(im->r, "header: the corrupt bit is set");
-    if (incompatible & ~UINT64_C(0x1b))
+    if (incompatible & ~known)
         qck_bad(im->r, "header: incompatible features 0x%" PRIx64 " not understood", incompatible);
     if (length < 104 || length % 8 || length > im->cluster)
         qck_bad(im->r, "header: header_length %" PRIu32, length);
     if (im->refcount_order > 6)
         qck_bad(im->r, "header: refcount_order %" PRIu32, im->refcount_order);
+    im->data_file = incompatible & 4;
+    im->r->raw = get_be64(h + 88) & 2;
+    if (im->r->raw && (!im->data_file || get_be64(h + 8)))
+        qck_bad(im->r, "header: a raw data file, but none, or a backing file");
+    if (im->data_file && im->nb_snapshots)
+        qck_bad(im->r, "header: snapshots besides a data file");
     im->extended = incompatible & QCK_EXTENDED;
     if (im->extended && im->cluster < 16384)
         qck_bad(im->r, "header: subclusters in clusters of %" PRIu64 " bytes", im->cluster);
@@ -109,7 +116,7 @@ static bool header_v3(struct qck_image *im, const uint8_t *h)
     if (im->compression > 1 || im->compression != (incompatible >> 3 & 1))
         qck_bad(im->r, "header: compression type %d, features 0x%" PRIx64, im->compression,
                 incompatible);
-    return !(incompatible & ~UINT64_C(0x1b)) && im->refcount_order <= 6;
+    return !(incompatible & ~known) && im->refcount_order <= 6;
 }
 
 bool qck_load_header(struct qck_image *im)
@@ -283,10 +290,23 @@ static void check_map(struct qck_image *im, uint64_t entry, uint64_t map, uint64
     if (map & map >> 32 & UINT32_MAX)
         qck_bad(im->r, "L2 entry %" PRIu64 ": subclusters both allocated and zero: 0x%" PRIx64,
                 index, map);
-    if (map & UINT32_MAX && !(entry & QCK_OFFSET_MASK))
+    if (map & UINT32_MAX && !(entry & QCK_OFFSET_MASK) && !(im->data_file && entry >> 63))
         qck_bad(im->r, "L2 entry %" PRIu64 ": allocated subclusters without a cluster", index);
     if (entry & 1)
         qck_bad(im->r, "L2 entry %" PRIu64 ": zero flag besides subclusters", index);
+}
+
+/* "Standard Cluster Descriptor", with a data file: nothing is counted, all is where the guest has
+ * it.
+ */
+static void check_data_entry(struct qck_image *im, uint64_t entry, uint64_t index)
+{
+    uint64_t off = entry & QCK_OFFSET_MASK;
+    if (entry & UINT64_C(1) << 62)
+        qck_bad(im->r, "L2 entry %" PRIu64 ": compressed, besides a data file", index);
+    else if ((off || entry >> 63) && (off != index << im->cluster_bits || !(entry >> 63)))
+        qck_bad(im->r, "L2 entry %" PRIu64 " is 0x%" PRIx64 ", not its place in the data file",
+                index, entry);
 }
 
 /* index: number of the guest cluster. */
@@ -295,6 +315,10 @@ static void check_l2_entry(struct qck_image *im, uint64_t entry, uint64_t map, u
     uint64_t off = entry & QCK_OFFSET_MASK;
     if (im->extended)
         check_map(im, entry, map, index);
+    if (im->data_file) {
+        check_data_entry(im, entry, index);
+        return;
+    }
     if (entry & UINT64_C(1) << 62) {
         check_compressed(im, entry, index);
         return;

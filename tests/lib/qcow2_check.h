@@ -5,8 +5,8 @@
  * It is written from docs/interop/qcow2.txt of QEMU and shares nothing with the driver in qcow2/:
  * a mistake in the driver's understanding of the format must not hide itself. It recounts every
  * reference, compares with the refcounts on disk, and reads guest content by its own translation.
- * It knows no external data files: an image with them is reported as corrupt ("not understood"),
- * never passed over.
+ * An image with an external data file that it cannot read is reported as corrupt ("not
+ * understood"), never passed over.
  */
 #ifndef TESTS_LIB_QCOW2_CHECK_H
 #define TESTS_LIB_QCOW2_CHECK_H
@@ -19,6 +19,7 @@ struct qck_source {
     void (*read)(void *arg, uint64_t off, void *buf, uint64_t len);
     void *arg;
     uint64_t size;
+    uint64_t second; /* for read: where the data file begins, if the image has one; 0: unknown */
     const char *snapshot; /* qck_read: the name of the snapshot to look at; NULL: present state */
 };
 
@@ -35,6 +36,7 @@ struct qck_report {
     uint64_t leaks;          /* clusters whose refcount is too high: space lost, nothing else */
     uint64_t guest_size;     /* bytes; 0 if the header is not understood */
     uint32_t snapshots;      /* how many there are */
+    bool raw;                /* the data file must read the same as the image */
     char text[QCK_TEXT_LEN]; /* the first findings, one a line */
 };
 

@@ -27,6 +27,7 @@ struct qck_image {
     const struct qck_source *src;
     struct qck_report *r;
     uint8_t compression; /* type: 0 deflate, 1 zstd */
+    bool data_file;      /* guest clusters are in it, at their guest offsets */
     bool extended;       /* L2 entries have a map of subclusters */
     uint32_t version, cluster_bits, refcount_order, l1_size, reftable_clusters;
     uint32_t nb_snapshots;

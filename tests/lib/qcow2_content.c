@@ -70,6 +70,15 @@ static bool read_piece(struct walk *w, uint64_t guest_off, uint8_t *buf, uint64_
     if (!find_entry(w, guest_off >> im->cluster_bits, &entry, &map))
         return false;
     uint64_t off = entry & QCK_OFFSET_MASK;
+    if (im->data_file) {
+        bool place = off || entry >> 63;
+        if (!place || (entry & 1) || off != round_down(guest_off, im->cluster) ||
+            (im->extended && !(map >> ((guest_off & (im->cluster - 1)) / (im->cluster / 32)) & 1)))
+            memset(buf, 0, len);
+        else
+            im->src->read(im->src->arg, im->src->second + guest_off, buf, len);
+        return true;
+    }
     if (entry & UINT64_C(1) << 62)
         return read_compressed(w, entry, guest_off, buf, len);
     bool none = im->extended ? !(map >> ((guest_off & (im->cluster - 1)) / (im->cluster / 32)) & 1)

@@ -348,14 +348,12 @@ static bool open_guest(struct load *l)
         .refcount_cache_bytes = l->w->refcount_cache_bytes,
     };
     struct err *e = NULL;
-    struct node *file = sim_open(l->run->disk, false, &e);
-    l->guest = file ? qc_open(file, &opts, &e) : NULL;
+    l->guest = load_open(l->run->disk, &opts, &e);
     if (!l->guest) {
         if (!may_fail(l) || (mem_fired(l) && err_code(e) != ENOMEM))
             problem(l, "open failed, which it should not: %s", err_msg(e));
         else if (!e)
             problem(l, "open failed without an error message");
-        node_unref(file);
     }
     err_free(e);
     return l->guest != NULL;

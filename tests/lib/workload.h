@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "block/sim.h"
+#include "qcow2/qcow2.h"
 #include "tests/lib/oracle.h"
 
 enum load_op {
@@ -44,6 +45,8 @@ struct workload {
     uint64_t prefill;              /* begin with so many bytes of data */
     bool shared;                   /* whose clusters look shared (16-bit refcounts) */
     bool packed;                   /* what it begins with is compressed */
+    bool data_file;                /* the data is on the second part of the simulated disk */
+    bool data_raw;                 /* as a raw image */
     bool extended_l2;              /* with subclusters */
     bool overlap;                  /* changes of the same sectors may be in flight together */
     bool sequential;               /* writes go one behind the other */
@@ -97,6 +100,11 @@ struct load_run {
  * key 0 as far as w->prefill says, and zeros. */
 struct sim_disk *load_create(const struct workload *w);
 struct oracle *load_oracle(const struct workload *w);
+/* load_open: qc_open of the image on d, with its second part as the data file if it has one.
+ * Yields. */
+struct node *load_open(struct sim_disk *d, const struct qc_open_opts *opts, struct err **errp);
+/* load_create_opts: what the image of w is made with. */
+struct qc_create_opts load_create_opts(const struct workload *w);
 /* load_run: open the image, run all fibers, flush, close. Returns when nothing is left to run; if
  * run->done is then false, something waits for ever. Outside coroutines, on a REACTOR_SIM reactor.
  */
