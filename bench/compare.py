@@ -18,7 +18,7 @@ import tempfile
 import time
 
 import report
-from servers import SERVERS, ServerError, first_line, idle_memory_kib
+from servers import SERVERS, ServerError, first_line, idle_memory_kib, make_certificates
 
 TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
@@ -31,7 +31,11 @@ WORKLOADS = {
     "read-1m-d8": ("read", "1m", 8),
     "write-1m-d8": ("write", "1m", 8),
     "alloc-4k-d32": ("randwrite", "4k", 32),
+    "tls-read-1m-d8": ("read", "1m", 8),
+    "tls-write-1m-d8": ("write", "1m", 8),
 }
+# Over TLS and TCP loopback.
+ENCRYPTED = {"tls-read-1m-d8", "tls-write-1m-d8"}
 # Into an image that is empty at first, and so large that most writes allocate a cluster.
 ALLOCATING = {"alloc-4k-d32"}
 EMPTY_SIZE = 64 << 30
@@ -116,7 +120,7 @@ def warm(path):
 def run_fio(server, workload, seconds, size):
     pattern, block, depth = WORKLOADS[workload]
     size = EMPTY_SIZE if workload in ALLOCATING else size
-    command = ["fio", "--name=bench", "--ioengine=nbd", "--uri=nbd+unix:///?socket=" + server.socket,
+    command = ["fio", "--name=bench", "--ioengine=nbd", "--uri=" + server.uri(),
                "--rw=" + pattern, "--bs=" + block, "--iodepth=%d" % depth, "--size=%d" % size,
                "--time_based", "--runtime=%gs" % seconds, "--randrepeat=1", "--norandommap",
                "--randseed=20", "--refill_buffers=0", "--output-format=json"]
@@ -141,7 +145,8 @@ def measure(name, workload, path, folder, options):
                        check=True)
     else:
         warm(path)
-    server = SERVERS[name](folder, path, options)
+    server = SERVERS[name](folder, path, options,
+                           os.path.join(folder, "tls") if workload in ENCRYPTED else None)
     try:
         if workload not in ALLOCATING:  # a warm-up would leave less to allocate
             run_fio(server, workload, min(1, options.seconds), options.size)
@@ -231,6 +236,7 @@ def main(argv):
     try:
         facts = facts_of(options)
         paths = make_images(folder, options)
+        make_certificates(folder)
         samples = run_rounds(paths, folder, options)
         idle = measure_idle(paths, folder, options) if options.connections else {}
     except (ServerError, OSError, subprocess.CalledProcessError) as problem:

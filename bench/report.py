@@ -15,6 +15,7 @@ MARKS = [
     ("randwrite-4k-d32", "cpu_us", 0.7, False, ("nbdkit",)),
     ("read-1m-d8", "ops", 1.0, True, ("nbdkit",)),
     ("write-1m-d8", "ops", 1.0, True, ("nbdkit",)),
+    ("tls-read-1m-d8", "ops", 1.3, True, ("nbdkit",)),
     ("alloc-4k-d32", "ops", 1.5, True, ("qemu-nbd",)),
     ("randread-4k-d1", "ops", 1.0, True, ("qemu-nbd", "nbdkit")),
     ("randwrite-4k-d1", "ops", 1.0, True, ("qemu-nbd", "nbdkit")),

@@ -28,12 +28,15 @@ class ServerError(Exception):
 
 
 class Server:
-    """One running server process on a Unix socket."""
+    """One running server process on a Unix socket; with TLS on a TCP port of loopback."""
 
     name = None
     image = None  # "raw" or "qcow2"
 
-    def __init__(self, folder, image_path, options):
+    def __init__(self, folder, image_path, options, tls=None):
+        """tls: the folder of its certificates."""
+        self.tls = tls
+        self.port = str(free_port())
         self.socket = os.path.join(folder, self.name + ".sock")
         self.log = os.path.join(folder, self.name + ".log")
         if os.path.exists(self.socket):
@@ -47,15 +50,20 @@ class Server:
     def command_line(self, folder, image_path, options):
         raise NotImplementedError
 
+    def uri(self):
+        if self.tls:
+            return "nbds://127.0.0.1:%s/?tls-verify-peer=0" % self.port
+        return "nbd+unix:///?socket=" + self.socket
+
     def wait_ready(self):
         deadline = time.monotonic() + 10
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
                 break
             try:
-                with socket.socket(socket.AF_UNIX) as probe:
+                with socket.socket(socket.AF_INET if self.tls else socket.AF_UNIX) as probe:
                     probe.settimeout(1)
-                    probe.connect(self.socket)
+                    probe.connect(("127.0.0.1", int(self.port)) if self.tls else self.socket)
                     if probe.recv(8) == b"NBDMAGIC":
                         return
             except OSError:
@@ -99,7 +107,9 @@ class Breakwater(Server):
         rules = os.path.join(folder, "quiet-rules.conf")
         with open(rules, "w", encoding="ascii") as out:
             out.write(QUIET_RULES)
-        return [options.breakwater, "serve", "-k", self.socket, "-t", "-f", "qcow2",
+        where = ["-b", "127.0.0.1", "-p", self.port, "--tls-certificates", self.tls] if self.tls \
+            else ["-k", self.socket]
+        return [options.breakwater, "serve", *where, "-t", "-f", "qcow2",
                 "--faults", rules, "-B", "bench", *options.breakwater_options.split(), image_path]
 
     @staticmethod
@@ -112,7 +122,10 @@ class QemuNbd(Server):
     image = "qcow2"
 
     def command_line(self, folder, image_path, options):
-        return ["qemu-nbd", "-k", self.socket, "-t", "-e", "128", "-f", "qcow2",
+        where = ["-b", "127.0.0.1", "-p", self.port, "--tls-creds", "tls", "--object",
+                 "tls-creds-x509,id=tls,endpoint=server,verify-peer=no,sanity-check=no,dir=%s" %
+                 self.tls] if self.tls else ["-k", self.socket]
+        return ["qemu-nbd", *where, "-t", "-e", "128", "-f", "qcow2",
                 *options.qemu_nbd_options.split(), image_path]
 
     @staticmethod
@@ -125,7 +138,9 @@ class Nbdkit(Server):
     image = "raw"
 
     def command_line(self, folder, image_path, options):
-        return ["nbdkit", "-f", "-U", self.socket, *options.nbdkit_options.split(), "file",
+        where = ["-i", "127.0.0.1", "-p", self.port, "--tls=require", "--tls-certificates", self.tls] \
+            if self.tls else ["-U", self.socket]
+        return ["nbdkit", "-f", *where, *options.nbdkit_options.split(), "file",
                 image_path]
 
     @staticmethod
@@ -134,6 +149,25 @@ class Nbdkit(Server):
 
 
 SERVERS = {server.name: server for server in (Breakwater, QemuNbd, Nbdkit)}
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def make_certificates(folder):
+    """One for the server, which the client does not check: what is measured is the traffic."""
+    path = os.path.join(folder, "tls")
+    os.mkdir(path)
+    certificate, key = (os.path.join(path, "server-%s.pem" % what) for what in ("cert", "key"))
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",
+                    "ec_paramgen_curve:P-256", "-nodes", "-days", "7", "-subj", "/CN=localhost",
+                    "-keyout", key, "-out", certificate], check=True, stderr=subprocess.DEVNULL)
+    with open(certificate, "rb") as source, open(os.path.join(path, "ca-cert.pem"), "wb") as out:
+        out.write(source.read())
+    return path
 
 
 def first_line(command):

@@ -61,6 +61,12 @@ void stream_offer(struct stream *s, const void *buf, size_t len)
         s->ops->offer(s, buf, len);
 }
 
+void stream_rest(struct stream *s)
+{
+    if (s->ops->rest)
+        s->ops->rest(s);
+}
+
 void stream_shutdown(struct stream *s)
 {
     s->ops->shutdown(s);

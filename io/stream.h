@@ -21,6 +21,7 @@ struct stream_ops {
     int (*sendv)(struct stream *s, struct iovec *iov, int iov_len, int64_t deadline_ns);
     size_t (*unread)(struct stream *s);                           /* NULL: not known */
     void (*offer)(struct stream *s, const void *buf, size_t len); /* NULL: never */
+    void (*rest)(struct stream *s); /* NULL: there is nothing to give back */
     void (*shutdown)(struct stream *s);
     void (*free)(struct stream *s);
 };
@@ -43,6 +44,9 @@ size_t stream_unread(struct stream *s);
 /* stream_offer: send without waiting what fits, and forget the rest: for a last word before
  * stream_shutdown. No send may be pending. Does not yield. */
 void stream_offer(struct stream *s, const void *buf, size_t len);
+/* stream_rest: nothing was received or sent for a while: give memory back that may not be needed
+ * soon. A receive may be pending. Does not yield. */
+void stream_rest(struct stream *s);
 /* stream_shutdown: both directions; a pending recv returns 0 or an error, a pending send fails.
  * Does not yield; may be called from another coroutine. */
 void stream_shutdown(struct stream *s);

@@ -21,6 +21,7 @@
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/uio.h>
 
 #include "base/bytes.h"
@@ -275,6 +276,18 @@ static size_t tls_unread(struct stream *s)
     return stream_unread(tls_of(s)->below);
 }
 
+/* What was touched of `in`, and OpenSSL's two buffers: 100 KiB of a connection that may never speak
+ * again. OpenSSL makes its own anew when it needs them. */
+static void tls_rest(struct stream *s)
+{
+    struct tls_stream *t = tls_of(s);
+
+    if (!t->open || t->failed || t->send_lock.held || t->in_head != t->in_tail)
+        return;
+    SSL_free_buffers(t->ssl);
+    madvise(t->in, IN_SIZE, MADV_DONTNEED);
+}
+
 /* Say goodbye if nobody is sending and the stream below takes it at once. */
 static void say_goodbye(struct tls_stream *t)
 {
@@ -319,6 +332,7 @@ static const struct stream_ops tls_ops = {
     .recv = tls_recv,
     .sendv = tls_sendv,
     .unread = tls_unread,
+    .rest = tls_rest,
     .shutdown = tls_shutdown,
     .free = tls_free,
 };
@@ -332,7 +346,7 @@ struct stream *tls_server_new(struct stream *below, struct tls_creds *creds)
         return NULL;
     t->stream.ops = &tls_ops;
     t->creds = tls_creds_ref(creds);
-    t->in = mem_alloc(IN_SIZE);
+    t->in = mem_alloc_aligned(IN_SIZE, 4096);
     t->ssl = SSL_new(creds->ctx);
     if (t->in && t->ssl && bio_method())
         bio = BIO_new(bio_method());

@@ -12,9 +12,12 @@
 #include "io/lock.h"
 #include "io/tls.h"
 
-#define TLS_RECORD_MAX 16384                        /* plain bytes of one record */
-#define TLS_RECORD_ROOM (TLS_RECORD_MAX + 512)      /* the same, encrypted, at most */
-#define TLS_OUT_SIZE ((size_t)12 * TLS_RECORD_ROOM) /* encrypted bytes in one send */
+#define TLS_RECORD_MAX 16384                   /* plain bytes of one record */
+#define TLS_RECORD_ROOM (TLS_RECORD_MAX + 512) /* the same, encrypted, at most */
+/* Encrypted bytes in one send: three full records, and room for what goes with them. Small, so that
+ * they are still in the CPU's cache when the kernel copies them and the client decrypts: sends of
+ * 200 KiB were slower by a fifth. */
+#define TLS_OUT_SIZE ((size_t)4 * TLS_RECORD_ROOM)
 
 struct psk_entry {
     char *user;

@@ -48,6 +48,7 @@ static void conn_rest(struct conn *c)
     if (c->slots_used > 0 || c->head != c->tail)
         return;
     slots_free(c);
+    stream_rest(c->stream);
     madvise(c->rbuf, RECV_BUF_SIZE, MADV_DONTNEED);
 }
 

@@ -93,6 +93,20 @@ TLS_TEST(new_keys_are_taken_and_given)
 
 /* --- The end, and everything that is no TLS --- */
 
+TLS_TEST(after_a_rest_everything_works_on)
+{
+    struct session s = {.creds = session_creds(tls_dir, false, false)};
+
+    session_begin(&s);
+    for (int i = 0; i < 3; i++) {
+        session_must_work(&s);
+        stream_rest(s.server);
+    }
+    session_must_work(&s);
+    session_end(&s);
+    tls_creds_unref(s.creds);
+}
+
 TLS_TEST(goodbye_is_the_end_and_a_silent_end_is_an_error)
 {
     struct session s = {.creds = session_creds(tls_dir, false, false)};
@@ -300,6 +314,7 @@ int main(void)
         cmocka_unit_test(much_data_in_pieces_of_any_size_arrives_whole_through_a_narrow_pipe),
         cmocka_unit_test(small_parts_of_a_vector_become_one_record),
         cmocka_unit_test(new_keys_are_taken_and_given),
+        cmocka_unit_test(after_a_rest_everything_works_on),
         cmocka_unit_test(goodbye_is_the_end_and_a_silent_end_is_an_error),
         cmocka_unit_test(after_the_clients_goodbye_replies_still_arrive),
         cmocka_unit_test(sending_to_one_who_has_gone_fails_and_goes_on_failing),
