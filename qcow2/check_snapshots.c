@@ -85,8 +85,10 @@ static void overhang(struct qcc *c, const struct qcc_snapshot *s, uint32_t i)
                 "(%u snapshots, a table of %" PRIu64 " bytes)",
                 i, c->first.h.nb_snapshots, s->off, QC_MAX_SNAPSHOTS, QC_MAX_SNAPSHOT_TABLE);
     c->snapshots.rewrite = s->len == 0;
-    if (s->len)
+    if (s->len) {
+        qcc_not_followed(c, s->off, s->len);
         qcc_not_followed(c, s->l1_off, (uint64_t)s->l1_size * 8);
+    }
 }
 
 int qcc_check_snapshots(struct qcc *c)

@@ -40,6 +40,7 @@ static const struct mode {
     {"flush-always", {.error = EIO, .op_mask = 1u << REQ_FLUSH, .sticky = true}},
 };
 
+static char replay[512];
 static uint64_t n_images, n_cuts, n_again, n_io, n_mem;
 
 struct trial {
@@ -79,8 +80,10 @@ static void repair(struct attempt *a)
         sweep_fail("it failed without an error");
 }
 
+/* One attempt begins, and the watchdog's time with it. */
 static struct sim_disk *fresh(const struct trial *t)
 {
+    sweep_step("%s", replay);
     struct sim_disk *d = sim_disk_new(0);
     if (!d || !sim_disk_load(d, t->im->data, t->im->len))
         sweep_fail("no memory");
@@ -275,7 +278,8 @@ int main(int argc, char **argv)
     struct damage_image *bases = damage_bases(folders, &n);
     for (uint64_t i = 0; i < (one ? 1 : images) || n_cuts < cuts; i++) {
         const struct damage_image *base = &bases[(seed + i) % n];
-        sweep_step(
+        snprintf(
+            replay, sizeof(replay),
             "--one 1 --seed %" PRIu64 " --per-run %" PRIu64 " --stride %" PRIu64 "%s%s%s%s (%s)",
             seed + i, per_run, stride, folders[0] ? " --from " : "", folders[0] ? folders[0] : "",
             folders[1] ? " --from2 " : "", folders[1] ? folders[1] : "", base->name);

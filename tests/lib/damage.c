@@ -72,7 +72,8 @@ static void add_folder(struct damage_image **v, unsigned *n, const char *folder)
         char path[512];
         struct stat st;
         snprintf(path, sizeof(path), "%s/%s", folder, names[i]->d_name);
-        FILE *f = names[i]->d_name[0] == '.' ? NULL : fopen(path, "rb");
+        bool skip = names[i]->d_name[0] == '.' || strncmp(names[i]->d_name, "bad_", 4) == 0;
+        FILE *f = skip ? NULL : fopen(path, "rb");
         if (f && fstat(fileno(f), &st) == 0 && (uint64_t)st.st_size <= MAX_IMAGE) {
             struct damage_image *im = add(v, n, names[i]->d_name, (uint64_t)st.st_size);
             if (fread(im->data, 1, im->len, f) != im->len)

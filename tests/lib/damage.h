@@ -18,8 +18,8 @@ struct damage_image {
 #define DAMAGE_SPARE (64 << 10)
 
 /* damage_bases: images to begin with: one of each small workload, made by our driver, and the files
- * of the folders (NULL-terminated). *n: how many. In new memory; aborts without, or without a file.
- * Outside coroutines, on a REACTOR_SIM reactor. */
+ * of the folders (NULL-terminated) but those that are called bad_something. *n: how many. In new
+ * memory; aborts without, or without a file. Outside coroutines, on a REACTOR_SIM reactor. */
 struct damage_image *damage_bases(const char *const *folders, unsigned *n);
 void damage_bases_free(struct damage_image *v, unsigned n);
 

@@ -145,8 +145,7 @@ static void reserved_bits_go_and_offsets_of_zeros(void **state)
     put(&b, b.l1, get(&b, b.l1) | UINT64_C(0x0100000000000080));
     put(&b, b.l1 + 8, COPIED | 0x100);
     put(&b, b.l2, get(&b, b.l2) | 0x1e);
-    put(&b, b.l2 + 8 * 4,
-        UINT64_C(0x0000000000000201)); /* not aligned, but zeros */
+    put(&b, b.l2 + 8 * 4, UINT64_C(0x0000000000000201)); /* not aligned, but zeros */
     put(&b, b.l2 + 8 * 30, COPIED);
     uint64_t l1 = get(&b, b.l1), l2 = get(&b, b.l2);
     repair(&b);
@@ -228,8 +227,10 @@ static void leaks_alone_change_refcounts_alone(void **state)
     put(&b, b.l2 + 8 * 2, get(&b, b.l2 + 8 * 2) | 2);                    /* an error */
     put_be16(b.was + block + 2 * (get(&b, b.l2) & OFFSET) / CLUSTER, 0); /* another one */
     put(&b, b.l2 + 8 * 19, 0);                                           /* a leak */
+    /* Of a cluster in use: to lower it to one would need another flag. */
+    put_be16(b.was + block + 2 * (get(&b, b.l2 + 8 * 3) & OFFSET) / CLUSTER, 3);
     repair(&b);
-    must(b.ok && b.r.leaks_fixed == 1 && b.r.left.leaks == 0, "%llu leaks fixed, %llu left",
+    must(b.ok && b.r.leaks_fixed == 1 && b.r.left.leaks == 1, "%llu leaks fixed, %llu left",
          (unsigned long long)b.r.leaks_fixed, (unsigned long long)b.r.left.leaks);
     must(b.r.left.corruptions == b.r.found.corruptions, "corruptions changed");
     for (uint64_t i = 0; i < sim_log_len(b.d); i++)
