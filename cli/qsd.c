@@ -105,12 +105,12 @@ static bool add_chardev(struct qsd *q, const char *text, struct err **errp)
         err_set(errp, EINVAL, "Parameter 'id' is missing");
     else if (json_object_get(q->chardevs, id))
         err_set(errp, EEXIST, "Chardev with id '%s' already exists", id);
-    else if (arg_has(args, "host") || arg_has(args, "port"))
-        err_set(errp, ENOTSUP,
-                "chardev '%s': a control socket over TCP would need TLS with client "
-                "certificates, which is not there yet; use path=PATH",
+    else if (arg_has(args, "port") && !arg_has(args, "tls-creds"))
+        err_set(errp, EACCES,
+                "chardev '%s': a control socket over TCP needs TLS with client certificates: "
+                "tls-creds=ID of an --object tls-creds-x509",
                 id);
-    else if (!arg_str(args, "path"))
+    else if (!arg_str(args, "path") && !arg_str(args, "port"))
         err_set(errp, EINVAL, "Parameter 'path' is missing");
     else
         ok = true;
@@ -151,8 +151,11 @@ static bool check_keys(const json_t *args, const char *const *known, struct err 
 
 static bool listen_on(struct qsd *q, const json_t *chardev, bool pretty, struct err **errp)
 {
-    static const char *const known[] = {"backend", "id", "path", "server", "wait", NULL};
+    static const char *const known[] = {"backend", "id",   "path",      "host", "port",
+                                        "server",  "wait", "tls-creds", NULL};
+    const char *creds = arg_str(chardev, "tls-creds"), *host = arg_str(chardev, "host");
     bool server, wait;
+    uint64_t port;
 
     if (!check_keys(chardev, known, errp) || !get_flag(chardev, "server", false, &server, errp) ||
         !get_flag(chardev, "wait", true, &wait, errp))
@@ -160,6 +163,11 @@ static bool listen_on(struct qsd *q, const json_t *chardev, bool pretty, struct 
     if (!server)
         return err_set(errp, ENOTSUP, "chardev '%s': a control socket must be a server: server=on",
                        arg_str(chardev, "id"));
+    if (creds && arg_has(chardev, "path"))
+        return err_set(errp, EINVAL, "chardev '%s': TLS is for TCP only", arg_str(chardev, "id"));
+    if (creds)
+        return parse_u64(arg_str(chardev, "port"), "port", 0, 65535, &port, errp) &&
+               control_listen_tcp(q->control, host, (uint16_t)port, creds, pretty, errp);
     return control_listen_unix(q->control, arg_str(chardev, "path"), pretty, errp);
 }
 

@@ -10,6 +10,7 @@
 #include "control/action.h"
 #include "control/blockdev.h"
 #include "control/export_priv.h"
+#include "control/object.h"
 #include "io/socket.h"
 #include "server/server.h"
 
@@ -36,10 +37,11 @@ static const struct qtype q_address = {
     .tag = "type",
     .variant =
         (const struct qvariant[]){{"inet", &q_inet_wrapper}, {"unix", &q_unix_wrapper}, {0}}};
-static const struct qtype start_args = {
-    .kind = Q_STRUCT,
-    .name = "nbd-server-start-arg",
-    .member = Q_MEMBERS({"addr", &q_address, false}, {"max-connections", &q_uint32, true})};
+static const struct qtype start_args = {.kind = Q_STRUCT,
+                                        .name = "nbd-server-start-arg",
+                                        .member = Q_MEMBERS({"addr", &q_address, false},
+                                                            {"tls-creds", &q_str, true},
+                                                            {"max-connections", &q_uint32, true})};
 
 static const struct qtype q_remove_mode = {
     .kind = Q_ENUM, .name = "BlockExportRemoveMode", .values = Q_NAMES("safe", "hard")};
@@ -116,10 +118,17 @@ static bool run_start(struct call *call, struct err **errp)
     const json_t *addr = arg_get(call->args, "addr"), *data = arg_get(addr, "data");
     struct server_opts so = {.max_connections =
                                  (unsigned)arg_int(call->args, "max-connections", 0)};
+    const char *creds = arg_str(call->args, "tls-creds");
     struct nbd_host *h;
 
     if (c->nbd)
         return err_set(errp, EEXIST, "NBD server already running");
+    if (creds) {
+        so.tls = SERVER_TLS_REQUIRE;
+        so.creds = object_creds(c, creds, errp);
+        if (!so.creds)
+            return false;
+    }
     h = mem_new(struct nbd_host);
     if (!h)
         return err_set(errp, ENOMEM, "out of memory for an NBD server");

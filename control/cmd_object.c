@@ -13,7 +13,21 @@
 #include "control/object.h"
 
 static const struct qtype q_object_type = {
-    .kind = Q_ENUM, .name = "ObjectType", .values = Q_NAMES("iothread", "secret")};
+    .kind = Q_ENUM,
+    .name = "ObjectType",
+    .values = Q_NAMES("iothread", "secret", "tls-creds-psk", "tls-creds-x509")};
+static const struct qtype q_endpoint = {
+    .kind = Q_ENUM, .name = "QCryptoTLSCredsEndpoint", .values = Q_NAMES("client", "server")};
+static const struct qtype q_x509 = {.kind = Q_STRUCT,
+                                    .name = "TlsCredsX509Properties",
+                                    .member = Q_MEMBERS({"verify-peer", &q_bool, true},
+                                                        {"dir", &q_str, true},
+                                                        {"endpoint", &q_endpoint, true})};
+static const struct qtype q_psk = {.kind = Q_STRUCT,
+                                   .name = "TlsCredsPskProperties",
+                                   .member = Q_MEMBERS({"verify-peer", &q_bool, true},
+                                                       {"dir", &q_str, true},
+                                                       {"endpoint", &q_endpoint, true})};
 static const struct qtype q_secret = {
     .kind = Q_STRUCT,
     .name = "SecretProperties",
@@ -24,7 +38,11 @@ static const struct qtype q_object_options = {
     .name = "ObjectOptions",
     .member = Q_MEMBERS({"qom-type", &q_object_type, false}, {"id", &q_str, false}),
     .tag = "qom-type",
-    .variant = (const struct qvariant[]){{"iothread", &q_iothread}, {"secret", &q_secret}, {0}}};
+    .variant = (const struct qvariant[]){{"iothread", &q_iothread},
+                                         {"secret", &q_secret},
+                                         {"tls-creds-psk", &q_psk},
+                                         {"tls-creds-x509", &q_x509},
+                                         {0}}};
 static const struct qtype del_args = {
     .kind = Q_STRUCT, .name = "object-del-arg", .member = Q_MEMBERS({"id", &q_str, false})};
 
@@ -35,6 +53,7 @@ static void object_free(struct control_object *o)
     if (o->secret)
         explicit_bzero(o->secret, o->secret_len);
     mem_free(o->secret);
+    tls_creds_unref(o->creds);
     mem_free(o->id);
     mem_free(o);
 }
@@ -86,6 +105,43 @@ static bool load_secret(struct control *c, struct control_object *o, const json_
     return o->secret || err_set(errp, ENOMEM, "out of memory for a secret");
 }
 
+static bool load_creds(struct control *c, struct control_object *o, const json_t *args,
+                       struct err **errp)
+{
+    bool x509 = strcmp(arg_str(args, "qom-type"), "tls-creds-x509") == 0;
+    const char *dir = arg_str(args, "dir"), *endpoint = arg_str(args, "endpoint");
+    AUTO_FREE char *path = dir ? path_allow(c, dir, errp) : NULL;
+    AUTO_FREE char *keys = path ? mem_printf("%s/keys.psk", path) : NULL;
+    struct tls_creds_opts co = {
+        .dir = x509 ? path : NULL,
+        .psk_file = x509 ? NULL : keys,
+        .verify_peer = x509 && arg_bool(args, "verify-peer", true),
+    };
+
+    if (!endpoint || strcmp(endpoint, "server") != 0)
+        return err_set(errp, ENOTSUP, "TLS credentials are for servers only: endpoint=server");
+    if (!dir)
+        return err_set(errp, EINVAL, "Missing 'dir' property value");
+    if (!path)
+        return false;
+    if (!keys)
+        return err_set(errp, ENOMEM, "out of memory for credentials");
+    o->creds = tls_creds_load(&co, errp);
+    o->proves_clients = co.verify_peer;
+    return o->creds;
+}
+
+struct tls_creds *object_creds(struct control *c, const char *id, struct err **errp)
+{
+    struct control_object *o = object_find(c, id);
+
+    if (!o)
+        err_set(errp, ENOENT, "No TLS credentials with id '%s'", id);
+    else if (!o->creds)
+        err_set(errp, EINVAL, "Object with id '%s' is not TLS credentials", id);
+    return o ? o->creds : NULL;
+}
+
 static bool run_add(struct call *call, struct err **errp)
 {
     struct control *c = call->ctl;
@@ -103,6 +159,8 @@ static bool run_add(struct call *call, struct err **errp)
         ok = err_set(errp, ENOMEM, "out of memory for an object");
     else if (strcmp(type, "secret") == 0)
         ok = load_secret(c, o, call->args, errp);
+    else if (strncmp(type, "tls-creds-", 10) == 0)
+        ok = load_creds(c, o, call->args, errp);
     if (!ok) {
         object_free(o);
         return false;

@@ -17,6 +17,7 @@
 #include "io/socket.h"
 
 #define ACCEPT_RETRY_NS (100 * NS_PER_MS)
+#define MAX_FDS 16
 #define LAST_WORDS_NS NS_PER_S /* for clients to read what was sent before the end */
 
 static bool take_allowed_paths(struct control *c, const struct control_opts *opts,
@@ -77,6 +78,7 @@ static void unlink_listener(struct listener *l)
     if (l->path)
         unlink(l->path);
     mem_free(l->path);
+    tls_creds_unref(l->creds);
     mem_free(l);
 }
 
@@ -97,14 +99,15 @@ static void listener_run(void *arg)
         if (fd < 0)
             continue;
         stream = stream_from_fd(fd);
-        if (!stream || !session_start(c, stream, l->pretty, &e))
+        if (!stream || !session_start(c, stream, l->creds, l->pretty, &e))
             log_warn("a control client was turned away: %s", stream ? err_msg(e) : "out of memory");
         err_free(e);
     }
     unlink_listener(l);
 }
 
-static bool listen_on(struct control *c, int fd, const char *path, bool pretty, struct err **errp)
+static bool listen_on(struct control *c, int fd, const char *path, struct tls_creds *creds,
+                      bool pretty, struct err **errp)
 {
     struct listener *l = mem_new(struct listener);
     char *copy = path ? mem_strdup(path) : NULL;
@@ -119,6 +122,7 @@ static bool listen_on(struct control *c, int fd, const char *path, bool pretty, 
     }
     *l =
         (struct listener){.ctl = c, .next = c->listeners, .fd = fd, .path = copy, .pretty = pretty};
+    l->creds = creds ? tls_creds_ref(creds) : NULL;
     c->listeners = l;
     c->n_listeners++;
     if (co_start(listener_run, l))
@@ -129,19 +133,45 @@ static bool listen_on(struct control *c, int fd, const char *path, bool pretty, 
 
 bool control_listen(struct control *c, int fd, bool pretty, struct err **errp)
 {
-    return listen_on(c, fd, NULL, pretty, errp);
+    return listen_on(c, fd, NULL, NULL, pretty, errp);
 }
 
 bool control_listen_unix(struct control *c, const char *path, bool pretty, struct err **errp)
 {
     int fd;
 
-    return socket_listen_unix(path, 0600, &fd, errp) && listen_on(c, fd, path, pretty, errp);
+    return socket_listen_unix(path, 0600, &fd, errp) && listen_on(c, fd, path, NULL, pretty, errp);
+}
+
+bool control_listen_tcp(struct control *c, const char *host, uint16_t port, const char *creds_id,
+                        bool pretty, struct err **errp)
+{
+    struct control_object *o = object_find(c, creds_id);
+    int fds[MAX_FDS], n = 0;
+    uint16_t bound;
+    bool ok = true;
+
+    if (!object_creds(c, creds_id, errp))
+        return false;
+    if (!o->proves_clients)
+        return err_set(errp, EINVAL,
+                       "Credentials '%s' do not ask clients for certificates, without which nobody "
+                       "may use a control socket over TCP: use tls-creds-x509 with verify-peer=on",
+                       creds_id);
+    if (!socket_listen_tcp(host, port, fds, MAX_FDS, &n, &bound, errp))
+        return false;
+    for (int i = 0; i < n; i++) {
+        if (ok)
+            ok = listen_on(c, fds[i], NULL, o->creds, pretty, errp);
+        else
+            close(fds[i]);
+    }
+    return ok;
 }
 
 bool control_serve(struct control *c, struct stream *stream, bool pretty, struct err **errp)
 {
-    return session_start(c, stream, pretty, errp);
+    return session_start(c, stream, NULL, pretty, errp);
 }
 
 void control_on_quit(struct control *c, void (*fn)(void *), void *arg)

@@ -40,6 +40,10 @@ void control_free(struct control *c);
 bool control_listen(struct control *c, int fd, bool pretty, struct err **errp);
 /* control_listen_unix: the same on a socket file, made with mode 0600 and removed at the end. */
 bool control_listen_unix(struct control *c, const char *path, bool pretty, struct err **errp);
+/* control_listen_tcp: on a host's port, for clients that show a certificate which the credentials
+ * of that id vouch for, and nobody else. EINVAL: they are not of that kind. */
+bool control_listen_tcp(struct control *c, const char *host, uint16_t port, const char *creds_id,
+                        bool pretty, struct err **errp);
 /* control_serve: talk QMP on a connected stream (taken over, also on failure). */
 bool control_serve(struct control *c, struct stream *stream, bool pretty, struct err **errp);
 

@@ -36,6 +36,7 @@ struct session { /* one client */
     struct session *next;
     uint64_t id;
     struct stream *stream;
+    bool tls; /* a handshake comes first */
     struct json_stream in;
     bool pretty;
     bool negotiated;
@@ -51,7 +52,8 @@ struct listener {
     struct control *ctl;
     struct listener *next;
     int fd;
-    char *path; /* to be removed; NULL: none */
+    char *path;              /* to be removed; NULL: none */
+    struct tls_creds *creds; /* a reference; NULL: no TLS */
     bool pretty;
 };
 
@@ -86,7 +88,10 @@ void message_handle(struct session *s, json_t *message, struct err *e);
 json_t *qmp_version(void);
 
 /* --- session.c --- */
-bool session_start(struct control *c, struct stream *stream, bool pretty, struct err **errp);
+/* session_start: stream is taken over, also on failure. creds: talk TLS on it, and only to a client
+ * that has a certificate; NULL: plain. */
+bool session_start(struct control *c, struct stream *stream, struct tls_creds *creds, bool pretty,
+                   struct err **errp);
 /* session_put: queue one object (dropped); event: not at any price. */
 void session_put(struct session *s, json_t *object, bool event);
 /* session_end: read nothing more; end when all is sent. */

@@ -13,8 +13,10 @@
 #include "base/log.h"
 #include "control/control_priv.h"
 #include "io/io.h"
+#include "io/tls.h"
 
 #define RECV_BYTES 16384
+#define HANDSHAKE_NS (10 * NS_PER_S)
 
 static bool out_append(struct out_buf *b, const char *text, size_t len)
 {
@@ -157,12 +159,29 @@ static void session_free(struct session *s)
     mem_free(s);
 }
 
+/* A client that shows no certificate does not get as far as the greeting. */
+static bool shake_hands(struct session *s)
+{
+    struct err *e = NULL;
+
+    if (tls_handshake(s->stream, clock_ns() + HANDSHAKE_NS, &e) && !tls_peer(s->stream)->subject)
+        err_set(&e, EACCES, "it shows no certificate");
+    if (!e)
+        return true;
+    log_warn("control client %llu: %s", (unsigned long long)s->id, err_msg(e));
+    err_free(e);
+    return false;
+}
+
 static void session_run(void *arg)
 {
     struct session *s = arg;
     char *buf = mem_alloc(RECV_BYTES);
 
-    greet(s);
+    if (s->tls && !shake_hands(s))
+        s->closing = true;
+    else
+        greet(s);
     while (buf && !s->closing) {
         ssize_t n = stream_recv(s->stream, buf, RECV_BYTES, IO_NO_DEADLINE);
 
@@ -178,7 +197,8 @@ static void session_run(void *arg)
     session_free(s);
 }
 
-bool session_start(struct control *c, struct stream *stream, bool pretty, struct err **errp)
+bool session_start(struct control *c, struct stream *stream, struct tls_creds *creds, bool pretty,
+                   struct err **errp)
 {
     struct session *s;
 
@@ -188,6 +208,15 @@ bool session_start(struct control *c, struct stream *stream, bool pretty, struct
                    ? err_set(errp, ESHUTDOWN, "shutting down")
                    : err_set(errp, EBUSY, "all %u control clients are there", c->max_sessions);
     }
+    if (creds) {
+        struct stream *plain = stream;
+
+        stream = tls_server_new(plain, creds);
+        if (!stream) {
+            stream_free(plain);
+            return err_set(errp, ENOMEM, "out of memory for a control client");
+        }
+    }
     s = mem_new(struct session);
     if (!s) {
         stream_free(stream);
@@ -195,6 +224,7 @@ bool session_start(struct control *c, struct stream *stream, bool pretty, struct
     }
     s->ctl = c;
     s->stream = stream;
+    s->tls = creds;
     s->pretty = pretty;
     s->id = ++c->last_session;
     s->next = c->sessions;

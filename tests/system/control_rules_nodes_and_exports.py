@@ -4,6 +4,8 @@
 
 import os
 import pathlib
+import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -312,12 +314,80 @@ def images_are_created_by_jobs():
     assert '"compression-type": "zstd"' in sh("qemu-img", "info", "--output=json", "new")
 
 
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def tls_client(port, folder, certificate):
+    context = ssl.create_default_context(cafile=folder + "/ca-cert.pem")
+    context.check_hostname = False
+    if certificate:
+        context.load_cert_chain(folder + "/client-cert.pem", folder + "/client-key.pem")
+    raw = socket.create_connection(("127.0.0.1", port), timeout=20)
+    return context.wrap_socket(raw)
+
+
+def over_tcp_only_clients_with_certificates_get_in():
+    sh(BREAKWATER, "tls", "init", "pki")
+    sh(BREAKWATER, "tls", "init", "other")
+    port, nbd_port = free_port(), free_port()
+    image("a.qcow2")
+    with Daemon(PROGRAM, "--object", "tls-creds-x509,id=t,endpoint=server,dir=pki",
+                "--chardev", "socket,id=tcp,host=127.0.0.1,port=%d,server=on,tls-creds=t" % port,
+                "--monitor", "tcp", "--blockdev",
+                "qcow2,node-name=d,file.driver=file,file.filename=a.qcow2",
+                "--nbd-server", "addr.type=inet,addr.host=127.0.0.1,addr.port=%d,tls-creds=t" %
+                nbd_port, "--export", "nbd,id=e,node-name=d") as d:
+        q = d.connect()
+        good = tls_client(port, "pki", True)
+        file = good.makefile("rb")
+        assert b'"QMP"' in file.readline()
+        good.sendall(b'{"execute":"qmp_capabilities"}{"execute":"query-block"}')
+        assert file.readline() == b'{"return": {}}\r\n'
+        assert file.readline() == b'{"return": []}\r\n'
+        for folder, certificate in [("pki", False), ("other", True)]:
+            try:
+                bad = tls_client(port, folder, certificate)
+                assert bad.recv(1) == b"", "it was let in"
+            except (ssl.SSLError, ConnectionError):
+                pass
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as plain:
+            plain.sendall(b'{"execute":"qmp_capabilities"}\n')
+            try:
+                assert b"QMP" not in plain.recv(100)
+            except ConnectionError:
+                pass
+        # NBD with the same credentials: TLS or nothing.
+        uri = "nbds://127.0.0.1:%d/d?tls-certificates=%s" % (nbd_port, os.path.abspath("pki"))
+        assert "67108864" in sh("nbdinfo", "--size", uri)
+        assert subprocess.run(["nbdinfo", "nbd://127.0.0.1:%d/d" % nbd_port],
+                              capture_output=True).returncode != 0
+        q("quit")
+        assert d.end() == 0
+    for options, text in [
+            (["--chardev", "socket,id=c,host=127.0.0.1,port=1"], "client certificates"),
+            (["--object", "tls-creds-x509,id=t,endpoint=server,dir=pki,verify-peer=off", "--chardev",
+              "socket,id=c,host=127.0.0.1,port=%d,server=on,tls-creds=t" % port, "--monitor", "c"],
+             "do not ask clients for certificates"),
+            (["--object", "tls-creds-x509,id=t,dir=pki"], "endpoint=server"),
+            (["--object", "tls-creds-x509,id=t,endpoint=server,dir=gone"], "gone"),
+            (["--object", "secret,id=t,data=x", "--nbd-server",
+              "addr.type=inet,addr.host=127.0.0.1,addr.port=%d,tls-creds=t" % nbd_port],
+             "is not TLS credentials"),
+            (["--nbd-server", "addr.type=unix,addr.path=/x,tls-creds=u"],
+             "No TLS credentials with id 'u'")]:
+        p = subprocess.run([*PROGRAM, *options], capture_output=True, text=True, timeout=30)
+        assert p.returncode == 1 and text in p.stderr, (options, p)
+
+
 def main():
     for test in [a_node_is_served_and_taken_away, an_export_in_use_is_removed_only_when_told_so,
                  options_do_what_commands_do, mistakes_on_the_command_line_are_named,
                  the_name_of_qemus_daemon_makes_a_drop_in, only_allowed_folders_are_opened,
                  bitmaps_live_in_the_image, a_crash_leaves_a_bitmap_inconsistent_and_visible,
-                 images_are_created_by_jobs, a_plain_socat_session_works, rude_monitors_harm_nobody]:
+                 images_are_created_by_jobs, over_tcp_only_clients_with_certificates_get_in, a_plain_socat_session_works, rude_monitors_harm_nobody]:
         print("-", test.__name__, flush=True)
         with tempfile.TemporaryDirectory() as folder:
             os.chdir(folder)
