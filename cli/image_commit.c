@@ -19,6 +19,7 @@
 #include "qcow2/qcow2.h"
 
 #define MAX_DEPTH 64
+#define RAW_UNIT 4096
 
 struct commit {
     struct image_meter meter; /* first: see image_meter_show */
@@ -52,12 +53,12 @@ static void commit_progress(void *arg, uint64_t done, uint64_t all)
 static bool copy_down(struct commit *c, struct err **errp)
 {
     static const struct copy_ops ops = {.map = commit_map, .progress = commit_progress};
-    uint32_t unit = c->base->limits.cluster;
+    uint64_t unit = c->base->limits.cluster ? c->base->limits.zero_align : RAW_UNIT;
     const struct copy_opts co = {.src = c->top,
                                  .dst = c->base,
                                  .len = c->top->size,
                                  .unit = unit,
-                                 .zero_unit = unit ? unit : 4096,
+                                 .zero_unit = unit,
                                  .rate = c->o->rate,
                                  .ops = &ops,
                                  .arg = c};

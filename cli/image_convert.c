@@ -24,6 +24,7 @@
 #include "qcow2/qcow2.h"
 
 #define SECTOR 512
+#define SUBCLUSTERS 32
 #define RAW_SPARSE 4096 /* what qemu-img looks for, too */
 
 struct convert {
@@ -272,7 +273,7 @@ static bool convert_in_place(struct convert *c, struct err **errp)
         err_set(errp, EINVAL, "%s has %" PRIu64 " bytes, the images to be copied have %" PRIu64,
                 o->target, dst->size, c->size);
     if (o->out_format == FORMAT_QCOW2)
-        c->unit = c->zero_unit = dst->limits.cluster;
+        c->unit = c->zero_unit = o->compressed ? dst->limits.cluster : dst->limits.zero_align;
     if (o->has_sparse && o->sparse == 0)
         c->zero_unit = 0;
     ok = ok && copy(c, dst, o->target_is_zero, errp);
@@ -314,6 +315,10 @@ static bool judge(struct convert *c, struct err **errp)
                        o->base);
     if (!o->base && o->base_format != FORMAT_UNSAID)
         return err_set(errp, EINVAL, "convert: -F without a backing file");
+    if (c->job->o.qc.data_file && !o->no_create)
+        return err_set(errp, ENOTSUP,
+                       "convert: -o data_file: make the image with create, and convert into it "
+                       "with -n");
     if (o->has_snapshot && o->n_files > 1)
         return err_set(errp, EINVAL, "convert: -l goes with one image only");
     return true;
@@ -350,6 +355,8 @@ static bool settle_target(struct convert *c, struct err **errp)
                        "convert: -o size: %" PRIu64 " bytes are not enough for %" PRIu64,
                        c->co.size, c->size);
     c->unit = qcow2 ? c->co.cluster_size : RAW_SPARSE;
+    if (qcow2 && c->co.extended_l2 && !o->compressed)
+        c->unit /= SUBCLUSTERS;
     c->zero_unit = c->unit;
     if (o->has_sparse && (o->sparse == 0 || !qcow2))
         c->zero_unit = power_of_2_below(o->sparse);

@@ -77,11 +77,12 @@ static bool copy_differences(struct rebase *b, struct err **errp)
 {
     static const struct copy_ops ops = {
         .map = rebase_map, .baseline = rebase_baseline, .progress = rebase_progress};
+    const struct limits *l = &b->image->limits;
     const struct copy_opts co = {.src = b->image,
                                  .dst = b->image,
                                  .len = b->image->size,
-                                 .unit = b->image->limits.cluster,
-                                 .zero_unit = b->image->limits.cluster,
+                                 .unit = b->o->compressed ? l->cluster : l->zero_align,
+                                 .zero_unit = b->o->compressed ? l->cluster : l->zero_align,
                                  .write_flags = b->o->compressed ? REQ_COMPRESSED : 0,
                                  .ops = &ops,
                                  .arg = b};

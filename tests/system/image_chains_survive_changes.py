@@ -84,8 +84,10 @@ def make_chain(rng, prefix, depth):
         cluster = rng.choice([512, 4 * KIB, 64 * KIB])
         command = ["qemu-img", "create", "-q", "-f", form]
         if form == "qcow2":
-            command += ["-o", "cluster_size=%d,compat=%s" % (cluster,
-                                                            rng.choice(["1.1", "1.1", "0.10"]))]
+            more = rng.choice(["compat=1.1", "compat=1.1", "compat=0.10", "extended_l2=on"])
+            if more == "extended_l2=on":
+                cluster = 64 * KIB
+            command += ["-o", "cluster_size=%d,%s" % (cluster, more)]
         if chain:
             command += ["-b", chain[-1][0], "-F", chain[-1][1]]
         run(*command, path, str(size))

@@ -42,7 +42,7 @@ done
 image convert -C -f raw -O raw source.raw t.raw
 converted t.raw raw
 for create in cluster_size=512 cluster_size=4k cluster_size=2M compat=0.10 refcount_bits=1 \
-    cluster_size=1k,refcount_bits=64; do
+    cluster_size=1k,refcount_bits=64 extended_l2=on extended_l2=on,cluster_size=2M; do
     image convert -o "$create" source.qcow2 t.qcow2
     converted t.qcow2 qcow2
     [[ $create == *refcount_bits=1 ]] || image convert -c -o "$create" source.qcow2 t.qcow2
@@ -57,7 +57,7 @@ allocated() {
 print(sum(e["length"] for e in json.load(sys.stdin) if e["data"]))'
 }
 for options in "-O raw" "-O raw -S 64k" "-O qcow2" "-O qcow2 -o cluster_size=4k" "-O qcow2 -c" \
-    "-O raw -S 0" "-O qcow2 -S 0"; do
+    "-O raw -S 0" "-O qcow2 -S 0" "-O qcow2 -o extended_l2=on"; do
     # shellcheck disable=SC2086
     image convert $options source.qcow2 ours
     # shellcheck disable=SC2086
@@ -172,6 +172,7 @@ say "what makes no sense is refused"
 expect_fail 1 'cannot be compressed' image convert -c -O raw source.qcow2 t.raw
 expect_fail 1 'what is the format' image convert -B base.qcow2 source.qcow2 t.qcow2
 expect_fail 1 'has no backing file' image convert -B base.qcow2 -F qcow2 -O raw source.qcow2 t.raw
+expect_fail 1 'make the image with create' image convert -o data_file=x source.qcow2 t.qcow2
 expect_fail 1 '-C does not go with' image convert -C -S 4k -O raw source.qcow2 t.raw
 expect_fail 1 'for a target that exists' image convert --target-is-zero source.qcow2 t.qcow2
 expect_fail 1 'not enough' image convert -o size=1M source.qcow2 t.qcow2
