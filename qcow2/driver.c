@@ -14,8 +14,8 @@ static int qc_submit(struct node *n, struct req *r)
         return qc_read(q, r->off, r->buf, r->len);
     if (r->op == REQ_STATUS)
         return qc_status(q, r->off, r->len, r->flags, r->ext);
-    if (q->corrupt && r->op != REQ_CACHE)
-        return q->read_only && r->op == REQ_FLUSH ? 0 : -EIO;
+    if ((q->corrupt || q->frozen) && r->op != REQ_CACHE)
+        return q->read_only && r->op == REQ_FLUSH ? 0 : q->frozen ? q->frozen : -EIO;
     switch (r->op) {
     case REQ_WRITE:
         return r->flags & REQ_COMPRESSED ? qc_write_compressed(q, r->off, r->buf, r->len)

@@ -110,6 +110,7 @@ int qc_flush(struct qc *q)
     if (r == 0 && list_move(&q->settled, &q->written) == 0) {
         q->freed_bytes = 0;
         int e = qc_free_settled(q);
+        q->free_error = e;
         if (e < 0) /* the flush itself is done; what could not be freed now is tried again */
             log_warn("%s: could not free clusters after a flush: error %d", q->node->name, -e);
     }

@@ -216,6 +216,7 @@ struct qc {
     bool read_only;
     bool has_backing; /* by the header, even if it was not opened */
     bool corrupt;     /* seen at run time: nothing is written any more */
+    int frozen;       /* -errno: it is not known which tables are in force; nothing is written */
     int flush_error;  /* of a barrier, -errno; stays until reopen */
 
     uint32_t version;
@@ -264,6 +265,7 @@ struct qc {
     struct qc_freed_list freed;   /* unlinked in memory */
     uint64_t freed_bytes;         /* in freed, and not flushed since */
     struct qc_freed_list settled; /* unlinked on disk, durable: waiting for their grace period */
+    int free_error;               /* why what is settled could not be freed last time, or 0 */
     struct qc_freed_list written; /* unlink written, not yet durable */
     uint64_t free_hint;           /* no host cluster below this number is free */
     uint64_t fresh_from; /* host bytes from here on were never written: they read as zeros */

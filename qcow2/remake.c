@@ -34,7 +34,7 @@ int qc_settle(struct qc *q)
         if (!q->freed.n && !q->written.n && !q->settled.n && !q->ref.n_dirty && !q->l2.n_dirty)
             return 0;
     }
-    return -EIO; /* what waits to be freed cannot be: the refcounts cannot be read or written */
+    return q->free_error ? q->free_error : -ENOMEM; /* what waits to be freed cannot be */
 }
 
 int qc_write_table(struct qc *q, uint64_t host_off, const uint8_t *buf, uint64_t len,
@@ -83,7 +83,7 @@ int qc_remake_hold(struct qc_remake *m, struct qc *q)
     m->l1_size = q->l1_size;
     if (q->read_only || q->bitmaps.stored) /* stored for the last time, to be right from now on */
         return -EROFS;
-    return q->corrupt ? -EIO : qc_settle(q);
+    return q->frozen ? q->frozen : q->corrupt ? -EIO : qc_settle(q);
 }
 
 bool qc_remake_resize(struct qc_remake *m, uint64_t size, struct err **errp)
@@ -318,7 +318,9 @@ int qc_remake_commit(struct qc_remake *m)
         return r;
     r = switch_header(m);
     if (r < 0) {
-        q->corrupt = true;
+        q->frozen = r;
+        if (!q->flush_error)
+            q->flush_error = r;
         log_error("%s: it is not known which tables are in force, as the header could not be "
                   "written (error %d): nothing is written until the image is opened again",
                   q->node->name, -r);

@@ -122,6 +122,7 @@ static void go_on(const struct exploration *x, struct sim_disk *state)
                                        .max_states = AGAIN_STATES,
                                        .unit = SECTOR};
     sim_explore(state, &bounds, judge_state, &next);
+    load_snaps_free(&run);
     oracle_free(o);
 }
 
@@ -187,6 +188,7 @@ static void explore_workload(struct exploration *x)
     x->oracle = run.oracle;
     x->run = &run;
     explore(x, run.disk);
+    load_snaps_free(&run);
     oracle_free(run.oracle);
     sim_disk_free(run.disk);
 }

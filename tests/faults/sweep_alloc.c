@@ -43,6 +43,7 @@ static bool run_one(const struct workload *w, bool always, uint64_t n, uint64_t 
     if (!judge_image(&j, run.disk))
         sweep_fail("%s", j.text);
     n_leaky += j.leaks != 0;
+    load_snaps_free(&run);
     oracle_free(run.oracle);
     sim_disk_free(run.disk);
     n_runs++;

@@ -69,6 +69,7 @@ static bool run_one(const struct workload *w, const struct mode *m, uint64_t n, 
     struct load_run run = {.w = w,
                            .seed = seed,
                            .sticky_flush = fail.op_mask == 1u << REQ_FLUSH,
+                           .partial = fail.partial,
                            .disk = load_create(w),
                            .oracle = load_oracle(w)};
     if (!run.disk)
@@ -91,6 +92,7 @@ static bool run_one(const struct workload *w, const struct mode *m, uint64_t n, 
     if (!judge_image(&j, run.disk))
         sweep_fail("%s", j.text);
     n_leaky += j.leaks != 0;
+    load_snaps_free(&run);
     oracle_free(run.oracle);
     sim_disk_free(run.disk);
     n_runs++;

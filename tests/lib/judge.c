@@ -154,6 +154,48 @@ static bool judge_raw(struct judge *j, const struct visit *v)
                    sim_second_size(v->d), i);
 }
 
+static bool snapshot_differs(struct judge *j, const struct load_snap *s, const uint8_t *data)
+{
+    uint64_t i = 0;
+    while (data[i] == s->data[i])
+        i++;
+    return verdict(j,
+                   "snapshot %s, made at %" PRIu64 ", has changed at 0x%" PRIx64
+                   ": it was %02x, and is %02x",
+                   s->name, s->made, i, s->data[i], data[i]);
+}
+
+static bool judge_snapshot(struct judge *j, const struct load_snap *s, const struct qck_source *src,
+                           bool present)
+{
+    struct qck_source view = *src;
+    struct qck_report r;
+    bool must_be = s->made && (!j->view.at || j->view.at >= s->made) &&
+                   (!s->going || (j->view.at && j->view.at <= s->going));
+    if (!present)
+        return !must_be || verdict(j, "snapshot %s is missing", s->name);
+    if (!s->known)
+        return true;
+    uint8_t *data = malloc(s->size + 1);
+    view.snapshot = s->name;
+    bool ok = (data && qck_read(&view, 0, data, s->size, &r)) ||
+              verdict(j, "snapshot %s cannot be read: %s", s->name, r.text);
+    ok = ok && (!memcmp(data, s->data, s->size) || snapshot_differs(j, s, data));
+    free(data);
+    return ok;
+}
+
+static bool judge_snapshots(struct judge *j, const struct qck_source *src)
+{
+    struct qck_report r;
+    for (unsigned i = 0; i < j->run->n_snaps; i++) {
+        const struct load_snap *s = &j->run->snap[i];
+        if (!judge_snapshot(j, s, src, qck_has_snapshot(src, s->name, &r)))
+            return false;
+    }
+    return true;
+}
+
 /* What must hold of the image as it lies there. */
 static bool judge_bytes(struct judge *j, struct visit *v, const struct qck_source *src)
 {
@@ -172,7 +214,7 @@ static bool judge_bytes(struct judge *j, struct visit *v, const struct qck_sourc
         return false;
     if (j->oracle && !oracle_judge(j->oracle, &j->view, 0, v->content, v->size, text))
         return verdict(j, "%s", text);
-    return !j->run || judge_bitmaps(j, v, src);
+    return !j->run || (judge_bitmaps(j, v, src) && judge_snapshots(j, src));
 }
 
 /* And after it was written to. */

@@ -22,7 +22,7 @@ struct judge {
     uint64_t seed;
     bool open, write_after;     /* open it with the driver; and write to it afterwards */
     bool may_refuse;            /* our driver may refuse to open it */
-    const struct load_run *run; /* whose stored bitmaps are judged too; NULL: none are */
+    const struct load_run *run; /* whose bitmaps and snapshots are judged, too */
     /* Out. */
     bool sound;  /* before the driver saw it */
     bool opened; /* by the driver */

@@ -60,6 +60,9 @@ struct qck_bitmap {
 unsigned qck_bitmaps(const struct qck_source *src, struct qck_bitmap **out, struct qck_report *r);
 void qck_bitmaps_free(struct qck_bitmap *v, unsigned n);
 
+/* qck_has_snapshot: is there one of this name? */
+bool qck_has_snapshot(const struct qck_source *src, const char *name, struct qck_report *r);
+
 /* qck_share: make all tables and data clusters of a sound image (16-bit refcounts, no node open on
  * it) look shared: refcount 2, COPIED clear. The log of d begins anew. */
 bool qck_share(struct sim_disk *d);

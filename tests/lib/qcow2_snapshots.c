@@ -56,3 +56,10 @@ bool qck_snapshot_enter(struct qck_image *im, const char *name)
     qck_bad(im->r, "there is no snapshot %s", name);
     return false;
 }
+
+bool qck_has_snapshot(const struct qck_source *src, const char *name, struct qck_report *r)
+{
+    struct qck_image im = {.src = src, .r = r};
+    *r = (struct qck_report){0};
+    return qck_load_header(&im) && qck_snapshot_enter(&im, name);
+}

@@ -18,33 +18,12 @@
 #include "block/node_bitmap.h"
 #include "io/reactor.h"
 #include "qcow2/qcow2.h"
+#include "tests/lib/workload_priv.h"
 
 struct fiber {
     struct load *l;
     struct rng rng;
     unsigned left;
-};
-
-/* A change in flight: others of the same sectors wait for it. */
-struct busy {
-    uint64_t first, end; /* sectors */
-    struct busy *next;
-};
-
-struct load {
-    struct load_run *run;
-    const struct workload *w;
-    struct node *guest;
-    struct co_group fibers;
-    struct co_queue busy_waiters;
-    struct busy *busy;
-    uint64_t cursor; /* of sequential writes */
-    uint64_t key;
-    bool resizing;
-};
-
-struct extent_pick {
-    uint64_t off, len;
 };
 
 void load_fill(uint8_t *buf, uint64_t len, uint64_t key, uint64_t off)
@@ -63,7 +42,7 @@ void load_fill_soft(uint8_t *buf, uint64_t len, uint64_t key, uint64_t off)
     }
 }
 
-static void *must(void *p)
+void *load_must(void *p)
 {
     if (!p) {
         fprintf(stderr, "workload: out of memory\n");
@@ -72,7 +51,7 @@ static void *must(void *p)
     return p;
 }
 
-static void __attribute__((format(printf, 2, 3))) problem(struct load *l, const char *fmt, ...)
+void load_problem(struct load *l, const char *fmt, ...)
 {
     va_list ap;
     if (l->run->problem[0])
@@ -84,14 +63,14 @@ static void __attribute__((format(printf, 2, 3))) problem(struct load *l, const 
 
 static bool busy_hits(const struct load *l, uint64_t first, uint64_t end)
 {
-    for (const struct busy *b = l->busy; b; b = b->next) {
+    for (const struct load_busy *b = l->busy; b; b = b->next) {
         if (b->first < end && first < b->end)
             return true;
     }
     return false;
 }
 
-static void busy_begin(struct load *l, struct busy *b, const struct extent_pick *x)
+void load_busy_begin(struct load *l, struct load_busy *b, const struct load_extent *x)
 {
     b->first = x->off / SECTOR;
     b->end = div_round_up(x->off + x->len, SECTOR);
@@ -101,9 +80,9 @@ static void busy_begin(struct load *l, struct busy *b, const struct extent_pick 
     l->busy = b;
 }
 
-static void busy_end(struct load *l, struct busy *b)
+void load_busy_end(struct load *l, struct load_busy *b)
 {
-    struct busy **at = &l->busy;
+    struct load_busy **at = &l->busy;
     while (*at != b)
         at = &(*at)->next;
     *at = b->next;
@@ -121,7 +100,7 @@ static bool may_fail(const struct load *l)
 }
 
 /* Note an operation's result. True if it succeeded. */
-static bool result(struct load *l, const char *what, const struct extent_pick *x, int r)
+bool load_result(struct load *l, const char *what, const struct load_extent *x, int r)
 {
     if (r == 0) {
         l->run->ok_ops++;
@@ -129,12 +108,12 @@ static bool result(struct load *l, const char *what, const struct extent_pick *x
     }
     l->run->failed_ops++;
     if (!may_fail(l) || (mem_fired(l) && r != -ENOMEM))
-        problem(l, "%s of 0x%" PRIx64 "+0x%" PRIx64 " failed with %d, which it should not", what,
-                x->off, x->len, r);
+        load_problem(l, "%s of 0x%" PRIx64 "+0x%" PRIx64 " failed with %d, which it should not",
+                     what, x->off, x->len, r);
     return false;
 }
 
-static struct extent_pick pick(struct fiber *f, enum load_op op)
+static struct load_extent pick(struct fiber *f, enum load_op op)
 {
     struct load *l = f->l;
     const struct workload *w = l->w;
@@ -146,7 +125,7 @@ static struct extent_pick pick(struct fiber *f, enum load_op op)
         if (l->cursor + len > size)
             l->cursor = 0;
         l->cursor += len;
-        return (struct extent_pick){.off = l->cursor - len, .len = len};
+        return (struct load_extent){.off = l->cursor - len, .len = len};
     }
     uint64_t len = (1 + rng_below(&f->rng, max / w->unit)) * w->unit;
     if (op == LOAD_WRITE_PACKED)
@@ -159,78 +138,78 @@ static struct extent_pick pick(struct fiber *f, enum load_op op)
     len = min_u64(len, room);
     uint64_t align = len % w->cluster_size ? w->unit : w->cluster_size;
     uint64_t off = from + rng_below(&f->rng, (room - len) / align + 1) * align;
-    return (struct extent_pick){.off = off, .len = len};
+    return (struct load_extent){.off = off, .len = len};
 }
 
-static void do_write(struct fiber *f, const struct extent_pick *x, uint32_t flags)
+static void do_write(struct fiber *f, const struct load_extent *x, uint32_t flags)
 {
     struct load *l = f->l;
-    struct busy busy;
-    uint8_t *data = must(malloc(x->len));
+    struct load_busy busy;
+    uint8_t *data = load_must(malloc(x->len));
     (flags & REQ_COMPRESSED ? load_fill_soft : load_fill)(data, x->len, ++l->key, x->off);
-    busy_begin(l, &busy, x);
+    load_busy_begin(l, &busy, x);
     struct oracle_op *op =
         oracle_begin(l->run->oracle, ORACLE_WRITE, x->off, x->len, data, sim_seq(l->run->disk));
     bool flush_failed = l->run->sticky_flush && sim_fired(l->run->disk);
-    bool ok = result(l, "a write", x, node_write(l->guest, x->off, data, x->len, flags));
+    bool ok = load_result(l, "a write", x, node_write(l->guest, x->off, data, x->len, flags));
     bool durable = flags & REQ_FUA;
     if (ok && durable && flush_failed)
-        problem(l, "a FUA write succeeded after a flush of the disk had failed");
+        load_problem(l, "a FUA write succeeded after a flush of the disk had failed");
     oracle_end(l->run->oracle, op, ok, durable, sim_seq(l->run->disk));
-    busy_end(l, &busy);
+    load_busy_end(l, &busy);
     free(data);
 }
 
-static void do_zero(struct fiber *f, const struct extent_pick *x, uint32_t flags)
+static void do_zero(struct fiber *f, const struct load_extent *x, uint32_t flags)
 {
     struct load *l = f->l;
-    struct busy busy;
-    busy_begin(l, &busy, x);
+    struct load_busy busy;
+    load_busy_begin(l, &busy, x);
     struct oracle_op *op =
         oracle_begin(l->run->oracle, ORACLE_ZERO, x->off, x->len, NULL, sim_seq(l->run->disk));
-    bool ok = result(l, "a zeroing", x, node_zero(l->guest, x->off, x->len, flags));
+    bool ok = load_result(l, "a zeroing", x, node_zero(l->guest, x->off, x->len, flags));
     oracle_end(l->run->oracle, op, ok, flags & REQ_FUA, sim_seq(l->run->disk));
-    busy_end(l, &busy);
+    load_busy_end(l, &busy);
 }
 
-static void do_discard(struct fiber *f, const struct extent_pick *x)
+static void do_discard(struct fiber *f, const struct load_extent *x)
 {
     struct load *l = f->l;
-    struct busy busy;
-    busy_begin(l, &busy, x);
+    struct load_busy busy;
+    load_busy_begin(l, &busy, x);
     struct oracle_op *op =
         oracle_begin(l->run->oracle, ORACLE_DISCARD, x->off, x->len, NULL, sim_seq(l->run->disk));
-    bool ok = result(l, "a discard", x, node_discard(l->guest, x->off, x->len));
+    bool ok = load_result(l, "a discard", x, node_discard(l->guest, x->off, x->len));
     oracle_end(l->run->oracle, op, ok, false, sim_seq(l->run->disk));
-    busy_end(l, &busy);
+    load_busy_end(l, &busy);
 }
 
 static bool do_flush(struct load *l)
 {
-    const struct extent_pick all = {0};
+    const struct load_extent all = {0};
     bool flush_failed = l->run->sticky_flush && sim_fired(l->run->disk);
     uint64_t since = oracle_tick(l->run->oracle);
-    if (!result(l, "a flush", &all, node_flush(l->guest)))
+    if (!load_result(l, "a flush", &all, node_flush(l->guest)))
         return false;
     if (flush_failed)
-        problem(l, "a flush succeeded after a flush of the disk had failed");
+        load_problem(l, "a flush succeeded after a flush of the disk had failed");
     oracle_flushed(l->run->oracle, since, sim_seq(l->run->disk));
     return true;
 }
 
 /* Reads whole sectors around *x, also while they change. */
-static void do_read(struct fiber *f, const struct extent_pick *x)
+static void do_read(struct fiber *f, const struct load_extent *x)
 {
     struct load *l = f->l;
     char text[ORACLE_TEXT_LEN];
     uint64_t off = round_down(x->off, SECTOR);
     uint64_t len = round_up(x->off + x->len, SECTOR) - off;
-    uint8_t *buf = must(malloc(len));
+    uint8_t *buf = load_must(malloc(len));
     struct oracle_view view = {.since = oracle_tick(l->run->oracle)};
     memset(buf, 0xee, len);
-    if (result(l, "a read", x, node_read(l->guest, off, buf, len)) &&
+    if (load_result(l, "a read", x, node_read(l->guest, off, buf, len)) &&
         !oracle_judge(l->run->oracle, &view, off, buf, len, text))
-        problem(l, "a read during the run: %s", text);
+        load_problem(l, "a read during the run: %s", text);
     free(buf);
 }
 
@@ -240,14 +219,14 @@ static void do_resize(struct fiber *f)
     struct oracle *o = l->run->oracle;
     uint64_t size = oracle_size(o);
     uint64_t step = round_up(rng_below(&f->rng, l->w->max_size - l->w->size) / 2 + 1, SECTOR);
-    struct extent_pick x = {.off = min_u64(size + step, l->w->max_size)};
+    struct load_extent x = {.off = min_u64(size + step, l->w->max_size)};
     if (l->resizing || x.off == size)
         return;
     l->resizing = true;
     oracle_resize_begin(o, x.off, sim_seq(l->run->disk));
     int r = node_truncate(l->guest, x.off);
     /* A bitmap that is being made or removed is busy. */
-    bool ok = !(r == -EBUSY && l->w->bitmaps) && result(l, "a resize", &x, r);
+    bool ok = !(r == -EBUSY && l->w->bitmaps) && load_result(l, "a resize", &x, r);
     oracle_resize_end(o, ok, sim_seq(l->run->disk));
     l->resizing = false;
 }
@@ -257,7 +236,7 @@ static void do_bitmap(struct fiber *f)
 {
     struct load *l = f->l;
     struct load_run *run = l->run;
-    const struct extent_pick none = {0};
+    const struct load_extent none = {0};
     struct err *e = NULL;
     for (unsigned i = 1; i < run->n_maps && rng_below(&f->rng, 2); i++) {
         struct load_bitmap *m = &run->maps[i];
@@ -265,7 +244,7 @@ static void do_bitmap(struct fiber *f)
             continue;
         m->removing = sim_seq(run->disk);
         bool gone = node_bitmap_remove(l->guest, m->name, &e);
-        result(l, "removing a bitmap", &none, gone ? 0 : -err_code(e));
+        load_result(l, "removing a bitmap", &none, gone ? 0 : -err_code(e));
         err_free(e);
         return;
     }
@@ -275,7 +254,7 @@ static void do_bitmap(struct fiber *f)
     snprintf(m->name, sizeof(m->name), "m%u.%04x", run->n_maps++, (unsigned)(run->seed & 0xffff));
     bool there = node_bitmap_add(l->guest, m->name,
                                  LOAD_BITMAP_GRANULARITY << rng_below(&f->rng, 3), true, &e);
-    if (result(l, "adding a bitmap", &none, there ? 0 : -err_code(e)))
+    if (load_result(l, "adding a bitmap", &none, there ? 0 : -err_code(e)))
         m->added = sim_seq(run->disk);
     err_free(e);
 }
@@ -295,7 +274,7 @@ static enum load_op draw(struct fiber *f)
 static void fiber_step(struct fiber *f)
 {
     enum load_op op = draw(f);
-    struct extent_pick x = pick(f, op);
+    struct load_extent x = pick(f, op);
     switch (op) {
     case LOAD_WRITE:
     case LOAD_WRITE_FUA:
@@ -325,8 +304,11 @@ static void fiber_step(struct fiber *f)
     case LOAD_BITMAP:
         do_bitmap(f);
         break;
-    default:
+    case LOAD_RESIZE:
         do_resize(f);
+        break;
+    default:
+        load_snap_op(f->l, &f->rng, op);
         break;
     }
 }
@@ -351,9 +333,9 @@ static bool open_guest(struct load *l)
     l->guest = load_open(l->run->disk, &opts, &e);
     if (!l->guest) {
         if (!may_fail(l) || (mem_fired(l) && err_code(e) != ENOMEM))
-            problem(l, "open failed, which it should not: %s", err_msg(e));
+            load_problem(l, "open failed, which it should not: %s", err_msg(e));
         else if (!e)
-            problem(l, "open failed without an error message");
+            load_problem(l, "open failed without an error message");
     }
     err_free(e);
     return l->guest != NULL;
@@ -362,13 +344,13 @@ static bool open_guest(struct load *l)
 /* What a power cut before this run has left: it can only be removed, and blocks resizing. */
 static void drop_inconsistent(struct load *l)
 {
-    const struct extent_pick none = {0};
+    const struct load_extent none = {0};
     struct bitmap *next;
     for (struct bitmap *b = node_bitmap_first(l->guest); b; b = next) {
         struct err *e = NULL;
         next = b->next;
         if (b->inconsistent && !node_bitmap_remove(l->guest, b->name, &e))
-            result(l, "removing an inconsistent bitmap", &none, -err_code(e));
+            load_result(l, "removing an inconsistent bitmap", &none, -err_code(e));
         err_free(e);
     }
 }
@@ -376,7 +358,7 @@ static void drop_inconsistent(struct load *l)
 static void main_co(void *arg)
 {
     struct load *l = arg;
-    struct fiber *fiber = must(calloc(l->w->fibers, sizeof(*fiber)));
+    struct fiber *fiber = load_must(calloc(l->w->fibers, sizeof(*fiber)));
     mem_fail_nth(l->run->mem_nth, l->run->mem_sticky);
     l->run->opened = open_guest(l);
     if (l->run->opened) {
@@ -388,7 +370,7 @@ static void main_co(void *arg)
             co_group_add(&l->fibers);
             if (!co_start(fiber_main, &fiber[i])) {
                 if (!mem_fired(l))
-                    problem(l, "no memory for a coroutine");
+                    load_problem(l, "no memory for a coroutine");
                 co_group_done(&l->fibers);
             }
         }
@@ -421,6 +403,6 @@ void load_run(struct load_run *run)
     reactor_run_until_idle(reactor_current());
     if (!run->done || co_alive() != alive) {
         run->done = false;
-        problem(&l, "it hangs: %zu coroutines wait for ever", co_alive() - alive);
+        load_problem(&l, "it hangs: %zu coroutines wait for ever", co_alive() - alive);
     }
 }

@@ -28,6 +28,10 @@ enum load_op {
     LOAD_RESIZE,
     LOAD_WRITE_PACKED, /* whole clusters, compressed */
     LOAD_BITMAP,       /* a stored bitmap is added or removed */
+    LOAD_SNAPSHOT,     /* make one */
+    LOAD_UNSNAPSHOT,   /* delete one */
+    LOAD_REVERT,       /* apply one */
+    LOAD_EMPTY,
     LOAD_OP_COUNT
 };
 
@@ -73,11 +77,24 @@ struct load_bitmap {
 
 #define LOAD_TEXT_LEN (ORACLE_TEXT_LEN + 128)
 
+#define LOAD_SNAPS 6
+
+/* A snapshot that a run has made, or tried to; moments are sim_seq's. */
+struct load_snap {
+    char name[32];
+    bool known;    /* its content is */
+    uint8_t *data; /* size bytes */
+    uint64_t size;
+    uint64_t made;  /* when it was there for sure; 0: it is not known to be */
+    uint64_t going; /* from when on it may be gone; 0: never */
+};
+
 struct load_run {
     /* In. */
     const struct workload *w;
     uint64_t seed;
     bool short_run;
+    bool partial;          /* a write that fails may leave its sectors unstable, till rewritten */
     bool sticky_flush;     /* once the disk has failed a request, no flush may succeed */
     uint64_t mem_nth;      /* > 0: the allocation that fails, counted from before the opening */
     bool mem_sticky;       /* and all after it */
@@ -91,6 +108,8 @@ struct load_run {
     unsigned ok_ops, failed_ops;
     struct load_bitmap maps[LOAD_MAX_BITMAPS];
     unsigned n_maps;
+    struct load_snap snap[LOAD_SNAPS]; /* free with load_snaps_free */
+    unsigned n_snaps;
     bool mem_fired;              /* an allocation was refused */
     char problem[LOAD_TEXT_LEN]; /* "" = nothing wrong */
 };
@@ -109,6 +128,7 @@ struct qc_create_opts load_create_opts(const struct workload *w);
  * run->done is then false, something waits for ever. Outside coroutines, on a REACTOR_SIM reactor.
  */
 void load_run(struct load_run *run);
+void load_snaps_free(struct load_run *run);
 /* load_fill: content that no other (key, offset) has. */
 void load_fill(uint8_t *buf, uint64_t len, uint64_t key, uint64_t off);
 /* load_fill_soft: the same, but it can be compressed: words are repeated within 64 bytes. */
