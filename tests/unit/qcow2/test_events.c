@@ -219,6 +219,44 @@ static void growing_tables_is_announced(void **state)
     run_sim(growth_body, NULL);
 }
 
+/* The trace holds these events in this order, among others. */
+static void expect_among(const char *what, const char *const *wanted)
+{
+    const char *at = trace;
+    for (; *wanted; wanted++) {
+        at = strstr(at, *wanted);
+        must(at, "%s: no %s, or too early, in %s", what, *wanted, trace);
+        at += strlen(*wanted);
+    }
+    trace[0] = '\0';
+}
+
+static void shrink_body(void *arg)
+{
+    static const char *const shrinking[] = {"l1_shrink_write_table", "pwritev",
+                                            "l1_shrink_free_l2_clusters", NULL};
+    static const char *const emptying[] = {
+        "l1_update",       "pwritev", "empty_image_prepare", "l1_update",
+        "reftable_update", "pwritev", "refblock_alloc",      NULL};
+    struct err *e = NULL;
+    struct sim_disk *d = image_new(&(struct qc_create_opts){.size = 2 * MiB, .cluster_size = 4096});
+    struct node *n = open_recorded(d, NULL);
+    put(n, 0, 4096);
+    put(n, 2 * MiB - 4096, 4096);
+    trace[0] = '\0';
+    must(qc_truncate(n, MiB, &(struct qc_truncate_opts){.shrink = true}, &e), "%s", err_msg(e));
+    expect_among("shrinking", shrinking);
+    must(qc_make_empty(n, &e), "%s", err_msg(e));
+    expect_among("emptying", emptying);
+    node_unref(n);
+    sim_disk_free(d);
+}
+
+static void shrinking_and_emptying_are_announced(void **state)
+{
+    run_sim(shrink_body, NULL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -226,6 +264,7 @@ int main(void)
         cmocka_unit_test(frees_are_announced_where_they_happen),
         cmocka_unit_test(copy_on_write_is_announced),
         cmocka_unit_test(compressed_clusters_are_announced),
+        cmocka_unit_test(shrinking_and_emptying_are_announced),
         cmocka_unit_test(growing_tables_is_announced),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

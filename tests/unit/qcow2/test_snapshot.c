@@ -335,11 +335,88 @@ static void bitmaps_know_what_an_operation_changes(void **state)
     run_sim(bitmap_body, NULL);
 }
 
+/* Byte by byte: "1" and "abcdefg" of the strings become extra data that nobody knows. */
+static void extra_body(void *arg)
+{
+    struct err *e = NULL;
+    struct sim_disk *d = image_new(&(struct qc_create_opts){.size = MiB});
+    struct node *n = image_open(d, &(struct qc_open_opts){0});
+    must(qc_snapshot_create(n, &(struct qc_new_snapshot){.name = "abcdefg7name"}, NULL, &e),
+         "make");
+    node_unref(n);
+    uint64_t len = sim_disk_size(d);
+    uint8_t *image = mem_alloc(len);
+    sim_disk_peek(d, 0, image, len);
+    uint8_t *entry = image + get_be64(image + 64);
+    put_be32(entry + 36, 32);
+    put_be16(entry + 14, 4);
+    must(sim_disk_load(d, image, len), "memory");
+
+    n = image_open(d, &(struct qc_open_opts){0});
+    char id[24];
+    must(qc_snapshot_create(n, &(struct qc_new_snapshot){.name = "x"}, id, &e) && !strcmp(id, "8"),
+         "another");
+    must(qc_snapshot_delete(n, &(struct qc_snapshot_ref){.id = "8"}, &e), "delete");
+    uint64_t off;
+    uint8_t field[8], now[80];
+    sim_disk_peek(d, 64, field, 8);
+    off = get_be64(field);
+    sim_disk_peek(d, off, now, sizeof(now));
+    must(get_be32(now + 36) == 32 && !memcmp(now + 40, entry + 40, 37), "extra data has changed");
+    must(qc_snapshot_apply(n, &(struct qc_snapshot_ref){.id = "7", .name = "name"}, false, &e),
+         "%s", err_msg(e));
+    node_unref(n);
+    mem_free(image);
+    sim_disk_free(d);
+}
+
+static void extra_data_of_others_is_kept(void **state)
+{
+    run_sim(extra_body, NULL);
+}
+
+static uint64_t writes_of(struct sim_disk *d)
+{
+    uint64_t n = 0;
+    for (uint64_t i = 0; i < sim_log_len(d); i++)
+        n += sim_log_at(d, i)->op == REQ_WRITE;
+    return n;
+}
+
+static void batch_body(void *arg)
+{
+    struct err *e = NULL;
+    uint8_t *data = mem_zalloc(4 * MiB);
+    struct sim_disk *d =
+        image_new(&(struct qc_create_opts){.size = 64 * MiB, .cluster_size = 4096});
+    struct node *n = image_open(d, &(struct qc_open_opts){.refcount_cache_bytes = 1});
+    for (unsigned i = 0; i < 16; i++)
+        must(node_write(n, i * 4 * MiB, data, 4 * MiB, 0) == 0, "write");
+    must(node_flush(n) == 0 && sim_log_mark(d), "flush");
+    /* 16,384 clusters in 32 L2 tables and 9 refcount blocks: copied, and changed once. */
+    must(qc_snapshot_create(n, &(struct qc_new_snapshot){.name = "a"}, NULL, &e), "create");
+    must(writes_of(d) < 100, "%llu writes", (unsigned long long)writes_of(d));
+    must(sim_log_mark(d) && qc_snapshot_delete(n, &(struct qc_snapshot_ref){.any = "a"}, &e),
+         "delete");
+    must(writes_of(d) < 100, "%llu writes", (unsigned long long)writes_of(d));
+    node_unref(n);
+    image_judge(d, false, "closed");
+    mem_free(data);
+    sim_disk_free(d);
+}
+
+static void refcounts_are_written_block_by_block(void **state)
+{
+    run_sim(batch_body, NULL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(disk_and_snapshots_hold_what_they_should),
         cmocka_unit_test(refcounts_that_are_too_narrow_are_refused_without_a_trace),
+        cmocka_unit_test(extra_data_of_others_is_kept),
+        cmocka_unit_test(refcounts_are_written_block_by_block),
         cmocka_unit_test(bitmaps_know_what_an_operation_changes),
         cmocka_unit_test(snapshots_are_found_by_id_or_name_as_qemu_does),
     };
