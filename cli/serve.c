@@ -21,6 +21,7 @@
 #include "cli/serve_graph.h"
 #include "cli/serve_opts.h"
 #include "cli/signals.h"
+#include "control/control.h"
 #include "io/io.h"
 #include "io/reactor.h"
 
@@ -28,6 +29,7 @@ struct serve {
     struct serve_opts opts;
     struct serve_graph graph;
     struct server *server;
+    struct control *control; /* NULL: no control socket */
     struct tls_creds *creds; /* NULL: no TLS */
     int signal_fd;
     struct listening listening;
@@ -95,6 +97,50 @@ static void nobody_comes(void *arg)
     io_cancel_fd(sv->signal_fd);
 }
 
+/* A client has sent quit. */
+static void on_quit(void *arg)
+{
+    nobody_comes(arg);
+}
+
+static bool start_control(struct serve *sv, struct err **errp)
+{
+    const struct serve_opts *o = &sv->opts;
+    struct control_adoption a = {
+        .node_name = "disk",
+        .top = sv->graph.top,
+        .server = sv->server,
+        .export_id = "disk",
+        .export_name = o->name,
+        .writable = !o->read_only && !sv->graph.top->read_only,
+        .resizable = o->resizable,
+    };
+    struct control_opts co = {0};
+
+    if (!o->control)
+        return true;
+    sv->control = control_new(&co, errp);
+    if (!sv->control)
+        return false;
+    control_on_quit(sv->control, on_quit, sv);
+    return control_adopt(sv->control, &a, errp) &&
+           control_listen_unix(sv->control, o->control, false, errp);
+}
+
+static void stop_control(struct serve *sv)
+{
+    struct err *e = NULL;
+
+    if (sv->control && !control_stop(sv->control, &e)) {
+        if (sv->error)
+            err_free(e);
+        else
+            sv->error = e;
+    }
+    control_free(sv->control);
+    sv->control = NULL;
+}
+
 static bool start(struct serve *sv, struct err **errp)
 {
     const struct serve_opts *o = &sv->opts;
@@ -129,6 +175,8 @@ static bool start(struct serve *sv, struct err **errp)
     server_on_idle(sv->server, nobody_comes, sv);
     if (!listen_all(sv->server, &o->listen, o->name, wants_tls(o), &sv->listening, errp))
         return false;
+    if (!start_control(sv, errp))
+        return false;
     if (o->pid_file && !pid_file_write(o->pid_file, errp))
         return false;
     sv->pid_written = o->pid_file;
@@ -143,6 +191,7 @@ static void stop_run(void *arg)
     struct serve *sv = arg;
 
     serve_graph_let_hang(&sv->graph, false);
+    stop_control(sv);
     sv->stop_result = server_stop(sv->server, false);
     sv->stopped = true;
     io_cancel_fd(sv->signal_fd);
@@ -203,6 +252,7 @@ static void serve_main(void *arg)
                           sv->opts.image);
         node_bitmap_store_chain(sv->graph.top, sv->error ? NULL : &sv->error);
     } else if (sv->server) {
+        stop_control(sv);
         server_stop(sv->server, false);
     }
     listen_remove_files(&sv->listening);

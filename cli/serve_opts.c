@@ -48,6 +48,9 @@ static enum take take_running(int opt, const char *arg, struct serve_opts *o,
     case 't':
     case OPT_PRINT_URI:
         return TAKE_OK; /* what is done anyway */
+    case OPT_CONTROL:
+        o->control = arg;
+        return TAKE_OK;
     case OPT_PID_FILE:
         o->pid_file = arg;
         return TAKE_OK;

@@ -48,6 +48,7 @@ struct serve_opts { /* strings belong to argv, except the bitmaps' names */
     unsigned max_connections; /* 0: no limit but the server's */
 
     struct listen_opts listen;
+    const char *control; /* path of a control socket; NULL: none */
     const char *pid_file;
     bool fork;
 

@@ -30,6 +30,7 @@ enum {
     OPT_VIEW_GRACE,
     OPT_BACKING_DIR,
     OPT_PID_FILE,
+    OPT_CONTROL,
     OPT_FORK,
     OPT_LOG_LEVEL,
     OPT_PRINT_URI,

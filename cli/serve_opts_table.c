@@ -48,6 +48,7 @@ const struct option serve_long_options[] = {
     {"view-grace", required_argument, NULL, OPT_VIEW_GRACE},
     {"backing-dir", required_argument, NULL, OPT_BACKING_DIR},
     {"pid-file", required_argument, NULL, OPT_PID_FILE},
+    {"control", required_argument, NULL, OPT_CONTROL},
     {"fork", no_argument, NULL, OPT_FORK},
     {"log-level", required_argument, NULL, OPT_LOG_LEVEL},
     {"print-uri", no_argument, NULL, OPT_PRINT_URI},
@@ -117,6 +118,7 @@ const char serve_help[] =
     "      --handshake-limit TIME  a client must be through by then [10s]; 0: no limit\n"
     "      --max-requests N      in flight, for each connection [64]\n"
     "      --max-bytes SIZE      in flight, all together [64M]\n"
+    "      --control PATH        control socket: QMP, see breakwater-ctl(1)\n"
     "      --fork                go into the background once ready\n"
     "      --pid-file FILE       write the process id there\n"
     "  -v, --verbose             log more; twice: everything\n"

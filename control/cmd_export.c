@@ -149,6 +149,10 @@ static bool run_stop(struct call *call, struct err **errp)
 {
     if (!call->ctl->nbd)
         return err_set(errp, EINVAL, "NBD server not running");
+    if (call->ctl->nbd->borrowed)
+        return err_set(errp, EPERM,
+                       "The NBD server is what this program was started for; end the "
+                       "program instead");
     return exports_stop(call->ctl, errp);
 }
 

@@ -16,6 +16,8 @@
 
 struct control;
 struct json_t;
+struct node;
+struct server;
 
 /* Error codes (err_code) beyond errno's that choose the class of a QMP error. */
 enum qmp_error_class {
@@ -52,6 +54,18 @@ bool control_serve(struct control *c, struct stream *stream, bool pretty, struct
  * line. Yields. */
 bool control_run(struct control *c, const char *command, struct json_t *args, bool from_text,
                  struct json_t **result, struct err **errp);
+
+/* What somebody else has built and serves, to be shown to clients. */
+struct control_adoption {
+    const char *node_name; /* for the top node; those below it are numbered */
+    struct node *top;
+    struct server *server; /* borrowed; clients may add exports to it */
+    const char *export_id, *export_name;
+    bool writable, resizable; /* the export */
+};
+/* control_adopt: once at most, before any client. All of it stays its owner's: clients cannot
+ * remove the export or stop the server, and control_stop lets go of both. */
+bool control_adopt(struct control *c, const struct control_adoption *a, struct err **errp);
 
 /* control_on_quit: fn(arg) when a client has sent quit, before it is answered. */
 void control_on_quit(struct control *c, void (*fn)(void *), void *arg);

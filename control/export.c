@@ -232,6 +232,11 @@ bool export_del(struct control *c, const char *id, bool hard, struct err **errp)
 
     if (!e)
         return err_set(errp, ENOENT, "Export '%s' is not found", id);
+    if (e->borrowed)
+        return err_set(errp, EPERM,
+                       "Export '%s' is what this server was started for; end the "
+                       "server instead",
+                       id);
     if (e->shutting_down)
         return err_set(errp, EBUSY, "Export '%s' is already shutting down", id);
     if (!hard && server_export_clients(c->nbd->server, e->name) > 0)
@@ -239,18 +244,32 @@ bool export_del(struct control *c, const char *id, bool hard, struct err **errp)
     return remove_and_wait(e, true, errp);
 }
 
+static void let_go(struct control_export *e)
+{
+    struct control *c = e->ctl;
+    struct graph_edge *use = e->use;
+
+    unlink_export(e);
+    free_memory(e);
+    graph_unuse(&c->graph, use);
+}
+
 bool exports_stop(struct control *c, struct err **errp)
 {
-    int ret;
+    int ret = 0;
 
     if (!c->nbd)
         return true;
     while (c->exports) {
-        if (!remove_and_wait(c->exports, false, errp))
+        if (c->exports->borrowed)
+            let_go(c->exports);
+        else if (!remove_and_wait(c->exports, false, errp))
             return false;
     }
-    ret = server_stop(c->nbd->server, false);
-    server_free(c->nbd->server);
+    if (!c->nbd->borrowed) {
+        ret = server_stop(c->nbd->server, false);
+        server_free(c->nbd->server);
+    }
     if (c->nbd->path)
         unlink(c->nbd->path);
     mem_free(c->nbd->path);

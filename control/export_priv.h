@@ -9,7 +9,8 @@
 
 struct nbd_host { /* what nbd-server-start made */
     struct server *server;
-    char *path; /* of a Unix socket */
+    char *path;    /* of a Unix socket */
+    bool borrowed; /* its owner stops it */
 };
 
 struct control_export {
@@ -18,6 +19,7 @@ struct control_export {
     char *id, *name;
     struct graph_edge *use; /* NULL at its very end */
     bool shutting_down;     /* a coroutine takes it away */
+    bool borrowed;          /* its owner takes it away */
 };
 
 struct export_wish {

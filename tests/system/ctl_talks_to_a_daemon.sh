@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # `breakwater ctl`: values become what commands want, tables, events, the shell, exit codes.
 . "${0%/*}/../lib/functions.sh"
-requires qemu-img
+requires qemu-img nbdinfo
 
 ctl() {
     "$BREAKWATER" ctl control.sock "$@"
@@ -18,6 +18,20 @@ start_daemon() {
 # grep that reads to the end: who writes into a pipe that is closed early would fail.
 has() {
     grep "$@" >/dev/null
+}
+
+# follow: print events into the file events, from now on for sure.
+follow() {
+    "$BREAKWATER" ctl --follow control.sock >events 2>&1 &
+    follower=$!
+    ctl blockdev-add driver=null-co node-name=poked
+    wait_for 20 poke || fail "no event came"
+}
+
+poke() {
+    ctl block-export-add type=nbd id=poke node-name=poked
+    ctl block-export-del id=poke
+    [ -s events ]
 }
 
 same() {
@@ -64,9 +78,7 @@ expect_fail 1 "there is no option '--nope'" "$BREAKWATER" ctl --nope control.soc
 expect_fail 75 "control socket 'gone.sock'" "$BREAKWATER" ctl gone.sock query-block
 
 say "events are followed"
-"$BREAKWATER" ctl --follow control.sock >events 2>&1 &
-follower=$!
-sleep 0.5
+follow
 same "$(ctl block-export-del id=e mode=hard)" ""
 wait_for 10 grep -Eq '^20[0-9-]+ [0-9:.]+ BLOCK_EXPORT_DELETED \{"id":"e"\}$' events ||
     fail "no event: $(cat events)"
@@ -93,7 +105,7 @@ complete_word() {
         _breakwater_ctl
         printf "%s\n" "${COMPREPLY[@]}"' bash "$@"
 }
-same "$(complete_word breakwater ctl control.sock query-b)" $'query-block\nquery-block-exports'
+same "$(complete_word breakwater ctl control.sock query-block-e)" query-block-exports
 same "$(complete_word breakwater ctl control.sock block_resize node)" 'node-name='
 complete_word breakwater ctl control.sock blockdev-add cache. | has -x 'cache.direct='
 same "$(complete_word breakwater ctl control.sock bit)" 'bitmaps'
@@ -105,3 +117,27 @@ unset "server_pid[daemon]"
 wait $follower || fail "the follower failed"
 no_sanitizer_report daemon.log
 no_sanitizer_report events
+
+say "serve offers the same socket for what it serves"
+start_serve disk -x x -B daily --control "$tmp/control.sock" --checkpoints disk.qcow2
+ctl nodes | has -E '^disk +cbw +64.0 MiB no '
+ctl nodes | has -E '^#block[0-9]+ +qcow2 '
+ctl exports | has -E '^disk +nbd +disk +running$'
+expect_fail 2 'what this server was started for' ctl block-export-del id=disk
+expect_fail 2 'what this program was started for' ctl nbd-server-stop
+expect_fail 2 'Node disk is in use' ctl blockdev-del node-name=disk
+expect_fail 2 'Permission conflict' ctl block_resize node-name=disk size=128M
+ctl blockdev-add driver=null-co node-name=n size=1M read-zeroes=on
+ctl block-export-add type=nbd id=e node-name=n
+same "$(nbdinfo --size "$(uri disk n)")" 1048576
+same "$(nbdinfo --size "$(uri disk x)")" 67108864
+ctl quit
+wait "${server_pid[disk]}" || fail "serve failed"
+unset "server_pid[disk]"
+no_sanitizer_report disk.log
+[ ! -e control.sock ] || fail "the control socket was left behind"
+start_serve disk --control "$tmp/control.sock" disk.qcow2
+follow
+stop_serve disk
+wait $follower || fail "the follower failed"
+check_image disk.qcow2
