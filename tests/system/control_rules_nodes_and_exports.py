@@ -314,6 +314,41 @@ def images_are_created_by_jobs():
     assert '"compression-type": "zstd"' in sh("qemu-img", "info", "--output=json", "new")
 
 
+def io_over_the_monitor_reaches_the_node():
+    image("a.qcow2")
+
+    def io(command, node="d"):
+        return q("human-monitor-command", command_line='qemu-io %s "%s"' % (node, command))
+
+    with Daemon(PROGRAM) as d:
+        q = d.connect()
+        q("blockdev-add", driver="qcow2", node_name="d", file={
+            "driver": "blkdebug", "node-name": "fault",
+            "image": {"driver": "file", "filename": "a.qcow2"},
+            "inject-error": [{"event": "write_aio", "errno": 28, "once": True, "state": 2}],
+            "set-state": [{"event": "flush_to_disk", "state": 1, "new_state": 2}]})
+        q("block-dirty-bitmap-add", node="d", name="b")
+        assert io("write -P 0xab 0 64k") == "wrote 65536/65536 bytes at offset 0\n"
+        assert io("read -P 0xab 0 64k") == "read 65536/65536 bytes at offset 0\n"
+        assert io("read -P 1 0 512").startswith("Pattern verification failed at offset 0")
+        assert bitmaps_of(q, "d")["b"]["count"] == 65536
+        assert io("flush") == ""
+        # The fault was armed by the flush.
+        assert io("write 0 64k") == "write failed: No space left on device\n"
+        assert io("write -z -u 0 64k") == "wrote 65536/65536 bytes at offset 0\n"
+        assert io("read -P 0 0 64k") == "read 65536/65536 bytes at offset 0\n"
+        assert io("discard 1M 64k").startswith("discard 65536/65536")
+        assert "Invalid argument" in io("read 64M 512")
+        expect_error("Permission conflict", io, "write 0 512", node="fault")
+        expect_error("Cannot find device='zz'", io, "flush", node="zz")
+        expect_error("command 'aio_read' is not there", io, "aio_read 0 512")
+        expect_error("needs an offset", io, "read 0")
+        expect_error("option '-x' is not there", io, "read -x 0 512")
+        expect_error("Only 'qemu-io", q, "human-monitor-command", command_line="info block")
+        q("quit")
+        assert d.end() == 0
+
+
 def free_port():
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
@@ -387,7 +422,7 @@ def main():
                  options_do_what_commands_do, mistakes_on_the_command_line_are_named,
                  the_name_of_qemus_daemon_makes_a_drop_in, only_allowed_folders_are_opened,
                  bitmaps_live_in_the_image, a_crash_leaves_a_bitmap_inconsistent_and_visible,
-                 images_are_created_by_jobs, over_tcp_only_clients_with_certificates_get_in, a_plain_socat_session_works, rude_monitors_harm_nobody]:
+                 images_are_created_by_jobs, io_over_the_monitor_reaches_the_node, over_tcp_only_clients_with_certificates_get_in, a_plain_socat_session_works, rude_monitors_harm_nobody]:
         print("-", test.__name__, flush=True)
         with tempfile.TemporaryDirectory() as folder:
             os.chdir(folder)
