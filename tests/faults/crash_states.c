@@ -189,6 +189,7 @@ static void explore_workload(struct exploration *x)
     x->run = &run;
     explore(x, run.disk);
     load_snaps_free(&run);
+    x->run = NULL;
     oracle_free(run.oracle);
     sim_disk_free(run.disk);
 }
