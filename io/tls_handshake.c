@@ -88,6 +88,7 @@ bool tls_handshake(struct stream *tls, int64_t deadline_ns, struct err **errp)
         int ret = SSL_do_handshake(t->ssl);
         int why = SSL_get_error(t->ssl, ret);
         unsigned long cause = ERR_peek_error();
+        bool no_buffer = why == SSL_ERROR_WANT_WRITE && !t->out;
         int r = tls_flush(t, deadline_ns); /* also an alert that says what is wrong */
 
         if (ret == 1 && r == 0) {
@@ -98,6 +99,8 @@ bool tls_handshake(struct stream *tls, int64_t deadline_ns, struct err **errp)
             t->failed = true;
             return handshake_failed(t, cause, errp);
         }
+        if (no_buffer)
+            r = -ENOMEM; /* trying again would spin */
         if (r == 0 && why == SSL_ERROR_WANT_READ)
             r = tls_fill(t, deadline_ns);
         if (r < 0) {

@@ -269,6 +269,40 @@ TLS_TEST(a_handshake_cut_at_any_byte_is_an_error_and_nothing_stays_behind)
     tls_creds_unref(s.creds);
 }
 
+/* Memory fails once, or from then on, at each allocation in turn. */
+TLS_TEST(without_memory_a_handshake_fails_and_does_not_spin)
+{
+    struct session s = {.creds = session_creds(tls_dir, true, false)};
+    unsigned failed = 0;
+
+    s.co = (struct tls_client_opts){.user = "qemu", .psk = tls_key, .psk_len = tls_key_len};
+    for (unsigned n = 1; n <= 24; n++) {
+        assert_true(stream_pipe(65536, s.below));
+        mem_fail_nth((n + 1) / 2, n % 2);
+        s.server = tls_server_new(s.below[0], s.creds);
+        if (!s.server) {
+            mem_fail_nth(0, 0);
+            stream_free(s.below[0]);
+            stream_free(s.below[1]);
+            failed++;
+            continue;
+        }
+        s.client = tls_client_new(s.below[1], &s.co);
+        co_group_add(&s.group);
+        if (!co_start(session_accept, &s))
+            co_group_done(&s.group);
+        s.client_error = tls_client_handshake(s.client);
+        if (s.client_error)
+            stream_shutdown(s.below[1]);
+        co_group_wait(&s.group);
+        mem_fail_nth(0, 0);
+        failed += !s.accepted;
+        session_end(&s);
+    }
+    assert_in_range(failed, 6, 23);
+    tls_creds_unref(s.creds);
+}
+
 TLS_TEST(a_silent_client_is_given_up_at_the_deadline)
 {
     struct session s = {.creds = session_creds(tls_dir, false, false)};
@@ -321,6 +355,7 @@ int main(void)
         cmocka_unit_test(nobody_reading_or_writing_meets_the_deadline),
         cmocka_unit_test(a_changed_byte_ends_the_stream_and_tells_the_client_why),
         cmocka_unit_test(a_handshake_cut_at_any_byte_is_an_error_and_nothing_stays_behind),
+        cmocka_unit_test(without_memory_a_handshake_fails_and_does_not_spin),
         cmocka_unit_test(a_silent_client_is_given_up_at_the_deadline),
         cmocka_unit_test(noise_instead_of_a_handshake_is_refused),
     };
