@@ -178,6 +178,30 @@ for how in metadata falloc full metadata,extended_l2=on falloc,extended_l2=on; d
         cmp -n 10485760 p.raw r.raw
     fi
 done
+# With the data in another file.
+for o in data_file=d.raw data_file=d.raw,data_file_raw=on; do
+    rm -f d.raw e.qcow2 e.raw
+    qemu-img create -q -f qcow2 -o $o e.qcow2 3M
+    qemu-io -c 'write -P 7 0 1900k' -c 'write -P 8 2500k 5k' -c 'discard 200k 70k' e.qcow2 >/dev/null
+    keep e.qcow2 e.raw
+    for mode in off metadata falloc full; do
+        bw resize -q --preallocation $mode e.qcow2 +1M
+        truncate -s +1M e.raw
+        sound e.qcow2
+        holds e.qcow2 e.raw
+    done
+    bw resize -q --shrink e.qcow2 1999k
+    [ "$(stat -c %s d.raw)" = $((1999 * 1024)) ] || fail "the data file has $(stat -c %s d.raw) bytes"
+    bw resize -q e.qcow2 4M
+    truncate -s 1999k e.raw
+    truncate -s 4M e.raw
+    sound e.qcow2
+    holds e.qcow2 e.raw
+    case $o in *raw=on) cmp d.raw e.raw || fail "$o: the data file is not the disk" ;; esac
+    ! ours -c x e.qcow2 2>err || fail "a snapshot of an image with a data file"
+    grep -q 'external data file can have no snapshots' err || fail "$(cat err)"
+done
+
 bw resize -q -f raw --shrink r.raw 5k
 cmp -n 5120 p.raw r.raw
 [ "$(stat -c %s r.raw)" = 5120 ] || fail "raw: $(stat -c %s r.raw)"
