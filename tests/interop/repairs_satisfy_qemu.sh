@@ -216,3 +216,14 @@ expect 1 "$BREAKWATER" image check --dry-run busy.qcow2
 expect 1 "$BREAKWATER" image check -r some busy.qcow2
 expect 63 "$BREAKWATER" image check -f raw -r all busy.qcow2
 expect 0 "$BREAKWATER" image check --repair leaks busy.qcow2
+
+say "the images of bench/check are what they should be"
+for order in sequential shuffled; do
+    "$source_root/bench/check_image.py" --size-gib 2 --order $order bench.qcow2
+    expect 0 "$BREAKWATER" image check --json bench.qcow2
+    [ "$(jq '."allocated-clusters"' out.log)" -eq 32768 ]
+    expect 0 qemu-img check -q -f qcow2 bench.qcow2
+done
+"$patch_image" bench.qcow2 'refcount[5]=0' 'reftable[0]=0x200'
+expect 0 "$BREAKWATER" image check -r all bench.qcow2
+repaired bench.qcow2
