@@ -135,6 +135,11 @@ static bool is_no_corruption(const char *line)
 static bool only_shares(char *text)
 {
     char *rest = NULL;
+    size_t len = strlen(text);
+    if (len + 3 >= QCK_TEXT_LEN) { /* the last line is cut off */
+        text[len - 1] = '\0';
+        *(strrchr(text, '\n') + 1) = '\0';
+    }
     for (char *line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest))
         if (!is_no_corruption(line))
             return false;
