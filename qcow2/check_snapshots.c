@@ -46,7 +46,9 @@ static int check_snapshot(struct qcc *c, const struct qcc_snapshot *s, uint32_t 
 {
     char owner[64];
     check_extra(c, s, i);
-    if (!is_aligned(s->l1_off, c->cluster) || s->l1_size > QC_MAX_L1_BYTES / 8) {
+    /* The header is no table: it would refer to what a repair makes. */
+    if (!is_aligned(s->l1_off, c->cluster) || s->l1_size > QC_MAX_L1_BYTES / 8 ||
+        (s->l1_off == 0 && s->l1_size > 0)) {
         qcc_corrupt(c, 1,
                     "snapshot %" PRIu32 " at 0x%" PRIx64 ": its L1 table cannot be at 0x%" PRIx64
                     " with %" PRIu32 " entries",

@@ -51,6 +51,7 @@ static void add_workload(struct damage_image **v, unsigned *n, const struct work
         struct damage_image *im = add(v, n, w->name, len);
         sim_disk_peek(run.disk, 0, im->data, len);
     }
+    load_snaps_free(&run);
     oracle_free(run.oracle);
     sim_disk_free(run.disk);
 }

@@ -107,7 +107,7 @@ static void take_l2(struct walk *w, uint32_t table, uint64_t l1_index, uint64_t 
 
 static void take_l1(struct walk *w, uint32_t table, uint64_t off, uint64_t n)
 {
-    n = n < MAX_L1 ? n : MAX_L1;
+    n = off < w->cluster ? 0 : n < MAX_L1 ? n : MAX_L1; /* the header is no table */
     for (uint64_t i = 0; i < n && off + i * 8 < w->src->size && w->work < MAX_WORK; i++) {
         uint64_t l2 = get64(w, off + i * 8) & QCK_OFFSET_MASK;
         if (l2 && l2 % w->cluster == 0 && l2 < w->src->size)
