@@ -60,9 +60,14 @@ static void try_open(const struct input *in, bool write)
     if (!d || !sim_disk_load(d, in->data, in->size))
         abort();
     struct node *file = sim_open(d, !write, NULL);
-    struct qc_open_opts o = {
-        .read_only = !write, .no_backing = true, .l2_cache_bytes = 1, .refcount_cache_bytes = 1};
+    struct node *data = sim_open_second(d, !write, NULL); /* for those that want a data file */
+    struct qc_open_opts o = {.read_only = !write,
+                             .no_backing = true,
+                             .data_file = data,
+                             .l2_cache_bytes = 1,
+                             .refcount_cache_bytes = 1};
     struct node *n = qc_open(file, &o, &e);
+    node_unref(data);
     if (n)
         use(n, write);
     else if (!err_code(e) || !*err_msg(e))
@@ -85,7 +90,7 @@ static void inspect(const struct input *in)
     qc_check(file, &co, &report, NULL);
     qc_inspect(file, &info, NULL);
     qc_image_info_free(&info);
-    struct qc_open_opts o = {.read_only = true, .no_backing = true};
+    struct qc_open_opts o = {.read_only = true, .no_backing = true, .no_data = true};
     struct node *n = qc_open(file, &o, NULL);
     uint64_t off = 0;
     struct qc_extent x;
