@@ -64,6 +64,8 @@ int qc_alloc_quiet(struct qc *q, uint64_t n, uint64_t *host_off, uint64_t *got, 
 {
     struct qc_slice *s;
     uint64_t pos, cluster;
+    if (q->frozen) /* what is free by our tables may hold those that are in force */
+        return q->frozen;
     int r = find_free(q, &s, &pos, &cluster);
     if (r < 0)
         return r;

@@ -192,6 +192,8 @@ int qc_refblock_make(struct qc *q, uint64_t cluster)
 int qc_area_make(struct qc *q, uint64_t n, uint64_t *host_off)
 {
     uint64_t blocks = blocks_for(q, n), region;
+    if (q->frozen)
+        return q->frozen;
     while ((region = first_uncounted(q)) + blocks > q->reftable_size) {
         int r = grow_table(q, region + 2 * blocks);
         if (r < 0)

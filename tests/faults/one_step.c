@@ -23,6 +23,7 @@
 #include "base/bytes.h"
 #include "base/mem.h"
 #include "base/rng.h"
+#include "block/node_bitmap.h"
 #include "io/reactor.h"
 #include "qcow2/qcow2.h"
 #include "qcow2/snapshot.h"
@@ -116,6 +117,8 @@ static void prepare_co(void *arg)
     t->ok = t->ok && qc_snapshot_create(n, &(struct qc_new_snapshot){.name = "b"}, NULL, NULL);
     t->ok = t->ok && some_writes(t, n, &rng, (unsigned)rng_below(&rng, 6));
     t->shrink_to = round_down(rng_below(&rng, n->size), 512);
+    if (t->version == 3 && rng_below(&rng, 2)) /* to be stored at every close */
+        t->ok = t->ok && node_bitmap_add(n, "m", 512, true, NULL);
     node_unref(n);
 }
 
