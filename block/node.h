@@ -51,6 +51,13 @@ enum req_kind {
     KIND_BITMAP,
 };
 
+/* On whose behalf a coroutine runs: co_local()->origin, set by whoever starts it for a client.
+ * NULL: nobody's. Borrowed: it outlives the coroutine. */
+struct req_origin {
+    const char *export, *client; /* the export's name; the client's address */
+    uint64_t conn;               /* the number of its connection, from 1 */
+};
+
 struct req { /* lives on the submitter's stack or slot; borrowed downward */
     enum req_op op;
     uint32_t flags; /* enum req_flags */

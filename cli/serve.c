@@ -161,6 +161,9 @@ static bool start(struct serve *sv, struct err **errp)
         !serve_graph_open(o, &sv->graph, errp))
         return false;
     eo.top = sv->graph.top;
+    eo.rules = sv->graph.rules;
+    if (sv->graph.cache)
+        eo.crash = (struct export_crash){serve_graph_crash, &sv->graph};
     eo.cbw = sv->graph.cbw;
     eo.bitmaps = sv->graph.bitmaps;
     eo.n_bitmaps = sv->graph.n_bitmaps;
@@ -247,7 +250,7 @@ static void serve_main(void *arg)
 
     if (start(sv, &sv->error)) {
         serve_until_signal(sv);
-        if (sv->stop_result < 0)
+        if (sv->stop_result < 0 && !serve_graph_is_cut(&sv->graph))
             err_set_errno(&sv->error, -sv->stop_result, "'%s': the last flush failed",
                           sv->opts.image);
         node_bitmap_store_chain(sv->graph.top, sv->error ? NULL : &sv->error);

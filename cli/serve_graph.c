@@ -12,6 +12,7 @@
 #include "base/mem.h"
 #include "block/file.h"
 #include "faults/fault.h"
+#include "filters/cache.h"
 #include "filters/filters.h"
 #include "qcow2/qcow2.h"
 
@@ -43,6 +44,32 @@ static bool load_faults(const struct serve_opts *o, struct rules *rules,
     return true;
 }
 
+/* Said at the start, not when the power shall be cut. */
+static bool check_cache(const struct rules *rules, struct err **errp)
+{
+    const char *who = rules_need_cache(rules);
+
+    return !who || rules_cache(rules)->on ||
+           err_set(errp, EINVAL, "%s: it needs a disk with a volatile cache: add a section [cache]",
+                   who);
+}
+
+static bool add_cache(struct serve_graph *g, const struct rules *rules, enum fault_layer layer,
+                      struct err **errp)
+{
+    struct cache_conf conf = *rules_cache(rules);
+    struct node *n;
+
+    if (!conf.on || conf.layer != layer)
+        return true;
+    conf.seed = rules_seed(rules);
+    n = cache_open(g->top, &conf, errp);
+    if (!n)
+        return false;
+    g->top = g->cache = n;
+    return true;
+}
+
 static bool add_faults(const struct serve_opts *o, struct serve_graph *g, struct err **errp)
 {
     struct rules *rules = rules_new(fault_names());
@@ -51,7 +78,8 @@ static bool add_faults(const struct serve_opts *o, struct serve_graph *g, struct
 
     if (!rules)
         return err_set(errp, ENOMEM, "out of memory for fault rules");
-    if (load_faults(o, rules, &limits, errp))
+    if (load_faults(o, rules, &limits, errp) && check_cache(rules, errp) &&
+        add_cache(g, rules, FAULT_HOST, errp))
         n = fault_open(g->top, rules, errp);
     if (!n) {
         rules_free(rules);
@@ -59,7 +87,19 @@ static bool add_faults(const struct serve_opts *o, struct serve_graph *g, struct
     }
     g->top = g->host_faults = n;
     g->rules = rules;
+    if (g->cache)
+        fault_set_cache(n, g->cache);
     return fault_set_limits(n, &limits, errp);
+}
+
+/* A cache of the guest's disk lies between its faults and the format. */
+static bool add_guest_cache(struct serve_graph *g, struct err **errp)
+{
+    if (!add_cache(g, g->rules, FAULT_GUEST, errp))
+        return false;
+    if (g->cache)
+        fault_set_cache(g->host_faults, g->cache);
+    return true;
 }
 
 static bool add_guest_faults(struct serve_graph *g, struct err **errp)
@@ -69,10 +109,12 @@ static bool add_guest_faults(struct serve_graph *g, struct err **errp)
     if (!n)
         return false;
     g->top = g->guest_faults = n;
+    if (g->cache)
+        fault_set_cache(n, g->cache);
     return true;
 }
 
-static bool add_qcow2(const struct serve_opts *o, struct serve_graph *g, struct err **errp)
+static bool add_qcow2(const struct serve_opts *o, struct node **top, struct err **errp)
 {
     struct qc_open_opts qo = {
         .path = o->image,
@@ -82,11 +124,11 @@ static bool add_qcow2(const struct serve_opts *o, struct serve_graph *g, struct 
         .no_lock = o->no_lock,
         .snapshot = o->has_snapshot ? &o->snapshot : NULL,
     };
-    struct node *n = qc_open(g->top, &qo, errp);
+    struct node *n = qc_open(*top, &qo, errp);
 
     if (!n)
         return false;
-    g->top = g->format = n;
+    *top = n;
     return true;
 }
 
@@ -125,6 +167,31 @@ static bool add_cbw(struct serve_graph *g, struct err **errp)
     return true;
 }
 
+static bool add_format(const struct serve_opts *o, struct serve_graph *g, struct err **errp)
+{
+    if (!add_qcow2(o, &g->top, errp))
+        return false;
+    g->format = g->top;
+    return true;
+}
+
+/* What lies above the cache in the graph, and is no fault, comes again above the state. */
+struct node *serve_graph_crash(void *arg, unsigned i, struct err **errp)
+{
+    struct serve_graph *g = arg;
+    const struct serve_opts *o = g->opts;
+    struct node *top = cache_crash_open(g->cache, i, errp);
+
+    if (!top || rules_cache(g->rules)->layer == FAULT_GUEST)
+        return top;
+    if ((o->format == FORMAT_QCOW2 && !add_qcow2(o, &top, errp)) ||
+        (o->offset > 0 && !add_offset(o, &top, errp))) {
+        node_unref(top);
+        return NULL;
+    }
+    return top;
+}
+
 bool serve_graph_open(const struct serve_opts *o, struct serve_graph *g, struct err **errp)
 {
     struct file_opts fo = {
@@ -135,15 +202,16 @@ bool serve_graph_open(const struct serve_opts *o, struct serve_graph *g, struct 
         .no_flush = o->cache == CACHE_UNSAFE,
     };
 
-    *g = (struct serve_graph){0};
+    *g = (struct serve_graph){.opts = o};
     g->top = file_open(&fo, errp);
     if (!g->top)
         return false;
     if (o->format == FORMAT_RAW)
         warn_of_raw_qcow2(o, g->top);
     if ((serve_has_faults(o) && !add_faults(o, g, errp)) ||
-        (o->format == FORMAT_QCOW2 && !add_qcow2(o, g, errp)) ||
+        (o->format == FORMAT_QCOW2 && !add_format(o, g, errp)) ||
         (o->offset > 0 && !add_offset(o, &g->top, errp)) ||
+        (g->rules && !add_guest_cache(g, errp)) ||
         (g->rules && rules_has_layer(g->rules, FAULT_GUEST) && !add_guest_faults(g, errp)) ||
         (o->checkpoints && !add_cbw(g, errp)) ||
         (o->n_bitmaps > 0 && !serve_bitmaps_add(o, g, errp))) {
@@ -152,6 +220,11 @@ bool serve_graph_open(const struct serve_opts *o, struct serve_graph *g, struct 
         return false;
     }
     return true;
+}
+
+bool serve_graph_is_cut(const struct serve_graph *g)
+{
+    return g->cache && cache_is_cut(g->cache);
 }
 
 void serve_graph_let_hang(struct serve_graph *g, bool may)

@@ -15,6 +15,8 @@ struct serve_graph {
     struct node *cbw;                        /* in the graph; NULL: no checkpoints */
     struct node *host_faults, *guest_faults; /* in the graph; NULL: none */
     struct rules *rules;                     /* theirs */
+    struct node *cache;                      /* in the graph; NULL: no [cache] */
+    const struct serve_opts *opts;           /* for crash states */
     struct export_bitmap *bitmaps;           /* to publish; names belong to the options */
     unsigned n_bitmaps;
 };
@@ -23,6 +25,10 @@ struct serve_graph {
 bool serve_graph_open(const struct serve_opts *o, struct serve_graph *g, struct err **errp);
 /* serve_bitmaps_add: find or make the bitmaps that the options name. Part of serve_graph_open. */
 bool serve_bitmaps_add(const struct serve_opts *o, struct serve_graph *g, struct err **errp);
+/* serve_graph_crash: state i of the cut power, as the export shows it. arg: the graph. Yields. */
+struct node *serve_graph_crash(void *arg, unsigned i, struct err **errp);
+/* serve_graph_is_cut: was the power of its disk cut? Then the last flush fails, as it should. */
+bool serve_graph_is_cut(const struct serve_graph *g);
 /* serve_graph_let_hang: may faults hang requests? At first they may not; see fault_let_hang. */
 void serve_graph_let_hang(struct serve_graph *g, bool may);
 /* serve_graph_close: what is left after the nodes were handed on and closed. */

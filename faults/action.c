@@ -9,41 +9,56 @@
 #include "base/rng.h"
 #include "faults/fault_priv.h"
 
-#define NEED(key) (1u << FK_##key)
+#define NEED(key) (UINT64_C(1) << FK_##key)
+#define DISK (1u << FAULT_HOST | 1u << FAULT_GUEST)
+#define WIRE (1u << FAULT_WIRE)
 #define CHANGES (OP(WRITE) | OP(WRITE_ZEROES))
 
 const struct fault_action_info fault_actions[ACTION_COUNT] = {
-    [ACTION_ERROR] = {"error", "fails; nothing is done", OPS_WITH_STATUS, OPS_ALL, 0, false},
-    [ACTION_DELAY] = {"delay", "waits first", OPS_WITH_STATUS, OPS_ALL, NEED(MS), true},
+    [ACTION_ERROR] = {"error", "fails; nothing is done", OPS_WITH_STATUS, OPS_ALL, 0, DISK, false},
+    [ACTION_DELAY] = {"delay", "waits first", OPS_WITH_STATUS, OPS_ALL, NEED(MS), DISK | WIRE,
+                      true},
     [ACTION_HANG] = {"hang", "gets no answer until the server stops, then ESHUTDOWN",
-                     OPS_WITH_STATUS, OPS_ALL, 0, false},
+                     OPS_WITH_STATUS, OPS_ALL, 0, DISK, false},
     [ACTION_SHORT] = {"short", "fails after a prefix was transferred", OP(READ) | CHANGES,
-                      OP(READ) | OP(WRITE), 0, false},
+                      OP(READ) | OP(WRITE), 0, DISK, false},
     [ACTION_TORN] = {"torn", "writes only some of its units and reports success", CHANGES,
-                     OP(WRITE), 0, false},
+                     OP(WRITE), 0, DISK, false},
     [ACTION_LOST] = {"lost", "does nothing and reports success", CHANGES | OP(DISCARD) | OP(FLUSH),
-                     OP(WRITE), 0, false},
+                     OP(WRITE), 0, DISK, false},
     [ACTION_MISDIRECT] = {"misdirect", "writes to a wrong place and reports success", CHANGES,
-                          OP(WRITE), NEED(DELTA), false},
+                          OP(WRITE), NEED(DELTA), DISK, false},
     [ACTION_CORRUPT] = {"corrupt", "returns wrong data (reads) or stores it (writes)",
-                        OP(READ) | OP(WRITE), OP(READ), 0, false},
+                        OP(READ) | OP(WRITE), OP(READ), 0, DISK, false},
     [ACTION_NOSPACE] = {"nospace", "fails with ENOSPC once so many bytes were written", CHANGES,
-                        CHANGES, NEED(AFTER), false},
+                        CHANGES, NEED(AFTER), DISK, false},
+    [ACTION_BADSECTOR] = {"badsector", "fails until what it reads was written anew", OP(READ),
+                          OP(READ), NEED(RANGE), DISK, false},
+    [ACTION_POWERCUT] = {"powercut", "never happens: the power is cut before it", OPS_ALL, OPS_ALL,
+                         0, DISK, false},
+    [ACTION_DISCONNECT] = {"disconnect", "is answered by the end of the connection",
+                           OPS_WITH_STATUS, OPS_ALL, 0, WIRE, false},
+    [ACTION_REPLY] = {"reply", "is answered wrongly", OPS_WITH_STATUS, OPS_ALL, NEED(WRONG), WIRE,
+                      false},
     [ACTION_STATE] = {"state", "sets the state, and goes on", OPS_WITH_STATUS, OPS_ALL,
-                      NEED(NEW_STATE), true},
+                      NEED(NEW_STATE), DISK | WIRE, true},
     [ACTION_LOG] = {"log", "writes a line to the log, and goes on", OPS_WITH_STATUS, OPS_ALL, 0,
-                    true},
+                    DISK | WIRE, true},
 };
 
 const char *const fault_keep_names[KEEP_COUNT] = {
     "prefix", "suffix", "random", "prefix:random", "suffix:random",
 };
 
+const char *const fault_shape_names[SHAPE_COUNT] = {"uniform", "fixed", "lognormal", "ramp"};
+const char *const fault_wrong_names[WRONG_COUNT] = {"magic", "cookie", "duplicate", "truncate",
+                                                    "errno"};
+
 bool act_draws(const struct fault_act *a)
 {
     switch (a->action) {
     case ACTION_DELAY:
-        return a->max_ms > a->min_ms;
+        return a->max_ms > a->min_ms && a->shape != SHAPE_RAMP;
     case ACTION_TORN:
         return a->keep >= KEEP_RANDOM;
     case ACTION_CORRUPT:
@@ -58,6 +73,18 @@ static void put_delay(const struct fault_act *a, struct out *o)
     out_put(o, " ms=%" PRIu64, a->min_ms);
     if (a->max_ms > a->min_ms)
         out_put(o, "..%" PRIu64, a->max_ms);
+    if (a->shape != SHAPE_UNIFORM)
+        out_put(o, " shape=%s", fault_shape_names[a->shape]);
+}
+
+static void put_corrupt(const struct fault_act *a, struct out *o)
+{
+    if (a->how == HOW_FLIP)
+        out_put(o, " bits=%u", a->bits);
+    else if (a->how == HOW_FILL)
+        out_put(o, " byte=0x%02x", (unsigned)a->byte);
+    else
+        out_put(o, " %s=on", a->how == HOW_STALE ? "stale" : "stuck");
 }
 
 void act_describe(const struct fault_act *a, struct out *o)
@@ -86,10 +113,18 @@ void act_describe(const struct fault_act *a, struct out *o)
         out_size(o, a->delta < 0 ? -(uint64_t)a->delta : (uint64_t)a->delta);
         break;
     case ACTION_CORRUPT:
-        if (a->how == HOW_FLIP)
-            out_put(o, " bits=%u", a->bits);
-        else
-            out_put(o, " byte=0x%02x", a->byte);
+        put_corrupt(a, o);
+        break;
+    case ACTION_BADSECTOR:
+        out_put(o, " heal=%s", a->heals ? "write" : "never");
+        break;
+    case ACTION_DISCONNECT:
+        out_put(o, " byte=%" PRIu64 " mode=%s", a->byte, a->orderly ? "fin" : "rst");
+        break;
+    case ACTION_REPLY:
+        out_put(o, " wrong=%s", fault_wrong_names[a->wrong]);
+        if (a->wrong == WRONG_ERRNO)
+            out_put(o, " errno=%s", errno_text(a->error, name));
         break;
     case ACTION_NOSPACE:
         out_put(o, " after=");
@@ -101,6 +136,12 @@ void act_describe(const struct fault_act *a, struct out *o)
     default:
         break;
     }
+    if (a->on_disk)
+        out_put(o, " where=disk");
+    if (a->drop)
+        out_put(o, " drop=unflushed");
+    if (a->then_powercut)
+        out_put(o, " then=powercut");
 }
 
 /* --- Torn --- */

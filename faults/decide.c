@@ -15,7 +15,7 @@
 #include "base/mem.h"
 #include "faults/fault_priv.h"
 
-#define NS_PER_MS UINT64_C(1000000)
+const char *const fault_layer_names[FAULT_LAYERS] = {"host", "guest", "wire"};
 
 const char *const fault_op_names[FAULT_IO_COUNT] = {
     "read", "write", "zero", "trim", "flush", "status",
@@ -30,6 +30,11 @@ void fault_free(struct fault *f)
     draws_free(&f->met);
     mem_free(f->where);
     mem_free(f->id);
+    mem_free(f->sel.export);
+    mem_free(f->sel.client);
+    pages_free(&f->rest);
+    pages_free(&f->old);
+    pages_free(&f->healed);
     mem_free(f);
 }
 
@@ -53,20 +58,50 @@ void fault_set_add(struct fault_set *s, struct fault *f)
     f->all_next = NULL;
     *at = f;
     s->n++;
+    s->events |= f->sel.events;
+    s->heals |= f->act.action == ACTION_BADSECTOR && f->act.heals;
+    s->keeps_old |= f->act.action == ACTION_CORRUPT && f->act.how >= HOW_STALE;
+    s->origins |= f->sel.export || f->sel.client || f->sel.conn;
     for (unsigned io = 0; io < FAULT_IO_COUNT; io++) {
+        struct fault_list *l = &s->by[f->sel.layer][io];
+
         f->next[io] = NULL;
         if (!(f->sel.ops & (1u << io)))
             continue;
-        at = &s->by[f->sel.layer][io];
-        while (*at)
-            at = &(*at)->next[io];
+        for (at = &l->head; *at; at = &(*at)->next[io])
+            ;
         *at = f;
+        l->op = (enum fault_io)io;
+        l->n++;
+        index_free(l->index);
+        l->index = NULL;
+        l->indexed = false;
     }
+}
+
+/* Counted for the list, not for each fault: most are never looked at. */
+uint64_t fault_seen(const struct fault_set *s, const struct fault *f)
+{
+    uint64_t n = 0;
+
+    for (unsigned io = 0; io < FAULT_IO_COUNT; io++) {
+        const struct fault_list *l = &s->by[f->sel.layer][io];
+
+        if (!(f->sel.ops & (1u << io)))
+            continue;
+        n += l->met;
+        for (const struct fault *o = l->head; o != f; o = o->next[io])
+            n -= o->ended[io];
+    }
+    return n;
 }
 
 void fault_set_free(struct fault_set *s)
 {
     fault_list_free(s->all);
+    for (unsigned layer = 0; layer < FAULT_LAYERS; layer++)
+        for (unsigned io = 0; io < FAULT_IO_COUNT; io++)
+            index_free(s->by[layer][io].index);
     *s = (struct fault_set){0};
 }
 
@@ -81,7 +116,13 @@ const struct fault *fault_set_at(const struct fault_set *s, unsigned i)
 
 bool rules_watches(const struct rules *r, enum fault_layer layer, enum fault_io op)
 {
-    return rules_faults_const(r)->by[layer][op] || (layer == FAULT_HOST && !rules_idle(r));
+    const struct fault_set *s = rules_faults_const(r);
+
+    /* Writes heal sectors and end damage; reads find it. */
+    if (s->by[layer][op].head || layer == FAULT_WIRE)
+        return s->by[layer][op].head;
+    return (layer == FAULT_HOST && !rules_idle(r)) || s->heals || s->keeps_old ||
+           rules_rest_any(r, layer);
 }
 
 bool rules_has_layer(const struct rules *r, enum fault_layer layer)
@@ -89,7 +130,7 @@ bool rules_has_layer(const struct rules *r, enum fault_layer layer)
     const struct fault_set *s = rules_faults_const(r);
 
     for (unsigned io = 0; io < FAULT_IO_COUNT; io++)
-        if (s->by[layer][io])
+        if (s->by[layer][io].head)
             return true;
     return false;
 }
@@ -101,8 +142,8 @@ static bool strikes(struct fault *f, const struct fault_req *q, uint32_t state, 
                     uint64_t *draw)
 {
     *draw = 0;
-    f->seen++;
-    if (!select_matches(&f->sel, q, state))
+    if (!select_matches(&f->sel, q, state) ||
+        (f->act.action == ACTION_BADSECTOR && !badsector_is_bad(f, q)))
         return false;
     f->matched++;
     if (f->draws)
@@ -118,18 +159,11 @@ static bool strikes(struct fault *f, const struct fault_req *q, uint32_t state, 
     return true;
 }
 
-static uint64_t delay_ns(const struct fault_act *a, uint64_t draw)
-{
-    uint64_t spread = (a->max_ms - a->min_ms) * NS_PER_MS;
-
-    return a->min_ms * NS_PER_MS + draw_below(draw, DRAW_DELAY, spread + 1);
-}
-
 static void log_request(const struct fault *f, const struct fault_req *q)
 {
     log_info("%s%s%s: %s %s %" PRIu64 "+%" PRIu64 "%s", f->where, f->id ? " " : "",
-             f->id ? f->id : "", q->layer == FAULT_HOST ? "host" : "guest", fault_op_names[q->op],
-             q->off, q->len, q->fua ? " fua" : "");
+             f->id ? f->id : "", fault_layer_names[q->layer], fault_op_names[q->op], q->off, q->len,
+             q->fua ? " fua" : "");
 }
 
 /* The half of a short transfer is made of whole sectors. */
@@ -146,6 +180,10 @@ static void act_on(const struct fault *f, const struct fault_req *q, uint64_t dr
     const struct fault_act *a = &f->act;
 
     d->by = f->where;
+    d->id = f->draw_id;
+    d->on_disk = a->on_disk;
+    d->powercut = a->then_powercut;
+    d->drop = a->drop;
     switch (a->action) {
     case ACTION_ERROR:
         d->deed = FAULT_FAIL;
@@ -175,27 +213,71 @@ static void act_on(const struct fault *f, const struct fault_req *q, uint64_t dr
         d->delta = a->delta;
         break;
     case ACTION_CORRUPT:
-        d->deed = FAULT_CORRUPT;
-        d->damage =
-            (struct fault_damage){(uint8_t)a->how, a->byte, a->bits, f->sel.off, f->sel.len, draw};
+        d->deed = a->how >= HOW_STALE ? FAULT_OLD : FAULT_CORRUPT;
+        d->damage = (struct fault_damage){(uint8_t)a->how, (uint8_t)a->byte, a->bits,
+                                          f->sel.off,      f->sel.len,       draw};
+        break;
+    case ACTION_BADSECTOR:
+        d->deed = FAULT_FAIL;
+        d->error = EIO;
+        break;
+    case ACTION_POWERCUT:
+        d->deed = FAULT_CUT;
+        d->powercut = true;
+        break;
+    case ACTION_DISCONNECT:
+        d->deed = FAULT_DISCONNECT;
+        d->done = a->byte;
+        d->orderly = a->orderly;
+        break;
+    case ACTION_REPLY:
+        d->deed = FAULT_REPLY;
+        d->wrong = (enum fault_wrong)a->wrong;
+        d->error = a->error;
         break;
     default:
         break; /* modifiers never come here */
     }
 }
 
+/* Few are walked faster than looked up. */
+#define INDEX_FROM 8
+
+static struct fault *first_of(struct fault_list *l, const struct fault_req *q)
+{
+    if (l->n < INDEX_FROM)
+        return l->head;
+    if (!l->indexed) {
+        l->index = index_new(l); /* without memory they are walked */
+        l->indexed = true;
+    }
+    if (!l->index)
+        return l->head;
+    index_find(l->index, q);
+    return index_next(l->index);
+}
+
+static struct fault *next_of(const struct fault_list *l, const struct fault *f, enum fault_io op)
+{
+    return l->index ? index_next(l->index) : f->next[op];
+}
+
 void rules_decide(struct rules *r, const struct fault_req *q, struct fault_decision *d)
 {
+    struct fault_list *l = &rules_faults(r)->by[q->layer][q->op];
     uint32_t state = rules_state(r);
     uint64_t draw;
 
     *d = (struct fault_decision){.deed = FAULT_PASS};
-    for (struct fault *f = rules_faults(r)->by[q->layer][q->op]; f; f = f->next[q->op]) {
+    l->met++;
+    if (rules_faults(r)->heals && (q->op == FAULT_WRITE || q->op == FAULT_WRITE_ZEROES))
+        badsector_written(r, q);
+    for (struct fault *f = first_of(l, q); f; f = next_of(l, f, q->op)) {
         if (!strikes(f, q, state, rules_seed(r), &draw))
             continue;
         switch (f->act.action) {
         case ACTION_DELAY:
-            d->delay_ns += delay_ns(&f->act, draw);
+            d->delay_ns += act_delay_ns(&f->act, draw, q->at_ms, f->sel.from_ms, f->sel.to_ms);
             break;
         case ACTION_STATE:
             rules_set_state(r, f->act.new_state);
@@ -205,9 +287,15 @@ void rules_decide(struct rules *r, const struct fault_req *q, struct fault_decis
             break;
         default:
             act_on(f, q, draw, d);
+            f->ended[q->op]++;
             return;
         }
     }
+}
+
+uint64_t rules_wanted_events(const struct rules *r)
+{
+    return rules_faults_const(r)->events;
 }
 
 /* --- What to tell of them --- */
@@ -219,12 +307,13 @@ void fault_describe(const struct fault *f, const struct rules_names *names, stru
     act_describe(&f->act, o);
 }
 
-void fault_report(const struct fault *f, const struct rules_names *names, struct out *o)
+void fault_report(const struct fault_set *s, const struct fault *f, const struct rules_names *names,
+                  struct out *o)
 {
     out_put(o, "%s fault ", f->where);
     if (f->id)
         out_put(o, "\"%s\" ", f->id);
     fault_describe(f, names, o);
-    out_put(o, ": seen %" PRIu64 ", matched %" PRIu64 ", fired %" PRIu64, f->seen, f->matched,
-            f->fired);
+    out_put(o, ": seen %" PRIu64 ", matched %" PRIu64 ", fired %" PRIu64, fault_seen(s, f),
+            f->matched, f->fired);
 }

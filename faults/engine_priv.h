@@ -5,6 +5,7 @@
 #ifndef FAULTS_ENGINE_PRIV_H
 #define FAULTS_ENGINE_PRIV_H
 
+#include "faults/cache.h"
 #include "faults/fault_priv.h"
 
 struct rules {
@@ -19,6 +20,10 @@ struct rules {
     struct rule *suspended; /* rules that hold a request, newest first, by armed_next */
 
     struct fault_set faults; /* beyond blkdebug: see decide.c */
+    unsigned rest_layers;    /* bits: there may be damage at rest */
+    bool rest_warned;
+    struct cache_conf cache;
+
     uint64_t seed;
     enum seed_source seed_source;
 };

@@ -75,12 +75,37 @@ static void put_which(const struct fault_select *s, struct out *o)
         out_put(o, "every ");
 }
 
+static void explain_origin(const struct fault_select *s, struct out *o)
+{
+    if (s->export)
+        out_put(o, " on an export like %s", s->export);
+    if (s->client)
+        out_put(o, " by a client like %s", s->client);
+    if (s->conn)
+        out_put(o, " on connection %" PRIu64, s->conn);
+    if (s->to_ms)
+        out_put(o, " from %" PRIu64 " to %" PRIu64 " ms after the start", s->from_ms, s->to_ms);
+}
+
 static void explain_select(const struct fault_select *s, const struct rules_names *names,
                            struct out *o)
 {
     put_which(s, o);
     put_or(o, s->ops, fault_op_names, FAULT_IO_COUNT);
-    out_put(o, s->layer == FAULT_HOST ? " of the host file" : " of the guest disk");
+    out_put(o, s->layer == FAULT_HOST    ? " of the host file"
+               : s->layer == FAULT_GUEST ? " of the guest disk"
+                                         : " of a client");
+    if (s->events) {
+        const char *between = " that comes just after ";
+
+        for (unsigned ev = 0; ev < names->n_events; ev++) {
+            if (!(s->events >> ev & 1))
+                continue;
+            out_put(o, "%s%s", between, names->event[ev]);
+            between = " or ";
+        }
+    }
+    explain_origin(s, o);
     if (s->kinds) {
         out_put(o, " that holds ");
         put_or(o, s->kinds, names->kind, names->n_kinds);
@@ -124,10 +149,15 @@ static void explain_corrupt(const struct fault *f, struct out *o)
     bool reads = f->sel.ops & OP(READ), writes = f->sel.ops & OP(WRITE);
 
     out_put(o, " succeeds with ");
+    if (f->act.how >= HOW_STALE) {
+        out_put(o, "what was there before it was %s written",
+                f->act.how == HOW_STALE ? "last" : "first");
+        return;
+    }
     if (f->act.how == HOW_FLIP)
         out_put(o, "%u bit%s flipped", f->act.bits, f->act.bits == 1 ? "" : "s");
     else
-        out_put(o, "all bytes%s 0x%02x", f->sel.len ? " in that range" : "", f->act.byte);
+        out_put(o, "all bytes%s 0x%02x", f->sel.len ? " in that range" : "", (unsigned)f->act.byte);
     out_put(o, reads && writes ? " in what is returned or stored"
                : reads         ? " in what is returned"
                                : " in what is stored");
@@ -138,7 +168,11 @@ static void put_delay(const struct fault_act *a, struct out *o)
     out_put(o, " waits for %" PRIu64, a->min_ms);
     if (a->max_ms > a->min_ms)
         out_put(o, " to %" PRIu64, a->max_ms);
-    out_put(o, " ms first");
+    out_put(o, " ms first%s",
+            a->shape == SHAPE_RAMP ? ", ever longer as the window passes"
+            : a->shape == SHAPE_LOGNORMAL
+                ? ", half of the times the least, rarely more than the most"
+                : "");
 }
 
 static void explain_act(const struct fault *f, struct out *o)
@@ -176,6 +210,17 @@ static void explain_act(const struct fault *f, struct out *o)
         out_put(o, " fails with ENOSPC once such requests have written ");
         out_size(o, a->quota);
         break;
+    case ACTION_BADSECTOR:
+        out_put(o, " fails with EIO%s",
+                a->heals ? " until the sectors that it reads were written" : "");
+        break;
+    case ACTION_DISCONNECT:
+        out_put(o, " is answered with %" PRIu64 " bytes and the end of the connection%s", a->byte,
+                a->orderly ? "" : " by a reset");
+        break;
+    case ACTION_REPLY:
+        out_put(o, " is answered wrongly: %s", fault_wrong_names[a->wrong]);
+        break;
     case ACTION_STATE:
         out_put(o, " sets state %" PRIu32 " and goes on", a->new_state);
         break;
@@ -202,5 +247,11 @@ bool rules_explain(const struct rules *r, unsigned i, char *buf, size_t buf_len)
     out_put(&o, "%s: ", f->where);
     explain_select(&f->sel, rules_event_names(r), &o);
     explain_act(f, &o);
+    if (f->act.drop)
+        out_put(&o, ", and what it should have saved is lost");
+    if (f->act.then_powercut)
+        out_put(&o, "; then the power is cut");
+    if (f->act.on_disk)
+        out_put(&o, " (on the disk itself)");
     return true;
 }

@@ -18,6 +18,7 @@
 enum fault_layer {
     FAULT_HOST,  /* under the format: host-file offsets */
     FAULT_GUEST, /* above it: what clients ask for */
+    FAULT_WIRE,  /* replies on their way to a client */
     FAULT_LAYERS
 };
 
@@ -27,18 +28,36 @@ struct fault_req {
     unsigned kind; /* of a write under the format: index into rules_names.kind */
     bool fua;
     uint64_t off, len;
+    uint64_t events;             /* bits 1 << event: announced by the same operation just before */
+    const char *export, *client; /* NULL: not known */
+    uint64_t conn;               /* 0: not known */
+    uint64_t at_ms;              /* since serving began */
 };
 
 /* What becomes of a request after its delay. */
 enum fault_deed {
     FAULT_PASS,
-    FAULT_FAIL,      /* error, and nothing else */
-    FAULT_HANG,      /* no answer until the server stops */
-    FAULT_SHORT,     /* the first done bytes, then error */
-    FAULT_TORN,      /* only what fault_torn_next tells, then success */
-    FAULT_LOST,      /* nothing, and success */
-    FAULT_MISDIRECT, /* delta bytes from where it should go, and success */
-    FAULT_CORRUPT,   /* as usual, but fault_damage on the data */
+    FAULT_FAIL,       /* error, and nothing else */
+    FAULT_HANG,       /* no answer until the server stops */
+    FAULT_SHORT,      /* the first done bytes, then error */
+    FAULT_TORN,       /* only what fault_torn_next tells, then success */
+    FAULT_LOST,       /* nothing, and success */
+    FAULT_MISDIRECT,  /* delta bytes from where it should go, and success */
+    FAULT_CORRUPT,    /* as usual, but fault_damage on the data */
+    FAULT_OLD,        /* a read: as usual, then rules_patch_old on the data */
+    FAULT_CUT,        /* nothing: the power is cut before it */
+    FAULT_DISCONNECT, /* wire: the connection ends in this reply, after `done` bytes of it */
+    FAULT_REPLY,      /* wire: the reply is wrong */
+};
+
+enum fault_wrong {                  /* what is wrong with a reply */
+                   WRONG_MAGIC,     /* its magic number */
+                   WRONG_COOKIE,    /* it answers a request that nobody made */
+                   WRONG_DUPLICATE, /* it comes twice */
+                   WRONG_TRUNCATE,  /* it says that it is longer than it is, and the connection ends
+                                     */
+                   WRONG_ERRNO,     /* it says error although all is well */
+                   WRONG_COUNT
 };
 
 struct fault_tear {
@@ -57,11 +76,17 @@ struct fault_damage {
 
 struct fault_decision {
     enum fault_deed deed;
-    const char *by;    /* the fault of the deed, for messages; NULL: none */
-    int error;         /* errno > 0 */
+    const char *by; /* the fault of the deed, for messages; NULL: none. Only until the next yield */
+    uint64_t id;    /* the fault of the deed, for rules_rest_set and others */
+    bool on_disk;   /* TORN, LOST, MISDIRECT, CORRUPT: the disk itself is damaged */
+    bool powercut;  /* then cut the power */
+    bool drop;      /* FAIL of a flush: what it should have made durable is gone */
+    int error;      /* errno > 0 */
     uint64_t delay_ns; /* of all delays together */
-    uint64_t done;     /* SHORT */
-    int64_t delta;     /* MISDIRECT */
+    uint64_t done;     /* SHORT, DISCONNECT */
+    bool orderly;      /* DISCONNECT: no reset */
+    enum fault_wrong wrong;
+    int64_t delta; /* MISDIRECT */
     struct fault_tear tear;
     struct fault_damage damage;
 };
@@ -71,6 +96,9 @@ struct fault_decision {
 bool rules_watches(const struct rules *r, enum fault_layer layer, enum fault_io op);
 /* rules_has_layer: is there a fault for this layer? */
 bool rules_has_layer(const struct rules *r, enum fault_layer layer);
+/* rules_wanted_events: bits of the events that a fault selects by: fault_req.events need hold no
+ * others. */
+uint64_t rules_wanted_events(const struct rules *r);
 /* rules_decide: let the faults of q's layer and op meet q, in file order: delays add up, states are
  * set, log lines written; the first other action that fires ends it. All compare with the state as
  * it was before q. Advances counters. */
@@ -82,6 +110,24 @@ bool fault_torn_next(const struct fault_tear *t, uint64_t off, uint64_t len, uin
                      uint64_t *n);
 /* fault_damage: change buf, which holds [off, off + len). */
 void fault_damage(const struct fault_damage *d, void *buf, uint64_t off, uint64_t len);
+
+/* Damage at rest. Unless it shall be on_disk, who carries out a deed writes the truth to the disk
+ * and tells here what reads shall find instead; false: there is no room for it, or the fault is
+ * gone. rules_rest_written: these bytes are being written: their damage ends. rules_rest_patch: put
+ * it over what was read. rules_rest_run: as pages_run. rules_rest_any: false: no need to ask. */
+bool rules_rest_set(struct rules *r, uint64_t id, uint64_t off, const void *buf, uint64_t len);
+void rules_rest_written(struct rules *r, enum fault_layer layer, uint64_t off, uint64_t len);
+void rules_rest_patch(const struct rules *r, enum fault_layer layer, uint64_t off, void *buf,
+                      uint64_t len);
+uint64_t rules_rest_run(const struct rules *r, enum fault_layer layer, uint64_t off, uint64_t len,
+                        bool *held);
+bool rules_rest_any(const struct rules *r, enum fault_layer layer);
+/* rules_wants_old: shall rules_give_old be told what is there before this write? rules_patch_old:
+ * put over buf what was there before; of deed OLD. */
+bool rules_wants_old(const struct rules *r, enum fault_layer layer, uint64_t off, uint64_t len);
+void rules_give_old(struct rules *r, enum fault_layer layer, uint64_t off, const void *old,
+                    uint64_t len);
+void rules_patch_old(const struct rules *r, uint64_t id, uint64_t off, void *buf, uint64_t len);
 
 /* rules_load_option: one fault as on a command line: 'op=read range=1M+4k action=error nth=3'.
  * Messages and counters call it "--fault N". As rules_load otherwise. */

@@ -5,7 +5,9 @@
 #ifndef FAULTS_FAULT_PRIV_H
 #define FAULTS_FAULT_PRIV_H
 
+#include "faults/cache.h"
 #include "faults/fault.h"
+#include "faults/pages.h"
 #include "faults/rules_priv.h"
 #include "faults/text.h"
 
@@ -14,6 +16,7 @@
 #define OPS_WITH_STATUS (OPS_ALL | OP(BLOCK_STATUS))
 
 extern const char *const fault_op_names[FAULT_IO_COUNT];
+extern const char *const fault_layer_names[FAULT_LAYERS];
 
 /* --- select.c --- */
 
@@ -26,7 +29,11 @@ struct fault_select {
     unsigned fua;      /* enum fault_fua */
     uint64_t off, len; /* the request touches it; len 0: any request does */
     uint64_t min_len;
-    uint32_t state; /* 0: any */
+    uint32_t state;          /* 0: any */
+    uint64_t events;         /* bits; 0: any */
+    char *export, *client;   /* globs; NULL: any */
+    uint64_t conn;           /* 0: any */
+    uint64_t from_ms, to_ms; /* since serving began; to_ms 0: any time */
     /* What counts, in the order in which it is asked. 0: not given. */
     uint64_t nth, every, limit;
     double prob; /* 1: always */
@@ -50,6 +57,10 @@ enum fault_action {
     ACTION_MISDIRECT,
     ACTION_CORRUPT,
     ACTION_NOSPACE,
+    ACTION_BADSECTOR,
+    ACTION_POWERCUT,
+    ACTION_DISCONNECT,
+    ACTION_REPLY,
     ACTION_STATE,
     ACTION_LOG,
     ACTION_COUNT
@@ -64,7 +75,9 @@ enum fault_keep {
     KEEP_COUNT
 };
 
-enum fault_how { HOW_FLIP, HOW_FILL };
+enum fault_how { HOW_FLIP, HOW_FILL, HOW_STALE, HOW_STUCK };
+
+enum fault_shape { SHAPE_UNIFORM, SHAPE_FIXED, SHAPE_LOGNORMAL, SHAPE_RAMP, SHAPE_COUNT };
 
 #define HALF UINT64_MAX
 #define BITS_MAX 64
@@ -79,19 +92,33 @@ struct fault_act {
     unsigned keep;           /* enum fault_keep */
     int64_t delta;
     unsigned how, bits; /* enum fault_how */
-    uint8_t byte;
+    uint64_t byte;      /* corrupt: its value; disconnect: the first that is not sent */
     uint32_t new_state;
+    unsigned shape;     /* enum fault_shape, of delays */
+    bool heals;         /* badsector: by a write */
+    bool on_disk;       /* what is damaged at rest is the disk itself */
+    bool then_powercut; /* after the action */
+    bool drop;          /* error of a flush: drops what is not flushed */
+    bool orderly;       /* disconnect: no reset */
+    unsigned wrong;     /* enum fault_wrong, of replies */
 };
 
 struct fault_action_info {
     const char *name, *text;
     unsigned ops;         /* what it can be done to */
     unsigned default_ops; /* what it is done to if the rule has no op */
-    unsigned needs;       /* bit 1 << key that must be given */
+    uint64_t needs;       /* bit 1 << key that must be given */
+    unsigned layers;      /* bits 1 << enum fault_layer: where it can be done */
     bool modifier;        /* others may follow */
 };
 extern const struct fault_action_info fault_actions[ACTION_COUNT];
 extern const char *const fault_keep_names[KEEP_COUNT];
+extern const char *const fault_shape_names[SHAPE_COUNT];
+extern const char *const fault_wrong_names[WRONG_COUNT];
+/* act_delay_ns: of a request that comes so long after serving began; window: when the fault's
+ * begins and ends. */
+uint64_t act_delay_ns(const struct fault_act *a, uint64_t draw, uint64_t at_ms, uint64_t from_ms,
+                      uint64_t to_ms);
 
 /* act_draws: does it need a draw? */
 bool act_draws(const struct fault_act *a);
@@ -115,7 +142,14 @@ uint64_t draw_below(uint64_t draw, unsigned purpose, uint64_t n);
 bool draw_hits(uint64_t draw, unsigned purpose, double p);
 uint64_t draw_text(const char *text);
 
-enum draw_purpose { DRAW_PROB = 1, DRAW_DELAY, DRAW_KEEP, DRAW_LOSE, DRAW_BIT = 1000 };
+enum draw_purpose {
+    DRAW_PROB = 1,
+    DRAW_DELAY,
+    DRAW_KEEP,
+    DRAW_LOSE,
+    DRAW_DELAY_ANGLE,
+    DRAW_BIT = 1000
+};
 
 /* --- decide.c: the faults of an engine --- */
 
@@ -129,22 +163,58 @@ struct fault {
     uint64_t draw_id;
     struct draws met;
 
-    /* Counters: requests of its layer and op; those that all selectors matched that do not count;
-     * those it struck. */
-    uint64_t seen, matched, fired;
-    uint64_t written; /* nospace: let through */
+    /* Counters: requests that all selectors matched that do not count; those it struck. */
+    uint64_t matched, fired;
+    uint64_t written;               /* nospace: let through */
+    struct pages rest, old, healed; /* see rest.c */
 
     struct fault *all_next;
     struct fault *next[FAULT_IO_COUNT]; /* the next of its layer with this op */
+    uint64_t ended[FAULT_IO_COUNT];     /* requests that went no further than to it */
+};
+
+/* The faults of one layer with one op, in file order. */
+struct fault_list {
+    struct fault *head;
+    enum fault_io op;
+    unsigned n;
+    uint64_t met;              /* requests */
+    struct fault_index *index; /* NULL: not made, or not worth it */
+    bool indexed;              /* it has been tried */
 };
 
 struct fault_set {
     struct fault *all, **all_tail;
-    struct fault *by[FAULT_LAYERS][FAULT_IO_COUNT];
+    struct fault_list by[FAULT_LAYERS][FAULT_IO_COUNT];
     unsigned n;
+    uint64_t events; /* bits: some fault selects by them */
+    bool origins;    /* some fault asks who asks */
+    bool keeps_old;  /* some fault wants to know what was there before a write */
+    bool heals;      /* some bad sector is healed by writes */
 };
 
+/* fault_seen: how many requests of its layer and op came to f. */
+uint64_t fault_seen(const struct fault_set *s, const struct fault *f);
+
+/* --- rest.c --- */
+
+/* badsector_written: q is a write: sectors that it covers are healed. badsector_is_bad: does q,
+ * which touches the range of f, touch a sector that is not healed? */
+void badsector_written(struct rules *r, const struct fault_req *q);
+bool badsector_is_bad(const struct fault *f, const struct fault_req *q);
+
+/* --- index.c --- */
+
+/* index_new: of all in l. NULL without memory. */
+struct fault_index *index_new(const struct fault_list *l);
+void index_free(struct fault_index *x);
+/* index_find: which of them may be about q: those that event, kind and range do not rule out.
+ * index_next: one after the other, in file order; NULL: no more. */
+void index_find(struct fault_index *x, const struct fault_req *q);
+struct fault *index_next(struct fault_index *x);
+
 /* What rules.c keeps of it. */
+struct cache_conf *rules_cache_conf(struct rules *r);
 struct fault_set *rules_faults(struct rules *r);
 const struct fault_set *rules_faults_const(const struct rules *r);
 void rules_set_state(struct rules *r, uint32_t state);
@@ -162,7 +232,8 @@ const struct fault *fault_set_at(const struct fault_set *s, unsigned i);
 /* fault_describe: "op=read action=error errno=EIO". */
 void fault_describe(const struct fault *f, const struct rules_names *names, struct out *o);
 /* fault_report: the line for the log at exit. */
-void fault_report(const struct fault *f, const struct rules_names *names, struct out *o);
+void fault_report(const struct fault_set *s, const struct fault *f, const struct rules_names *names,
+                  struct out *o);
 
 /* --- lang.c: reading --- */
 
@@ -174,6 +245,11 @@ enum fault_key {
     FK_RANGE,
     FK_MINLEN,
     FK_STATE,
+    FK_EVENT,
+    FK_EXPORT,
+    FK_CLIENT,
+    FK_CONN,
+    FK_WINDOW,
     FK_NTH,
     FK_EVERY,
     FK_LIMIT,
@@ -181,6 +257,7 @@ enum fault_key {
     FK_PROB,
     FK_ID,
     FK_ACTION,
+    FK_THEN,
     FK_ERROR,
     FK_MS,
     FK_BYTES,
@@ -192,6 +269,14 @@ enum fault_key {
     FK_ZERO,
     FK_AFTER,
     FK_NEW_STATE,
+    FK_SHAPE,
+    FK_HEAL,
+    FK_STALE,
+    FK_STUCK,
+    FK_WHERE,
+    FK_DROP,
+    FK_MODE,
+    FK_WRONG,
     FK_COUNT
 };
 
@@ -210,7 +295,7 @@ struct fault_setting {
     bool given;
 };
 
-enum lang_section_id { LANG_CLOSED, LANG_FAULT, LANG_ENGINE, LANG_SUSPEND };
+enum lang_section_id { LANG_CLOSED, LANG_FAULT, LANG_ENGINE, LANG_SUSPEND, LANG_CACHE };
 
 struct lang {
     struct rules *rules;
@@ -223,7 +308,8 @@ struct lang {
 
     struct fault *head, **tail; /* what was read, in order */
     struct rule_list suspends;
-    bool seed_given;
+    struct cache_conf cache; /* on: there was such a section */
+    bool seed_given, cache_given;
     uint64_t seed;
 };
 

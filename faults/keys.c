@@ -25,11 +25,10 @@ TAKE(op)
 
 TAKE(layer)
 {
-    static const char *const layers[FAULT_LAYERS] = {"host", "guest"};
     unsigned v = 0;
 
     UNUSED_NAMES;
-    if (!value_word(t, "layer", layers, FAULT_LAYERS, &v, errp))
+    if (!value_word(t, "layer", fault_layer_names, FAULT_LAYERS, &v, errp))
         return false;
     f->sel.layer = (enum fault_layer)v;
     return true;
@@ -88,6 +87,72 @@ TAKE(state)
 {
     UNUSED_NAMES;
     return take_u32(t, "state", &f->sel.state, errp);
+}
+
+TAKE(event)
+{
+    struct ini_text part;
+    unsigned ev = 0;
+
+    while (text_split(&t, ',', &part)) {
+        if (!value_word(text_trim(part), "event", names->event, names->n_events, &ev, errp))
+            return false;
+        f->sel.events |= UINT64_C(1) << ev;
+    }
+    return true;
+}
+
+static bool take_text(struct ini_text t, char **out, struct err **errp)
+{
+    *out = mem_strndup(t.at, t.len);
+    return *out || err_set(errp, ENOMEM, "no memory for its rules");
+}
+
+TAKE(export)
+{
+    UNUSED_NAMES;
+    return take_text(t, &f->sel.export, errp);
+}
+
+TAKE(client)
+{
+    UNUSED_NAMES;
+    return take_text(t, &f->sel.client, errp);
+}
+
+TAKE(conn)
+{
+    UNUSED_NAMES;
+    return value_number(t, "conn", 1, UINT64_MAX, &f->sel.conn, errp);
+}
+
+/* "A..B" into its two halves; false if there is no "..". */
+static bool split_dots(struct ini_text t, struct ini_text *lo, struct ini_text *hi)
+{
+    for (size_t i = 0; i + 1 < t.len; i++) {
+        if (t.at[i] != '.' || t.at[i + 1] != '.')
+            continue;
+        *lo = text_trim((struct ini_text){t.at, i});
+        *hi = text_trim((struct ini_text){t.at + i + 2, t.len - i - 2});
+        return true;
+    }
+    return false;
+}
+
+TAKE(window)
+{
+    struct ini_text lo, hi;
+    char shown[64];
+
+    UNUSED_NAMES;
+    if (!split_dots(t, &lo, &hi))
+        return err_set(errp, EINVAL, "'window' must be TIME..TIME, such as 10s..2m, not \"%s\"",
+                       text_printable(t, shown));
+    if (!value_duration(lo, "window", &f->sel.from_ms, errp) ||
+        !value_duration(hi, "window", &f->sel.to_ms, errp))
+        return false;
+    return f->sel.to_ms > f->sel.from_ms ||
+           err_set(errp, EINVAL, "'window' must end after it begins");
 }
 
 TAKE(nth)
@@ -164,13 +229,7 @@ TAKE(ms)
     struct ini_text hi = {NULL, 0}, lo = t;
 
     UNUSED_NAMES;
-    for (size_t i = 0; i + 1 < t.len; i++) {
-        if (t.at[i] == '.' && t.at[i + 1] == '.') {
-            lo.len = i;
-            hi = (struct ini_text){t.at + i + 2, t.len - i - 2};
-            break;
-        }
-    }
+    split_dots(t, &lo, &hi);
     if (!value_number(text_trim(lo), "ms", 0, MS_MAX, &f->act.min_ms, errp))
         return false;
     f->act.max_ms = f->act.min_ms;
@@ -231,16 +290,12 @@ TAKE(bits)
     return true;
 }
 
+/* A value, or a place; check_keys knows which. */
 TAKE(byte)
 {
-    uint64_t v;
-
     UNUSED_NAMES;
-    if (!value_number(t, "byte", 0, 255, &v, errp))
-        return false;
     f->act.how = HOW_FILL;
-    f->act.byte = (uint8_t)v;
-    return true;
+    return value_number(t, "byte", 0, UINT32_MAX, &f->act.byte, errp);
 }
 
 TAKE(zero)
@@ -269,6 +324,85 @@ TAKE(new_state)
     return take_u32(t, "new_state", &f->act.new_state, errp);
 }
 
+static bool take_how(struct ini_text t, const char *key, enum fault_how how, struct fault *f,
+                     struct err **errp)
+{
+    bool on;
+
+    if (!value_bool(t, key, &on, errp))
+        return false;
+    if (on)
+        f->act.how = how;
+    return true;
+}
+
+TAKE(stale)
+{
+    UNUSED_NAMES;
+    return take_how(t, "stale", HOW_STALE, f, errp);
+}
+
+TAKE(stuck)
+{
+    UNUSED_NAMES;
+    return take_how(t, "stuck", HOW_STUCK, f, errp);
+}
+
+TAKE(shape)
+{
+    UNUSED_NAMES;
+    return value_word(t, "shape", fault_shape_names, SHAPE_COUNT, &f->act.shape, errp);
+}
+
+/* One of two words: *second says whether it is that. */
+static bool take_either(struct ini_text t, const char *key, const char *a, const char *b,
+                        bool *second, struct err **errp)
+{
+    const char *const words[] = {a, b};
+    unsigned v = 0;
+
+    if (!value_word(t, key, words, 2, &v, errp))
+        return false;
+    *second = v;
+    return true;
+}
+
+TAKE(heal)
+{
+    UNUSED_NAMES;
+    return take_either(t, "heal", "never", "write", &f->act.heals, errp);
+}
+
+TAKE(where)
+{
+    UNUSED_NAMES;
+    return take_either(t, "where", "overlay", "disk", &f->act.on_disk, errp);
+}
+
+TAKE(drop)
+{
+    UNUSED_NAMES;
+    return take_either(t, "drop", "nothing", "unflushed", &f->act.drop, errp);
+}
+
+TAKE(mode)
+{
+    UNUSED_NAMES;
+    return take_either(t, "mode", "rst", "fin", &f->act.orderly, errp);
+}
+
+TAKE(then)
+{
+    UNUSED_NAMES;
+    return take_either(t, "then", "nothing", "powercut", &f->act.then_powercut, errp);
+}
+
+TAKE(wrong)
+{
+    UNUSED_NAMES;
+    return value_word(t, "wrong", fault_wrong_names, WRONG_COUNT, &f->act.wrong, errp);
+}
+
 #define FOR(action) (1u << ACTION_##action)
 
 const struct fault_key_info fault_keys[FK_COUNT] = {
@@ -283,6 +417,12 @@ const struct fault_key_info fault_keys[FK_COUNT] = {
     [FK_RANGE] = {"range", "OFF+LEN", "the request touches these bytes", 0, take_range},
     [FK_MINLEN] = {"minlen", "SIZE", "the request is at least so long", 0, take_minlen},
     [FK_STATE] = {"state", "N", "only in this state; 0: any [0]", 0, take_state},
+    [FK_EVENT] = {"event", "EVENT,...", "its operation has just announced one of these; host only",
+                  0, take_event},
+    [FK_EXPORT] = {"export", "GLOB", "the export's name is like this", 0, take_export},
+    [FK_CLIENT] = {"client", "GLOB", "the client's address is like this", 0, take_client},
+    [FK_CONN] = {"conn", "N", "it is from the server's Nth connection", 0, take_conn},
+    [FK_WINDOW] = {"window", "TIME..TIME", "it comes so long after serving began", 0, take_window},
     [FK_NTH] = {"nth", "N", "only the Nth that matches; with every: from the Nth on", 0, take_nth},
     [FK_EVERY] = {"every", "N", "every Nth that matches", 0, take_every},
     [FK_LIMIT] = {"limit", "N", "strikes at most N times", 0, take_limit},
@@ -290,7 +430,12 @@ const struct fault_key_info fault_keys[FK_COUNT] = {
     [FK_PROB] = {"prob", "P", "with this probability: 25% or 0.25", 0, take_prob},
     [FK_ID] = {"id", "NAME", "its name; or in the section: [fault \"name\"]", 0, take_id},
     [FK_ACTION] = {"action", "ACTION", "what is done; must be given", 0, take_action},
-    [FK_ERROR] = {"errno", "NAME|N", "the error [EIO]", FOR(ERROR) | FOR(SHORT), take_errno},
+    [FK_THEN] = {"then", "powercut", "and then the power is cut",
+                 FOR(ERROR) | FOR(SHORT) | FOR(TORN) | FOR(LOST) | FOR(MISDIRECT) | FOR(CORRUPT) |
+                     FOR(NOSPACE),
+                 take_then},
+    [FK_ERROR] = {"errno", "NAME|N", "the error [EIO]", FOR(ERROR) | FOR(SHORT) | FOR(REPLY),
+                  take_errno},
     [FK_MS] = {"ms", "N|N..M", "milliseconds, fixed or drawn from a range", FOR(DELAY), take_ms},
     [FK_BYTES] = {"bytes", "SIZE", "how much is transferred [half]", FOR(SHORT), take_bytes},
     [FK_UNIT] = {"unit", "512|4096", "what cannot tear [512]", FOR(TORN), take_unit},
@@ -299,9 +444,30 @@ const struct fault_key_info fault_keys[FK_COUNT] = {
     [FK_DELTA] = {"delta", "SIZE", "so far from the right place; may be negative", FOR(MISDIRECT),
                   take_delta},
     [FK_BITS] = {"bits", "N", "so many bits are flipped, 1 to 64 [1]", FOR(CORRUPT), take_bits},
-    [FK_BYTE] = {"byte", "N", "all bytes become this", FOR(CORRUPT), take_byte},
+    [FK_BYTE] = {"byte", "N", "all bytes become this; so many are sent first [0]",
+                 FOR(CORRUPT) | FOR(DISCONNECT), take_byte},
     [FK_ZERO] = {"zero", "on|off", "all bytes become 0", FOR(CORRUPT), take_zero},
     [FK_AFTER] = {"after", "SIZE", "so much can be written before", FOR(NOSPACE), take_after},
+    [FK_SHAPE] = {"shape", "SHAPE",
+                  "of N..M: uniform, lognormal (median N, 99 of 100 below M), ramp over the window "
+                  "[uniform]",
+                  FOR(DELAY), take_shape},
+    [FK_HEAL] = {"heal", "write|never", "what ends it [write]", FOR(BADSECTOR), take_heal},
+    [FK_STALE] = {"stale", "on|off", "reads find what was there before the last write",
+                  FOR(CORRUPT), take_stale},
+    [FK_STUCK] = {"stuck", "on|off", "reads find what was there before the first write",
+                  FOR(CORRUPT), take_stuck},
+    [FK_WHERE] = {"where", "overlay|disk",
+                  "damage lies over the true disk, or is done to it "
+                  "[overlay]",
+                  FOR(TORN) | FOR(LOST) | FOR(MISDIRECT) | FOR(CORRUPT), take_where},
+    [FK_DROP] = {"drop", "unflushed",
+                 "a failed flush loses what it should have saved; needs a "
+                 "[cache]",
+                 FOR(ERROR), take_drop},
+    [FK_MODE] = {"mode", "rst|fin", "by a reset, or in order [rst]", FOR(DISCONNECT), take_mode},
+    [FK_WRONG] = {"wrong", "WHAT", "magic, cookie, duplicate, truncate, errno", FOR(REPLY),
+                  take_wrong},
     [FK_NEW_STATE] = {"new_state", "N", "the state from the next request on", FOR(STATE),
                       take_new_state},
 };

@@ -59,6 +59,8 @@ void lang_commit(struct lang *l)
         l->head = f->all_next;
         fault_set_add(rules_faults(l->rules), f);
     }
+    if (l->cache.on)
+        *rules_cache_conf(l->rules) = l->cache;
     if (l->seed_given)
         rules_take_seed(l->rules, l->seed, SEED_FILE);
 }
@@ -97,7 +99,7 @@ static bool add_key(struct lang *l, struct ini_text key, struct ini_text value, 
         return true;
     }
     text_printable(key, shown);
-    if (text_is(key, "event") || text_is(key, "iotype") || text_is(key, "sector"))
+    if (text_is(key, "iotype") || text_is(key, "sector"))
         return lang_bad(l, line, "'%s' belongs in [inject-error]; a fault has op, range and others",
                         shown);
     meant = text_nearest(key, names, FK_COUNT);
@@ -188,6 +190,33 @@ static unsigned line_of(const struct lang *l, enum fault_key k)
     return l->set[k].given ? l->set[k].line : l->section_line;
 }
 
+/* Values that are right alone and not together. */
+static bool check_values(struct lang *l, const struct fault *f)
+{
+    const struct fault_act *a = &f->act;
+    bool corrupt = a->action == ACTION_CORRUPT;
+
+    if (l->set[FK_BITS].given + l->set[FK_BYTE].given + l->set[FK_ZERO].given +
+            l->set[FK_STALE].given + l->set[FK_STUCK].given >
+        1)
+        return lang_bad(l, line_of(l, FK_ACTION),
+                        "'bits', 'byte', 'zero', 'stale' and 'stuck' exclude each other");
+    if (corrupt && a->byte > 255)
+        return lang_bad(l, line_of(l, FK_BYTE), "'byte' must be a number from 0 to 255");
+    if (corrupt && a->how >= HOW_STALE && (f->sel.ops & ~OP(READ)))
+        return lang_bad(l, line_of(l, FK_OP), "'stale' and 'stuck' are about reads");
+    if (a->shape == SHAPE_RAMP && f->sel.to_ms == 0)
+        return lang_bad(l, line_of(l, FK_SHAPE), "a ramp lacks its window: add window=10s..60s");
+    if (a->shape == SHAPE_FIXED && a->max_ms > a->min_ms)
+        return lang_bad(l, line_of(l, FK_SHAPE), "a fixed delay is one number, not a range");
+    if (a->shape == SHAPE_LOGNORMAL && (a->min_ms == 0 || a->max_ms == a->min_ms))
+        return lang_bad(l, line_of(l, FK_SHAPE),
+                        "a lognormal delay needs ms=N..M: median and what 99 of 100 stay below");
+    if (a->drop && f->sel.ops != OP(FLUSH))
+        return lang_bad(l, line_of(l, FK_DROP), "'drop' is about flushes: add op=flush");
+    return true;
+}
+
 /* Keys that another action has, keys that this one lacks, keys that contradict each other. */
 static bool check_keys(struct lang *l, const struct fault *f)
 {
@@ -198,7 +227,7 @@ static bool check_keys(struct lang *l, const struct fault *f)
         char names[128] = "";
         struct out o = {names, sizeof(names), 0};
 
-        if (!l->set[k].given && (info->needs & (1u << k)))
+        if (!l->set[k].given && (info->needs & (UINT64_C(1) << k)))
             return lang_bad(l, line_of(l, FK_ACTION), "action=%s lacks its %s: add %s=%s (%s)",
                             info->name, fault_keys[k].name, fault_keys[k].name, fault_keys[k].value,
                             fault_keys[k].text);
@@ -210,8 +239,28 @@ static bool check_keys(struct lang *l, const struct fault *f)
         return lang_bad(l, l->set[k].line, "'%s' does not go with action=%s; it goes with %s",
                         fault_keys[k].name, info->name, names);
     }
-    if (l->set[FK_BITS].given + l->set[FK_BYTE].given + l->set[FK_ZERO].given > 1)
-        return lang_bad(l, line_of(l, FK_ACTION), "'bits', 'byte' and 'zero' exclude each other");
+    return check_values(l, f);
+}
+
+static bool check_layer(struct lang *l, const struct fault *f)
+{
+    const struct fault_action_info *info = &fault_actions[f->act.action];
+
+    if (!(info->layers & (1u << f->sel.layer)))
+        return lang_bad(l, line_of(l, FK_LAYER), "action=%s cannot be done at the %s layer%s",
+                        info->name, fault_layer_names[f->sel.layer],
+                        info->layers == 1u << FAULT_WIRE ? ": add layer=wire" : "");
+    if (f->sel.events && f->sel.layer != FAULT_HOST)
+        return lang_bad(l, l->set[FK_EVENT].line,
+                        "'event' is known under the format only: leave out layer=%s",
+                        fault_layer_names[f->sel.layer]);
+    if (f->sel.kinds != 0 && f->sel.layer != FAULT_HOST)
+        return lang_bad(l, l->set[FK_KIND].line,
+                        "'kind' is known under the format only: leave out layer=guest");
+    if (f->sel.fua != FUA_ANY && f->sel.layer == FAULT_HOST)
+        return lang_bad(
+            l, l->set[FK_FUA].line,
+            "'fua' is what clients ask for: add layer=guest (the host file is flushed)");
     return true;
 }
 
@@ -222,13 +271,6 @@ static bool check_ops(struct lang *l, struct fault *f)
     char names[128] = "";
     struct out o = {names, sizeof(names), 0};
 
-    if (f->sel.kinds != 0 && f->sel.layer == FAULT_GUEST)
-        return lang_bad(l, l->set[FK_KIND].line,
-                        "'kind' is known under the format only: leave out layer=guest");
-    if (f->sel.fua != FUA_ANY && f->sel.layer == FAULT_HOST)
-        return lang_bad(
-            l, l->set[FK_FUA].line,
-            "'fua' is what clients ask for: add layer=guest (the host file is flushed)");
     if (f->sel.ops == 0) {
         f->sel.ops = info->default_ops;
         if (only_changes)
@@ -289,7 +331,9 @@ static bool fill(struct lang *l, struct fault *f)
         return lang_bad(l, l->section_line,
                         "a fault lacks its action: add action=error or another of those that "
                         "`breakwater faults actions` lists");
-    if (!check_keys(l, f) || !check_ops(l, f) || !check_id(l, f))
+    /* What the cut leaves is what is on the disk: damage that lies over it would be gone. */
+    f->act.on_disk |= f->act.then_powercut;
+    if (!check_layer(l, f) || !check_ops(l, f) || !check_keys(l, f) || !check_id(l, f))
         return false;
     f->where = l->file ? mem_printf("%s:%u", l->file, l->section_line)
                        : mem_printf("--fault %u", l->section_line);
@@ -306,7 +350,7 @@ bool lang_end_fault(struct lang *l)
     if (!f)
         return lang_no_memory(l);
     f->sel.prob = 1;
-    f->act = (struct fault_act){.error = EIO, .bytes = HALF, .unit = 512, .bits = 1};
+    f->act = (struct fault_act){.error = EIO, .bytes = HALF, .unit = 512, .bits = 1, .heals = true};
     if (!fill(l, f)) {
         fault_free(f);
         return false;

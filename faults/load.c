@@ -247,12 +247,12 @@ static bool begin_section(struct loader *l, const struct ini_line *line)
     }
     if (lang_begin(&l->lang, line->name, line->value, l->line))
         return true;
-    return *l->errp
-               ? false
-               : load_bad(l, l->line,
-                          "unknown section [%s]: there are [inject-error], [set-state], [suspend], "
-                          "[fault] and [engine]",
-                          text_printable(line->name, shown));
+    return *l->errp ? false
+                    : load_bad(l, l->line,
+                               "unknown section [%s]: there are [inject-error], [set-state], "
+                               "[suspend], [cache], "
+                               "[fault] and [engine]",
+                               text_printable(line->name, shown));
 }
 
 static bool add_setting(struct loader *l, const struct ini_line *line)

@@ -290,7 +290,7 @@ bool rules_describe(const struct rules *r, unsigned i, char *buf, size_t buf_len
     if (i >= rules_count(r) || buf_len == 0)
         return false;
     if (i >= r->n_all) {
-        fault_report(fault_set_at(&r->faults, i - r->n_all), r->names, &o);
+        fault_report(&r->faults, fault_set_at(&r->faults, i - r->n_all), r->names, &o);
         return true;
     }
     rule = r->all[i];

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "base/mem.h"
 #include "base/parse.h"
 #include "faults/fault_priv.h"
@@ -97,12 +98,87 @@ static bool suspend_end(struct lang *l)
     return true;
 }
 
+/* --- [cache] --- */
+
+enum {
+    CACHE_VOLATILE,
+    CACHE_LAYER,
+    CACHE_SIZE,
+    CACHE_ATOMIC,
+    CACHE_DESTAGE,
+    CACHE_FLUSH,
+    CACHE_STATES,
+    CACHE_KEYS
+};
+static const char *const cache_keys[CACHE_KEYS] = {"volatile", "layer", "size",  "atomic",
+                                                   "destage",  "flush", "states"};
+
+static bool cache_take(struct lang *l, unsigned k, struct cache_conf *c)
+{
+    static const char *const layers[] = {"host", "guest"};
+    static const char *const policies[DESTAGE_COUNT] = {"none", "fifo", "random"};
+    static const char *const flushes[] = {"honour", "ignore"};
+    struct ini_text t = l->set[k].value;
+    unsigned word = 0;
+    uint64_t v = 0;
+
+    switch (k) {
+    case CACHE_VOLATILE:
+        return value_bool(t, "volatile", &c->on, l->errp);
+    case CACHE_LAYER:
+        if (!value_word(t, "layer", layers, 2, &word, l->errp))
+            return false;
+        c->layer = (enum fault_layer)word;
+        return true;
+    case CACHE_SIZE:
+        return value_size(t, "size", &c->size, l->errp) &&
+               ((c->size >= MiB && c->size <= 4 * GiB) ||
+                err_set(l->errp, EINVAL, "'size' must be from 1M to 4G"));
+    case CACHE_ATOMIC:
+        if (!value_size(t, "atomic", &v, l->errp))
+            return false;
+        c->unit = (uint32_t)v;
+        return v == 512 || v == 4096 || err_set(l->errp, EINVAL, "'atomic' must be 512 or 4096");
+    case CACHE_DESTAGE:
+        if (!value_word(t, "destage", policies, DESTAGE_COUNT, &word, l->errp))
+            return false;
+        c->destage = (enum cache_destage)word;
+        return true;
+    case CACHE_FLUSH:
+        if (!value_word(t, "flush", flushes, 2, &word, l->errp))
+            return false;
+        c->ignore_flush = word;
+        return true;
+    default:
+        if (!value_number(t, "states", 1, CACHE_STATES_MAX, &v, l->errp))
+            return false;
+        c->states = (unsigned)v;
+        return true;
+    }
+}
+
+static bool cache_end(struct lang *l)
+{
+    struct cache_conf c = {
+        .on = true, .size = CACHE_SIZE_DEFAULT, .unit = 512, .states = CACHE_STATES_DEFAULT};
+
+    if (l->cache_given)
+        return lang_bad(l, l->section_line, "there is one [cache]");
+    for (unsigned k = 0; k < CACHE_KEYS; k++)
+        if (l->set[k].given && !cache_take(l, k, &c))
+            return lang_at_line(l, l->set[k].line);
+    l->cache = c;
+    l->cache_given = true;
+    return true;
+}
+
 /* --- All of them --- */
 
 const struct lang_section lang_sections[] = {
     [LANG_CLOSED] = {.name = ""},
     [LANG_FAULT] = {.name = "fault", .end = lang_end_fault, .id_key = FK_ID},
     [LANG_ENGINE] = {"engine", engine_keys, ENGINE_KEYS, engine_end, -1},
+    [LANG_CACHE] = {"cache", cache_keys, CACHE_KEYS, cache_end, -1},
     [LANG_SUSPEND] = {"suspend", suspend_keys, SUSPEND_KEYS, suspend_end, SUSPEND_TAG},
 };
 const unsigned lang_n_sections = sizeof(lang_sections) / sizeof(lang_sections[0]);

@@ -3,6 +3,7 @@
  * What can be seen of a rule before it runs: that it never will, or that it will do more than it
  * seems to say. Warnings only: what is odd may be meant.
  */
+#include <errno.h>
 #include <inttypes.h>
 #include <string.h>
 
@@ -51,6 +52,23 @@ static void warn_state(struct warner *w, const char *where, uint32_t state)
         warn(w, where, "it can never fire: no rule sets state %" PRIu32, state);
 }
 
+/* What clients see instead of an error that NBD does not have. */
+static void warn_errno(struct warner *w, const char *where, int error)
+{
+    static const int known[] = {EPERM, EIO, ENOMEM, EINVAL, ENOSPC, EOVERFLOW, ESHUTDOWN};
+    char name[16], instead[16];
+    int as = error == EDQUOT || error == EFBIG ? ENOSPC
+             : error == EROFS                  ? EPERM
+             : error == ENOTSUP                ? EINVAL
+                                               : EIO;
+
+    for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
+        if (known[i] == error)
+            return;
+    warn(w, where, "NBD has no %s: clients see %s%s", errno_text(error, name),
+         errno_text(as, instead), error == ENOTSUP ? ", except of fast zeros" : "");
+}
+
 static void warn_rule(struct warner *w, const struct rule *rule)
 {
     const char *event = rules_event_names(w->rules)->event[rule->event];
@@ -61,6 +79,7 @@ static void warn_rule(struct warner *w, const struct rule *rule)
         warn(w, rule->where, "it can never fire: nothing announces \"refblock_update\"");
     if (rule->action != RULE_INJECT || rule->error == 0)
         return;
+    warn_errno(w, rule->where, rule->error);
     if (rule->off != SECTOR_ANY && rule->io_mask == OP(FLUSH))
         warn(w, rule->where, "it can never fire: a flush touches no sector");
     if (all && !rule->once && strcmp(event, "none") != 0)
@@ -76,8 +95,10 @@ static bool takes_all(const struct fault *f)
     const struct fault_select *s = &f->sel;
 
     return !fault_actions[f->act.action].modifier && f->act.action != ACTION_NOSPACE &&
-           s->kinds == 0 && s->fua == FUA_ANY && s->len == 0 && s->min_len == 0 && s->state == 0 &&
-           s->nth == 0 && s->every <= 1 && s->limit == 0 && s->prob >= 1;
+           f->act.action != ACTION_BADSECTOR && s->kinds == 0 && s->fua == FUA_ANY && s->len == 0 &&
+           s->min_len == 0 && s->state == 0 && s->events == 0 && !s->export && !s->client &&
+           s->conn == 0 && s->to_ms == 0 && s->nth == 0 && s->every <= 1 && s->limit == 0 &&
+           s->prob >= 1;
 }
 
 static void warn_fault(struct warner *w, const struct fault *f)
@@ -85,6 +106,8 @@ static void warn_fault(struct warner *w, const struct fault *f)
     unsigned left = f->sel.ops;
 
     warn_state(w, f->where, f->sel.state);
+    if (f->act.action == ACTION_ERROR || f->act.action == ACTION_SHORT)
+        warn_errno(w, f->where, f->act.error);
     if ((f->sel.len || f->sel.min_len) && f->sel.ops == OP(FLUSH))
         warn(w, f->where, "it can never fire: a flush has neither range nor length");
     for (const struct fault *o = rules_faults_const(w->rules)->all; o != f; o = o->all_next) {

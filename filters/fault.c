@@ -17,8 +17,13 @@
 #include "base/log.h"
 #include "filters/fault_priv.h"
 #include "io/co.h"
+#include "io/reactor.h"
 
 #define IO_NONE FAULT_IO_COUNT
+/* In co_local()->events: an I/O has come since; the next event begins a new list. Pieces of one I/O
+ * thus have the same events. */
+#define TAKEN (UINT64_C(1) << 63)
+_Static_assert(EV_COUNT < 63, "events are bits");
 
 static const enum fault_io io_of_op[REQ_OP_COUNT] = {
     [REQ_READ] = FAULT_READ,       [REQ_WRITE] = FAULT_WRITE, [REQ_ZERO] = FAULT_WRITE_ZEROES,
@@ -43,6 +48,22 @@ const struct rules_names *fault_names(void)
     return &all;
 }
 
+/* What came before a request in its operation, and on whose behalf it runs. */
+static void tell_circumstances(const struct fault_node *f, struct fault_req *q)
+{
+    const struct co_local *l = co_local();
+    const struct req_origin *o = l ? l->origin : NULL;
+
+    q->at_ms = (uint64_t)(clock_ns() - f->start_ns) / NS_PER_MS;
+    if (f->layer == FAULT_HOST && l)
+        q->events = l->events & ~TAKEN;
+    if (o) {
+        q->export = o->export;
+        q->client = o->client;
+        q->conn = o->conn;
+    }
+}
+
 /* blkdebug's rules come first: they are as they would be without the others. */
 static int meet(struct node *n, struct req *r, enum fault_io io)
 {
@@ -56,6 +77,7 @@ static int meet(struct node *n, struct req *r, enum fault_io io)
         .off = r->off,
         .len = r->len,
     };
+    int ret;
 
     if (f->layer == FAULT_HOST && !rules_idle(f->rules)) {
         struct fault_verdict v = rules_check(f->rules, io, r->off, r->len);
@@ -66,8 +88,10 @@ static int meet(struct node *n, struct req *r, enum fault_io io)
             return -v.error;
         }
     }
+    tell_circumstances(f, &q);
     rules_decide(f->rules, &q, &d);
-    return fault_carry_out(n, r, &d);
+    ret = fault_keep_old(n, r);
+    return ret < 0 ? ret : fault_carry_out(n, r, &d);
 }
 
 static int fault_submit(struct node *n, struct req *r)
@@ -77,9 +101,14 @@ static int fault_submit(struct node *n, struct req *r)
 
     if (f->limited && fault_limit(n, r) < 0)
         return -ENOTSUP;
-    if (io != IO_NONE && rules_watches(f->rules, f->layer, io))
-        return meet(n, r, io);
-    return node_submit(n->child[0], r);
+    int ret;
+
+    if (io == IO_NONE || !rules_watches(f->rules, f->layer, io))
+        return node_submit(n->child[0], r);
+    ret = meet(n, r, io);
+    if (f->layer == FAULT_HOST && co_local())
+        co_local()->events |= TAKEN;
+    return ret;
 }
 
 /* What the dispatcher says of the node that it is about to write to concerns that node alone. */
@@ -99,10 +128,23 @@ static bool is_about_this_node(enum blk_event ev)
     }
 }
 
+static void note_event(enum blk_event ev)
+{
+    struct co_local *l = co_local();
+
+    if (!l)
+        return;
+    if (l->events & TAKEN)
+        l->events = 0;
+    l->events |= UINT64_C(1) << ev;
+}
+
 static void fault_event(struct node *n, enum blk_event ev)
 {
     struct fault_node *f = n->state;
 
+    if (rules_wanted_events(f->rules))
+        note_event(ev);
     if (rules_listens(f->rules, ev))
         fault_announce(f, ev);
     if (!is_about_this_node(ev))
@@ -150,6 +192,7 @@ struct node *fault_open(struct node *child, struct rules *rules, struct err **er
     f = n->state;
     f->rules = rules;
     f->layer = FAULT_HOST;
+    f->start_ns = clock_ns();
     rules_event(rules, EV_NONE, NULL);
     return n;
 }
@@ -164,7 +207,15 @@ struct node *fault_guest_open(struct node *child, struct rules *rules, struct er
     f = n->state;
     f->rules = rules;
     f->layer = FAULT_GUEST;
+    f->start_ns = clock_ns();
     return n;
+}
+
+void fault_set_cache(struct node *n, struct node *cache)
+{
+    struct fault_node *f = n->state;
+
+    f->cache = cache;
 }
 
 void fault_let_hang(struct node *n, bool may)
@@ -172,8 +223,10 @@ void fault_let_hang(struct node *n, bool may)
     struct fault_node *f = n->state;
 
     f->may_hang = may;
-    if (may)
+    if (may) {
+        f->start_ns = clock_ns();
         return;
+    }
     co_queue_wake_all(&f->hung);
     co_queue_wake_all(&f->stopped);
     if (f->layer == FAULT_HOST)

@@ -17,10 +17,17 @@ struct fault_node {
     struct co_queue hung;
     struct co_queue stopped; /* who waits for a request to meet a breakpoint */
     bool limited;            /* fault_limit has something to say */
+    int64_t start_ns;        /* when serving began */
+    struct node *cache;      /* whose power faults cut; NULL: none */
 };
 
 /* fault_carry_out: do with r what was decided. Yields. */
 int fault_carry_out(struct node *n, struct req *r, const struct fault_decision *d);
+/* fault_pass: hand r to the child, with what lies over its content. Yields. */
+int fault_pass(struct node *n, struct req *r);
+/* fault_keep_old: show the engine what is there before r writes, if it wants to know. 0 or -errno.
+ */
+int fault_keep_old(struct node *n, const struct req *r);
 /* fault_announce: tell the engine of ev, and sleep at its breakpoints. Yields. */
 void fault_announce(struct fault_node *f, enum blk_event ev);
 /* fault_limit: -ENOTSUP for a ZERO that is shorter than the zero alignment that was asked for, so

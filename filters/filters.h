@@ -29,6 +29,8 @@ void fault_let_hang(struct node *n, bool may);
 /* fault_set_limits: let n, fresh from fault_open, have these limits instead of its child's. EINVAL
  * with blkdebug's text where they do not go together. */
 bool fault_set_limits(struct node *n, const struct fault_limits *limits, struct err **errp);
+/* fault_set_cache: whose power faults cut (see filters/cache.h); borrowed, it lies below n. */
+void fault_set_cache(struct node *n, struct node *cache);
 /* Breakpoints, as blkdebug's, on a node of fault_open. fault_break: the next operation that
  * announces this event is held: -ENOENT for an unknown event. fault_resume: let the newest
  * operation that this tag holds go on; -ENOENT: none. fault_remove_break: forget what holds nothing

@@ -185,6 +185,7 @@ bool co_start(co_fn *fn, void *arg)
     co->arg = arg;
     co->ready = false;
     co->ended = false;
+    co->local = (struct co_local){0};
     co->ctx.fake_stack = NULL;
 #ifdef CO_PREPARE_NEEDS_SIZE
     co->ctx.sp = co_prepare_stack_sized((char *)co->map + GUARD_BYTES, STACK_BYTES, co_entry);
@@ -199,6 +200,12 @@ struct co *co_self(void)
 {
     struct reactor *r = reactor_current();
     return r ? r->co_pool.self : NULL;
+}
+
+struct co_local *co_local(void)
+{
+    struct co *co = co_self();
+    return co ? &co->local : NULL;
 }
 
 void co_yield (void)

@@ -11,6 +11,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 struct co;
 struct reactor;
@@ -23,6 +24,14 @@ bool co_start(co_fn *fn, void *arg);
 
 /* co_self: the running coroutine, or NULL outside of any. Valid until it ends. */
 struct co *co_self(void);
+
+/* co_local: two words that belong to the running coroutine, zeroed at its start: for what travels
+ * with a request without being part of it. NULL outside of coroutines. */
+struct co_local {
+    const void *origin; /* struct req_origin: who asked */
+    uint64_t events;    /* what was announced since the last I/O */
+};
+struct co_local *co_local(void);
 
 /* co_yield: suspend the running coroutine until co_wake. Only inside a coroutine. */
 void co_yield (void);

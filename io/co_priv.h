@@ -27,6 +27,7 @@ struct co {
     struct co *next; /* in the ready queue, or in the pool */
     bool ready;
     bool ended;
+    struct co_local local;
     void *map; /* mmap: guard page, then the stack */
 };
 

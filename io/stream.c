@@ -6,8 +6,10 @@
 
 #include <errno.h>
 #include <linux/sockios.h>
+#include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -53,6 +55,21 @@ int stream_sendv(struct stream *s, struct iovec *iov, int iov_len, int64_t deadl
 size_t stream_unread(struct stream *s)
 {
     return s->ops->unread ? s->ops->unread(s) : 0;
+}
+
+void stream_reset(struct stream *s)
+{
+    if (s->ops->reset)
+        s->ops->reset(s);
+    else
+        stream_shutdown(s);
+}
+
+void stream_peer(struct stream *s, char *buf, size_t len)
+{
+    buf[0] = 0;
+    if (s->ops->peer)
+        s->ops->peer(s, buf, len);
 }
 
 void stream_offer(struct stream *s, const void *buf, size_t len)
@@ -119,6 +136,37 @@ static void socket_shutdown(struct stream *s)
     io_cancel_fd(fd);
 }
 
+/* A TCP socket that is dissolved says so by a reset; others have nothing like it. */
+static void socket_reset(struct stream *s)
+{
+    struct sockaddr none = {.sa_family = AF_UNSPEC};
+    const struct socket_stream *ss = (struct socket_stream *)s;
+
+    if (!ss->is_unix)
+        (void)!connect(ss->fd, &none, sizeof(none));
+    socket_shutdown(s);
+}
+
+static void socket_peer(struct stream *s, char *buf, size_t len)
+{
+    int fd = ((struct socket_stream *)s)->fd;
+    struct sockaddr_storage a;
+    socklen_t n = sizeof(a);
+    struct ucred who;
+    char host[NI_MAXHOST], port[NI_MAXSERV];
+
+    if (getpeername(fd, (struct sockaddr *)&a, &n) != 0)
+        return;
+    if (a.ss_family == AF_UNIX) {
+        n = sizeof(who);
+        if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &n) == 0)
+            snprintf(buf, len, "unix:pid=%d,uid=%u", (int)who.pid, (unsigned)who.uid);
+    } else if (getnameinfo((struct sockaddr *)&a, n, host, sizeof(host), port, sizeof(port),
+                           NI_NUMERICHOST | NI_NUMERICSERV) == 0) {
+        snprintf(buf, len, a.ss_family == AF_INET6 ? "tcp:[%s]:%s" : "tcp:%s:%s", host, port);
+    }
+}
+
 static void socket_free(struct stream *s)
 {
     close(((struct socket_stream *)s)->fd);
@@ -132,6 +180,8 @@ static const struct stream_ops socket_ops = {
     .offer = socket_offer,
     .shutdown = socket_shutdown,
     .free = socket_free,
+    .reset = socket_reset,
+    .peer = socket_peer,
 };
 
 /* On a Unix socket, what fits into the send buffer is all that a send can hand over before it must

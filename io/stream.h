@@ -23,6 +23,8 @@ struct stream_ops {
     void (*offer)(struct stream *s, const void *buf, size_t len); /* NULL: never */
     void (*rest)(struct stream *s); /* NULL: there is nothing to give back */
     void (*shutdown)(struct stream *s);
+    void (*reset)(struct stream *s);                       /* NULL: as shutdown */
+    void (*peer)(struct stream *s, char *buf, size_t len); /* NULL: nobody that has a name */
     void (*free)(struct stream *s);
 };
 struct stream {
@@ -50,6 +52,11 @@ void stream_rest(struct stream *s);
 /* stream_shutdown: both directions; a pending recv returns 0 or an error, a pending send fails.
  * Does not yield; may be called from another coroutine. */
 void stream_shutdown(struct stream *s);
+/* stream_reset: as stream_shutdown, but without a word of farewell where the transport has that. */
+void stream_reset(struct stream *s);
+/* stream_peer: "tcp:127.0.0.1:4711", "tcp:[::1]:4711", "unix:pid=12,uid=0", or "" into buf. Does
+ * not yield. */
+void stream_peer(struct stream *s, char *buf, size_t len);
 /* stream_free: closes. No call may be pending. NULL is allowed. */
 void stream_free(struct stream *s);
 

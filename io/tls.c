@@ -288,6 +288,16 @@ static void tls_rest(struct stream *s)
     madvise(t->in, IN_SIZE, MADV_DONTNEED);
 }
 
+static void tls_reset(struct stream *s)
+{
+    stream_reset(tls_of(s)->below);
+}
+
+static void tls_peer_name(struct stream *s, char *buf, size_t len)
+{
+    stream_peer(tls_of(s)->below, buf, len);
+}
+
 /* Say goodbye if nobody is sending and the stream below takes it at once. */
 static void say_goodbye(struct tls_stream *t)
 {
@@ -333,6 +343,8 @@ static const struct stream_ops tls_ops = {
     .sendv = tls_sendv,
     .unread = tls_unread,
     .rest = tls_rest,
+    .reset = tls_reset,
+    .peer = tls_peer_name,
     .shutdown = tls_shutdown,
     .free = tls_free,
 };

@@ -252,8 +252,11 @@ static void reply_failure(struct slot *s, int r)
 static void cmd_run(void *arg)
 {
     struct slot *s = arg;
+    struct export *e = s->conn->target.exp;
     int r;
 
+    if (e->rules)
+        co_local()->origin = &s->conn->origin;
     if (s->wire.type == NBD_CMD_READ) {
         r = run_read(s);
     } else if (s->wire.type == NBD_CMD_BLOCK_STATUS) {
@@ -266,6 +269,8 @@ static void cmd_run(void *arg)
     }
     if (r < 0)
         reply_failure(s, r);
+    if (e->rules)
+        wire_fault(s);
     slot_send(s);
 }
 

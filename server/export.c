@@ -17,12 +17,25 @@ static struct export *export_find(const struct server *s, struct wire_str name)
     return NULL;
 }
 
+static bool find_crash(struct export *e, struct wire_str name, struct target *out,
+                       struct err **errp)
+{
+    struct crash_view *v = crash_view_open(e, name, errp);
+
+    if (!v)
+        return false;
+    *out = (struct target){.exp = e, .crash = v};
+    return true;
+}
+
 static bool find_frozen(struct export *e, struct wire_str name, enum target_mode mode,
                         struct target *out, struct err **errp)
 {
     struct checkpoint *k;
     bool make = name.len > 0 && name.p[0] == '+';
 
+    if (crash_view_named(e, name))
+        return find_crash(e, name, out, errp);
     if (make)
         name = (struct wire_str){name.p + 1, name.len - 1};
     if (!e->checkpoints)
@@ -95,6 +108,8 @@ void target_release(struct target *t)
 {
     if (t->ckpt)
         checkpoint_release(t->ckpt);
+    if (t->crash)
+        crash_view_release(t->crash);
     if (t->exp)
         export_unuse(t->exp);
     *t = (struct target){0};
@@ -102,11 +117,15 @@ void target_release(struct target *t)
 
 struct node *target_node(const struct target *t)
 {
+    if (t->crash)
+        return crash_view_node(t->crash);
     return t->ckpt ? t->ckpt->view : t->exp->top;
 }
 
 bool target_read_only(const struct target *t)
 {
+    if (t->crash)
+        return crash_view_node(t->crash)->read_only;
     return t->frozen || t->exp->read_only;
 }
 
@@ -269,6 +288,9 @@ bool export_new(struct server *s, const struct export_opts *o, struct err **errp
     }
     e->srv = s;
     e->top = o->top;
+    e->rules = o->rules;
+    e->since_ns = clock_ns();
+    e->crash = o->crash;
     e->cbw = o->cbw;
     e->read_only = o->read_only || o->top->read_only;
     e->ignore_discard = o->ignore_discard;
@@ -288,6 +310,7 @@ bool export_new(struct server *s, const struct export_opts *o, struct err **errp
 void export_free(struct export *e)
 {
     checkpoint_drop_all(e);
+    crash_view_drop_all(e);
     unpublish_all(e);
     node_unref(e->top);
     export_free_memory(e);

@@ -128,11 +128,13 @@ bool hs_enter(struct conn *c, struct target *t, struct err **errp)
         return err_set(errp, EBUSY, "export '%s' serves its %u connections already", e->name,
                        e->max_connections);
     const struct target *m = &c->meta_target;
-    if (m->exp != e || m->ckpt != t->ckpt || m->frozen != t->frozen)
+    if (m->exp != e || m->ckpt != t->ckpt || m->crash != t->crash || m->frozen != t->frozen)
         c->n_meta = 0; /* "it referred to the same export name" */
     c->target = *t;
     *t = (struct target){0};
     c->node = target_node(&c->target);
+    stream_peer(c->stream, c->client, sizeof(c->client));
+    c->origin = (struct req_origin){e->name, c->client, c->id};
     c->size = c->node->size;
     c->flags = target_flags(&c->target, c);
     if (c->n_meta == 0)

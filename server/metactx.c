@@ -30,20 +30,20 @@ static void offer_map(struct offer *v, unsigned *n, unsigned from, const struct 
 struct offer *metactx_offers(const struct target *t, unsigned *n_out)
 {
     const struct export *e = t->exp;
-    unsigned max = 2 + e->n_checkpoints + (t->ckpt ? t->ckpt->n_frozen : e->n_maps);
+    unsigned max = 2 + e->n_checkpoints + (t->ckpt ? t->ckpt->n_frozen : t->crash ? 0 : e->n_maps);
     unsigned n = 1, maps_from;
 
     struct offer *v = mem_array(max, sizeof(*v));
     if (!v)
         return NULL;
     v[0] = (struct offer){.prefix = "base:", .leaf = "allocation", .id = 0};
-    if (e->allocation_depth && !t->frozen)
+    if (e->allocation_depth && !t->frozen && !t->crash)
         v[n++] = (struct offer){.prefix = "qemu:", .leaf = "allocation-depth", .id = DEPTH_ID};
     maps_from = n;
     if (t->ckpt) {
         for (unsigned i = 0; i < t->ckpt->n_frozen; i++)
             offer_map(v, &n, maps_from, t->ckpt->frozen[i]);
-    } else {
+    } else if (!t->crash) {
         for (unsigned i = 0; i < e->n_maps; i++)
             offer_map(v, &n, maps_from, e->maps[i]);
     }

@@ -11,6 +11,7 @@
 #include "base/err.h"
 #include "bitmap/bitmap.h"
 #include "block/node.h"
+#include "faults/fault.h"
 #include "io/stream.h"
 #include "io/tls.h"
 #include "server/authz.h"
@@ -49,14 +50,23 @@ struct export_bitmap { /* one to publish */
                           through filters and backing images */
 };
 
+/* What a power cut may have left: open makes state i as a disk of its own (yields); NULL open:
+ * there is no such thing. */
+struct export_crash {
+    struct node *(*open)(void *arg, unsigned i, struct err **errp);
+    void *arg;
+};
+
 struct export_opts {
     const char *name;                    /* at most 4096 bytes; "" is the default export */
     const char *description;             /* NULL: none */
     struct node *top;                    /* the graph; the reference is taken over on success */
     const struct export_bitmap *bitmaps; /* published; busy while exported */
     unsigned n_bitmaps;
-    struct node *cbw; /* the copy-before-write node in the graph (borrowed), or NULL:
-                         without it there are no checkpoints */
+    struct node *cbw;          /* the copy-before-write node in the graph (borrowed), or NULL:
+                                  without it there are no checkpoints */
+    struct export_crash crash; /* what EXPORT@crash/N shows */
+    struct rules *rules;       /* faults: borrowed, outlives the export; NULL: none */
     bool read_only;
     bool checkpoints;
     bool tls_only;            /* only with TLS; before it the export is not even listed */

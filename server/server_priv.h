@@ -49,6 +49,10 @@ struct export
     bool tls_only;       /* hidden from clients without TLS */
     struct authz *authz; /* NULL: everybody */
     unsigned max_connections, n_connections;
+    struct rules *rules; /* NULL: no faults */
+    int64_t since_ns;    /* when it began, for them */
+    struct export_crash crash;
+    struct crash_view *crash_views;
     unsigned users; /* targets that mean it */
     bool removed;   /* no client may open it any more */
     struct export *next;
@@ -64,9 +68,10 @@ struct export
 
 /* What a connection talks about: an export as it is, or a frozen view of it. */
 struct target {
-    struct export *exp;      /* NULL: nothing */
-    struct checkpoint *ckpt; /* the view, held by a use; NULL: live, or not made yet */
-    bool frozen;             /* the name was of the form EXPORT@CHECKPOINT */
+    struct export *exp;       /* NULL: nothing */
+    struct checkpoint *ckpt;  /* the view, held by a use; NULL: live, or not made yet */
+    struct crash_view *crash; /* what a power cut left, held by a use; NULL: not that */
+    bool frozen;              /* the name was of the form EXPORT@CHECKPOINT */
 };
 
 enum target_mode {
@@ -142,6 +147,16 @@ void checkpoint_read_failed(struct checkpoint *k);
 /* checkpoint_drop_all: at stop; no view is in use. Yields. */
 void checkpoint_drop_all(struct export *e);
 
+/* --- What a power cut left (crash_view.c) --- */
+
+/* crash_view_named: is this of the form crash/N, and does e have such? crash_view_open: add a user.
+ * Yields. crash_view_release: does not. crash_view_drop_all: at the end; nobody uses any. */
+bool crash_view_named(const struct export *e, struct wire_str name);
+struct crash_view *crash_view_open(struct export *e, struct wire_str name, struct err **errp);
+void crash_view_release(struct crash_view *v);
+struct node *crash_view_node(const struct crash_view *v);
+void crash_view_drop_all(struct export *e);
+
 /* --- Meta contexts (metactx.c) --- */
 
 struct offer {                 /* a context that a target has */
@@ -171,6 +186,8 @@ int metactx_reply(struct slot *s);
 
 enum conn_phase { CONN_HANDSHAKE, CONN_TRANSMISSION, CONN_ENDING };
 
+enum slot_end { SLOT_END_NONE, SLOT_END_FIN, SLOT_END_RST };
+
 struct slot { /* one request, from its header until its reply was sent */
     struct conn *conn;
     struct slot *next; /* in the free list or the list of replies to send */
@@ -180,6 +197,7 @@ struct slot { /* one request, from its header until its reply was sent */
     bool *wanted; /* BLOCK_STATUS: which of the selected contexts; NULL: all */
     size_t buf_len;
     unsigned n_iov, iov_at;
+    enum slot_end end; /* of the connection, after this reply */
     struct iovec iov[2 * (MAX_CHUNKS + 1)];
     uint8_t hdr[(WIRE_EXT_CHUNK_SIZE + 12) * (MAX_CHUNKS + 1)]; /* chunk headers, an error text */
 };
@@ -220,7 +238,10 @@ struct conn {
     struct slot *out_first, *out_last; /* replies to send */
     struct deferred send_hook;
     bool sending;
-    bool broken; /* sending failed: replies are dropped */
+    bool broken;       /* sending failed: replies are dropped */
+    enum slot_end end; /* the last reply that will be sent is on its way */
+    struct req_origin origin;
+    char client[80];
 
     /* Stall detection: when the peer began to owe us something; 0 = it does not. */
     int64_t recv_since_ns, send_since_ns;
@@ -331,6 +352,11 @@ struct read_chunk {
 /* reply_chunks: READ in 1 .. MAX_CHUNKS + 1 chunks that cover it; data lies at buf + at. */
 void reply_chunks(struct slot *s, const struct read_chunk *v, unsigned n);
 void reply_error(struct slot *s, enum nbd_error error, const char *why);
+
+/* wire_fault: let the faults of the wire meet a complete reply. Only if the export has rules.
+ * Yields.
+ */
+void wire_fault(struct slot *s);
 
 /* --- The server (server.c) --- */
 

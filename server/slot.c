@@ -8,6 +8,8 @@
  * headers and payloads in one vector. Because a slot is only free again once its reply was sent, a
  * client that does not read its replies stops being read from.
  */
+#include <errno.h>
+
 #include "base/mem.h"
 #include "io/io.h"
 #include "server/server_priv.h"
@@ -30,6 +32,7 @@ struct slot *slot_get(struct conn *c)
     s->next = NULL;
     s->buf = NULL;
     s->n_iov = s->iov_at = 0;
+    s->end = SLOT_END_NONE;
     return s;
 }
 
@@ -163,6 +166,10 @@ static int gather(struct conn *c, struct slot **sent)
         out_pop(c);
         s->next = *sent;
         *sent = s;
+        if (s->end) {
+            c->end = s->end;
+            return n;
+        }
     }
     return n;
 }
@@ -214,6 +221,11 @@ static void send_run(void *arg)
         r = n > 0 ? stream_sendv(c->stream, c->iov, n, IO_NO_DEADLINE) : 0;
         c->send_since_ns = 0;
         c->last_batch = put_list(sent);
+        if (c->end && r == 0) {
+            if (c->end == SLOT_END_RST)
+                stream_reset(c->stream);
+            r = -ECONNRESET;
+        }
     } while (more && r == 0);
     c->sending = false;
     if (r < 0)

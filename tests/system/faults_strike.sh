@@ -63,14 +63,14 @@ END
 stop_serve s
 
 say "lost: a write of the guest is acknowledged and not there"
-start_serve s --fault 'layer=guest op=write range=64k+64k action=lost once=on' disk.qcow2
+start_serve s --fault 'layer=guest op=write range=64k+64k action=lost once=on where=disk' disk.qcow2
 nbd_io "$(uri s)" 'write -P 2 64k 64k' 'flush' 'read -P 1 64k 64k' 'write -P 3 64k 64k' 'read -P 3 64k 64k'
 stop_serve s
 check_image disk.qcow2
 image_io disk.qcow2 'read -P 3 64k 64k'
 
 say "torn: only the first half of the units is there"
-start_serve s --fault 'layer=guest op=write minlen=16k action=torn unit=4k' disk.qcow2
+start_serve s --fault 'layer=guest op=write minlen=16k action=torn unit=4k where=disk' disk.qcow2
 nbd_io "$(uri s)" 'write -P 4 1M 16k' 'read -P 4 1M 8k' 'read -P 1 1032k 8k' 'write -P 5 1M 8k' 'read -P 5 1M 8k'
 stop_serve s
 check_image disk.qcow2
@@ -83,9 +83,9 @@ nbd_io "$(uri s)" 'read -P 6 2M 4k' 'read -P 1 2052k 12k'
 stop_serve s
 
 say "misdirect and corrupt"
-start_serve s --fault 'layer=guest op=write range=3M+4k action=misdirect delta=64k' \
+start_serve s --fault 'layer=guest op=write range=3M+4k action=misdirect delta=64k where=disk' \
     --fault 'layer=guest op=read range=0+512 action=corrupt byte=0x99 once=on' \
-    --fault 'layer=guest op=write range=8M+4k action=corrupt zero=on' disk.qcow2
+    --fault 'layer=guest op=write range=8M+4k action=corrupt zero=on where=disk' disk.qcow2
 nbd_io "$(uri s)" 'write -P 7 3M 4k' 'read -P 1 3M 4k' 'read -P 7 3136k 4k' 'read -P 0x99 0 512' \
     'read -P 1 0 512' 'write -P 8 8M 8k' 'read -P 0 8M 4k' 'read -P 8 8196k 4k'
 stop_serve s
@@ -186,7 +186,8 @@ expect_fail 1 "there is no 'chek'" "$BREAKWATER" faults chek
 [ "$("$BREAKWATER" faults check draws.conf)" = "draws.conf: 1 rule, 0 warnings" ]
 "$BREAKWATER" faults explain draws.conf | grep -q 'every read of the guest disk, with a probability of 50%, fails with EIO'
 [ "$("$BREAKWATER" faults events | wc -l)" -eq 48 ]
-"$BREAKWATER" faults actions | grep -q '^  misdirect '
+"$BREAKWATER" faults actions >actions.out
+grep -q '^  misdirect ' actions.out
 
 say "blkdebug's options, as keys and as JSON, and its file names"
 fresh

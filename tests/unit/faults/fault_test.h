@@ -12,6 +12,7 @@
 #include "base/mem.h"
 #include "base/rng.h"
 #include "faults/fault.h"
+#include "faults/text.h"
 
 static inline struct fault_decision ask(struct rules *r, enum fault_io op, uint64_t off,
                                         uint64_t len)

@@ -86,8 +86,8 @@ static void bad_lines_name_line_and_hint(void **state)
     refuse(F "opp=read\n" ERROR, "f.conf:2: unknown key 'opp': did you mean op?");
     refuse(F "colour=red\n" ERROR,
            "f.conf:2: unknown key 'colour': `breakwater faults actions` lists them");
-    refuse(F "event=read_aio\n" ERROR, "f.conf:2: 'event' belongs in [inject-error]; a fault has "
-                                       "op, range and others");
+    refuse(F "event=read_oio\n" ERROR,
+           "f.conf:2: unknown event \"read_oio\": did you mean read_aio?");
     refuse(F "errno=\"5\n" ERROR, "f.conf:2: the value lacks its closing quote");
     refuse(F "errno=\"5\" 6\n" ERROR,
            "f.conf:2: nothing but a comment may follow the value, not \"6\"");
@@ -104,7 +104,36 @@ static void bad_values_name_line_and_hint(void **state)
 {
     (void)state;
     refuse(F "action=eror\n", "f.conf:2: unknown action \"eror\": did you mean error?");
-    refuse(F "layer=wire\n" ERROR, "f.conf:2: unknown layer \"wire\": there are host, guest");
+    refuse(F "layer=wire\n" ERROR, "f.conf:2: action=error cannot be done at the wire layer");
+    refuse(F "layer=wird\n" ERROR, "f.conf:2: unknown layer \"wird\": did you mean wire?");
+    refuse(F "action=disconnect\n",
+           "f.conf:1: action=disconnect cannot be done at the host layer: add layer=wire");
+    refuse(F "layer=guest\nevent=l2_load\n" ERROR,
+           "f.conf:3: 'event' is known under the format only: leave out layer=guest");
+    refuse(F "window=5\n" ERROR,
+           "f.conf:2: 'window' must be TIME..TIME, such as 10s..2m, not \"5\"");
+    refuse(F "window=5..1\n" ERROR, "f.conf:2: 'window' must end after it begins");
+    refuse(F "window=5..x\n" ERROR,
+           "f.conf:2: 'window' must be a time, such as 500ms, 10s or 2m, not \"x\"");
+    refuse(F "action=delay\nms=1..9\nshape=ramp\n",
+           "f.conf:4: a ramp lacks its window: add window=10s..60s");
+    refuse(F "action=delay\nms=1..9\nshape=fixed\n",
+           "f.conf:4: a fixed delay is one number, not a range");
+    refuse(F "action=delay\nms=9\nshape=lognormal\n",
+           "f.conf:4: a lognormal delay needs ms=N..M: median and what 99 of 100 stay below");
+    refuse(F "action=corrupt\nbyte=256\n", "f.conf:3: 'byte' must be a number from 0 to 255");
+    refuse(F "op=write\naction=corrupt\nstale=on\n",
+           "f.conf:2: 'stale' and 'stuck' are about reads");
+    refuse(F "action=badsector\n", "f.conf:2: action=badsector lacks its range: add range=OFF+LEN "
+                                   "(the request touches these bytes)");
+    refuse(F "op=read\ndrop=unflushed\n" ERROR, "f.conf:3: 'drop' is about flushes: add op=flush");
+    refuse("[cache]\nsize=1k\n", "f.conf:2: 'size' must be from 1M to 4G");
+    refuse("[cache]\natomic=1k\n", "f.conf:2: 'atomic' must be 512 or 4096");
+    refuse("[cache]\n[cache]\n", "f.conf:2: there is one [cache]");
+    refuse("[cache \"x\"]\n", "f.conf:1: [cache] has no name");
+    refuse("[suspend \"x\"]\n", "f.conf:1: [suspend] lacks its event: add a line event = ...");
+    refuse("[suspend]\nevent=l2_load\n", "f.conf:1: a breakpoint lacks its tag: write [suspend "
+                                         "\"tag\"], as it is resumed by that");
     refuse(F "range=5\n" ERROR,
            "f.conf:2: 'range' must be OFFSET+LENGTH, such as 1M+4k, not \"5\"");
     refuse(F "range=1+0\n" ERROR, "f.conf:2: 'range' must be at least one byte and end below 8E");
@@ -136,7 +165,7 @@ static void bad_sections_name_line_and_hint(void **state)
                                "fixed or drawn from a range)");
     refuse(F ERROR "ms=3\n", "f.conf:3: 'ms' does not go with action=error; it goes with delay");
     refuse(F "action=lost\nerrno=5\n",
-           "f.conf:3: 'errno' does not go with action=lost; it goes with error or short");
+           "f.conf:3: 'errno' does not go with action=lost; it goes with error or short or reply");
     refuse(F "op=read\naction=torn\n", "f.conf:2: action=torn can be done to write,zero only");
     refuse(F "op=flush\naction=corrupt\n",
            "f.conf:2: action=corrupt can be done to read,write only");
@@ -147,7 +176,7 @@ static void bad_sections_name_line_and_hint(void **state)
     refuse(F "fua=on\naction=lost\n", "f.conf:2: 'fua' is what clients ask for: add layer=guest "
                                       "(the host file is flushed)");
     refuse(F "action=corrupt\nbits=3\nzero=on\n",
-           "f.conf:2: 'bits', 'byte' and 'zero' exclude each other");
+           "f.conf:2: 'bits', 'byte', 'zero', 'stale' and 'stuck' exclude each other");
 }
 
 static void an_option_is_refused_by_number(void **state)
@@ -296,10 +325,10 @@ static void the_help_lists_all_of_it(void **state)
 
     for (; fault_action_help(n, &h); n++)
         assert_true(h.name[0] && h.text[0] && h.goes_with[0]);
-    assert_int_equal(n, 11);
+    assert_int_equal(n, 15);
     for (n = 0; fault_key_help(n, &h); n++)
         assert_true(h.name[0] && h.value[0] && h.text[0]);
-    assert_int_equal(n, 25);
+    assert_int_equal(n, 39);
 }
 
 int main(void)

@@ -92,7 +92,7 @@ static void bad_lines_are_refused_by_number(void **state)
     REFUSE("event = \"none\"\n", "f.conf:1: a setting before the first section");
     REFUSE(" [inject-error]\n", "f.conf:1: a setting before the first section");
     REFUSE("\xef\xbb\xbf[inject-error]\n", "f.conf:1: a setting before the first section");
-    REFUSE("[cache]\n", "f.conf:1: unknown section [cache]");
+    REFUSE("[cach]\n", "f.conf:1: unknown section [cach]");
     REFUSE("[inject-error\n", "f.conf:1: unknown section [inject-error?]");
     REFUSE("[inject-error ]\n", "f.conf:1: unknown section [inject-error ]");
     REFUSE("[inject-error \"\"]\n", "f.conf:1: unknown section [inject-error \"\"]");

@@ -92,7 +92,7 @@ static const char *const refused[] = {
     INJECT "event = \"none\"\n # c\n",
     "event = \"none\"\n",
     "[]\n",
-    "[cache]\n",
+    "[cach]\n",
     " [inject-error]\nevent = \"none\"\n",
     "[inject-error ]\nevent = \"none\"\n",
     "[inject-error \"1\"]\nevent = \"none\"\n",

@@ -185,13 +185,13 @@ SIM_TEST(a_short_read_and_a_child_that_fails_first)
 
 SIM_TEST(a_torn_write_succeeds_and_keeps_some_units)
 {
-    struct node *n = over_mem("op=write action=torn unit=4k keep=suffix");
+    struct node *n = over_mem("op=write action=torn unit=4k keep=suffix where=disk");
 
     assert_int_equal(node_write(n, 4096, buf, 16384, 0), 0);
     expect_bytes(n, 0, 4096 + 8192, 0);
     expect_bytes(n, 4096 + 8192, 8192, 0x11);
     node_unref(n);
-    n = over_probe("op=zero action=torn");
+    n = over_probe("op=zero action=torn where=disk");
     assert_int_equal(node_zero(n, 0, 4096, REQ_MAY_UNMAP), 0);
     probe_expect(&p, "Z0+2048u");
     node_unref(n);
@@ -199,7 +199,7 @@ SIM_TEST(a_torn_write_succeeds_and_keeps_some_units)
 
 SIM_TEST(a_failing_piece_of_a_torn_write_fails_it)
 {
-    struct node *n = over_probe("op=write action=torn");
+    struct node *n = over_probe("op=write action=torn where=disk");
 
     p.fail[REQ_WRITE] = -ENOSPC;
     assert_int_equal(node_write(n, 0, buf, 4096, 0), -ENOSPC);
@@ -208,7 +208,7 @@ SIM_TEST(a_failing_piece_of_a_torn_write_fails_it)
 
 SIM_TEST(what_is_lost_succeeds_and_is_not_there)
 {
-    struct node *n = over_probe("op=write,zero,trim,flush action=lost limit=4");
+    struct node *n = over_probe("op=write,zero,trim,flush action=lost limit=4 where=disk");
 
     assert_int_equal(node_write(n, 0, buf, 512, 0), 0);
     assert_int_equal(node_flush(n), 0);
@@ -250,7 +250,7 @@ SIM_TEST(a_lost_flush_is_made_good_by_the_next)
 
 SIM_TEST(a_misdirected_write_lands_elsewhere_or_nowhere)
 {
-    struct node *n = over_mem("op=write action=misdirect delta=-8k");
+    struct node *n = over_mem("op=write action=misdirect delta=-8k where=disk");
 
     assert_int_equal(node_write(n, 16384, buf, 4096, 0), 0);
     expect_bytes(n, 8192, 4096, 0x11);
@@ -258,7 +258,7 @@ SIM_TEST(a_misdirected_write_lands_elsewhere_or_nowhere)
     assert_int_equal(node_write(n, 4096, buf, 4096, 0), 0); /* before the start */
     expect_bytes(n, 0, 8192, 0);
     node_unref(n);
-    n = over_mem("op=write action=misdirect delta=512k");
+    n = over_mem("op=write action=misdirect delta=512k where=disk");
     assert_int_equal(node_write(n, 0, buf, 4096, 0), 0);
     assert_int_equal(node_write(n, 900 * KiB, buf, 4096, 0), 0); /* past the end */
     assert_int_equal(n->size, 1 * MiB);
@@ -283,7 +283,7 @@ SIM_TEST(a_corrupt_read_returns_what_is_not_stored)
 
 SIM_TEST(a_corrupt_write_stores_it_and_leaves_the_senders_data_alone)
 {
-    struct node *n = over_mem("op=write action=corrupt bits=3");
+    struct node *n = over_mem("op=write action=corrupt bits=3 where=disk");
     unsigned wrong = 0;
 
     assert_int_equal(node_write(n, 0, buf, 4096, 0), 0);
@@ -309,7 +309,7 @@ SIM_TEST(space_runs_out)
 
 SIM_TEST(each_layer_has_its_own_faults_and_the_guests_see_fua)
 {
-    struct rules *rules = one_fault("layer=guest fua=on action=lost");
+    struct rules *rules = one_fault("layer=guest fua=on action=lost where=disk");
     struct node *host, *guest;
 
     assert_true(rules_load_option(rules, "op=read action=error", 2, NULL));
