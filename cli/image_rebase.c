@@ -1,21 +1,15 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * breakwater image rebase: give an image another backing file.
- *
- * What the image reads from the old one and would not read from the new one is copied into it
- * first. Until that is durable the header names the old file, so that the image reads the same at
- * every moment; then one step changes the header.
+ * breakwater image rebase: give an image another backing file (qcow2/rebase.c does it).
  */
 #include <errno.h>
-#include <inttypes.h>
-#include <string.h>
 #include <sys/stat.h>
 
 #include "base/bytes.h"
 #include "base/cleanup.h"
 #include "cli/image_copy.h"
-#include "qcow2/map.h"
 #include "qcow2/qcow2.h"
+#include "qcow2/rebase.h"
 
 struct rebase {
     struct image_meter meter; /* first: see image_meter_show */
@@ -23,73 +17,9 @@ struct rebase {
     struct node *image, *new; /* new: NULL: none */
 };
 
-static uint64_t new_end(const struct rebase *b)
-{
-    return b->new ? b->new->size : 0;
-}
-
-/* Does the new backing file read as zeros at off? *len: how far; at most what it was. */
-static int new_is_zero(const struct rebase *b, uint64_t off, uint64_t *len, bool *zero)
-{
-    struct qc_extent x;
-    *zero = off >= new_end(b);
-    if (*zero)
-        return 0;
-    int r = qc_map(b->new, off, min_u64(*len, new_end(b) - off), &x);
-    *zero = x.zero;
-    if (r == 0)
-        *len = x.length;
-    return r;
-}
-
-/* What the image itself says stays. What is zero and will be zero needs no look. */
-static int rebase_map(void *arg, uint64_t off, uint64_t len, uint64_t *got, enum copy_kind *kind)
-{
-    const struct rebase *b = arg;
-    struct qc_extent x;
-    bool zero;
-    *kind = COPY_SKIP;
-    int r = qc_map(b->image, off, len, &x);
-    *got = x.length;
-    if (r < 0 || (x.depth == 0 && x.present))
-        return r;
-    r = new_is_zero(b, off, got, &zero);
-    if (!x.zero || !zero)
-        *kind = COPY_DATA;
-    return r;
-}
-
-static int rebase_baseline(void *arg, uint64_t off, uint8_t *buf, uint64_t len)
-{
-    const struct rebase *b = arg;
-    uint64_t have = off < new_end(b) ? min_u64(len, new_end(b) - off) : 0;
-    int r = have ? node_read(b->new, off, buf, have) : 0;
-    memset(buf + have, 0, len - have);
-    return r;
-}
-
 static void rebase_progress(void *arg, uint64_t done, uint64_t all)
 {
     image_meter_show(arg, done, all);
-}
-
-static bool copy_differences(struct rebase *b, struct err **errp)
-{
-    static const struct copy_ops ops = {
-        .map = rebase_map, .baseline = rebase_baseline, .progress = rebase_progress};
-    const struct limits *l = &b->image->limits;
-    const struct copy_opts co = {.src = b->image,
-                                 .dst = b->image,
-                                 .len = b->image->size,
-                                 .unit = b->o->compressed ? l->cluster : l->zero_align,
-                                 .zero_unit = b->o->compressed ? l->cluster : l->zero_align,
-                                 .write_flags = b->o->compressed ? REQ_COMPRESSED : 0,
-                                 .ops = &ops,
-                                 .arg = b};
-    struct copy_result at;
-    int r = copy_run(&co, &at);
-    return r == 0 || err_set_errno(errp, -r, "%s: cannot %s %" PRIu64 " bytes at %" PRIu64,
-                                   b->o->file[0], at.reading ? "read" : "write", at.len, at.off);
 }
 
 /* The name in the header is relative to the image's folder. */
@@ -115,17 +45,22 @@ static bool open_new(struct rebase *b, struct err **errp)
 
 static bool rebase_safe(struct rebase *b, struct err **errp)
 {
-    unsigned n = qc_n_snapshots(b->image);
-    if (n)
-        return err_set(errp, ENOTSUP,
-                       "%s: its %u internal snapshots read from the backing file, too, and would "
-                       "change: delete them first (-u changes the name only)",
-                       b->o->file[0], n);
+    struct qc_rebase_opts ro = {.name = *b->o->base ? b->o->base : NULL,
+                                .format = format_name(b->o->base_format),
+                                .compressed = b->o->compressed,
+                                .progress = rebase_progress,
+                                .arg = &b->meter};
     if (!open_new(b, errp))
         return false;
-    if (b->new)
-        qc_expect_backing(b->image);
-    return copy_differences(b, errp);
+    ro.backing = b->new;
+    return qc_rebase(b->image, &ro, errp);
+}
+
+static bool rebase_unsafe(struct rebase *b, struct err **errp)
+{
+    bool any = *b->o->base;
+    return qc_set_backing(b->image, any ? b->o->base : NULL,
+                          any ? format_name(b->o->base_format) : NULL, errp);
 }
 
 static bool judge(struct image_copy_opts *o, struct err **errp)
@@ -161,9 +96,7 @@ static void rebase_run(struct image_job *job)
                                    .no_flush = o->cache.unsafe,
                                    .no_backing = o->unsafe};
     b.image = image_source_open(&s, &job->err);
-    bool ok = b.image && (o->unsafe || rebase_safe(&b, &job->err)) &&
-              qc_set_backing(b.image, *o->base ? o->base : NULL,
-                             *o->base ? format_name(o->base_format) : NULL, &job->err);
+    bool ok = b.image && (o->unsafe ? rebase_unsafe(&b, &job->err) : rebase_safe(&b, &job->err));
     if (ok && o->progress)
         image_progress(1, 1);
     node_unref(b.image);

@@ -103,6 +103,8 @@ bool qc_set_backing(struct node *n, const char *name, const char *format, struct
 /* qc_expect_backing: the image will get a backing file (again): from here on, zeros are written so
  * that nothing can show through. */
 void qc_expect_backing(struct node *n);
+/* qc_backing_node: the backing file as it is open, or NULL. */
+struct node *qc_backing_node(struct node *n);
 /* qc_n_snapshots: how many internal snapshots the image has. */
 unsigned qc_n_snapshots(struct node *n);
 

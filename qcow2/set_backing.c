@@ -218,6 +218,12 @@ bool qc_set_backing(struct node *n, const char *name, const char *format, struct
     return true;
 }
 
+struct node *qc_backing_node(struct node *n)
+{
+    const struct qc *q = n->state;
+    return q->backing;
+}
+
 unsigned qc_n_snapshots(struct node *n)
 {
     const struct qc *q = n->state;
