@@ -167,6 +167,7 @@ bool graph_link(struct graph *g, struct graph_node *parent, struct graph_node *c
     if (graph_refresh(g, errp))
         return true;
     edge_free(e);
+    graph_refresh(g, NULL);
     return false;
 }
 
@@ -184,6 +185,7 @@ struct graph_edge *graph_use(struct graph *g, struct graph_node *child, const ch
     if (graph_refresh(g, errp))
         return e;
     edge_free(e);
+    graph_refresh(g, NULL);
     return NULL;
 }
 

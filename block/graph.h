@@ -48,7 +48,6 @@ struct graph_edge {
     char *user; /* of a user, for messages: "export 'disk'" */
     enum graph_role role;
     unsigned perm, shared;
-    unsigned old_perm, old_shared; /* while a change is tried */
     struct graph_edge *next_child; /* of the same parent */
     struct graph_edge *next_user;  /* of the same child, newest first */
 };

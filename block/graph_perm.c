@@ -126,35 +126,13 @@ static bool check_node(const struct graph_node *n, struct err **errp)
     return true;
 }
 
-static void for_each_edge(struct graph *g, void (*fn)(struct graph_edge *))
-{
-    for (struct graph_node *n = g->nodes; n; n = n->next)
-        for (struct graph_edge *e = n->children; e; e = e->next_child)
-            fn(e);
-}
-
-static void keep_old(struct graph_edge *e)
-{
-    e->old_perm = e->perm;
-    e->old_shared = e->shared;
-}
-
-static void take_back(struct graph_edge *e)
-{
-    e->perm = e->old_perm;
-    e->shared = e->old_shared;
-}
-
 bool graph_refresh(struct graph *g, struct err **errp)
 {
-    for_each_edge(g, keep_old);
     while (spread(g))
         ;
     for (const struct graph_node *n = g->nodes; n; n = n->next) {
-        if (!check_node(n, errp)) {
-            for_each_edge(g, take_back);
+        if (!check_node(n, errp))
             return false;
-        }
     }
     return true;
 }

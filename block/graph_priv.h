@@ -8,7 +8,7 @@
 #include "block/graph.h"
 
 /* graph_refresh: let the permissions of all edges follow from those of the users. False: there is a
- * conflict, and all are as they were before. */
+ * conflict; who has made it undoes what it did, and refreshes again. */
 bool graph_refresh(struct graph *g, struct err **errp);
 
 #endif
