@@ -35,7 +35,8 @@ static void help(void)
         "  -h, --help        this\n"
         "\n"
         "Dots in keys nest (file.driver=file); a value may be JSON. Without COMMAND, commands are\n"
-        "read from standard input, one a line. These print tables: nodes, exports, bitmaps.\n");
+        "read from standard input, one a line. These print tables: nodes, exports, bitmaps, "
+        "jobs.\n");
 }
 
 static void print_result(const struct ctl *c, const json_t *result)

@@ -68,6 +68,23 @@ static void print_bitmaps(const json_t *list)
         print_bitmap(text(n, "node-name"), b);
 }
 
+static void print_jobs(const json_t *list)
+{
+    size_t i;
+    json_t *j;
+
+    printf("%-20s %-10s %-10s %-24s %s\n", "JOB", "TYPE", "STATUS", "PROGRESS", "ERROR");
+    json_array_foreach((json_t *)list, i, j)
+    {
+        char progress[64];
+
+        snprintf(progress, sizeof(progress), "%" PRId64 "/%" PRId64,
+                 arg_int(j, "current-progress", 0), arg_int(j, "total-progress", 0));
+        printf("%-20s %-10s %-10s %-24s %s\n", text(j, "id"), text(j, "type"), text(j, "status"),
+               progress, text(j, "error"));
+    }
+}
+
 static const struct {
     const char *name, *command;
     void (*print)(const json_t *list);
@@ -75,6 +92,7 @@ static const struct {
     {"nodes", "query-named-block-nodes", print_nodes},
     {"exports", "query-block-exports", print_exports},
     {"bitmaps", "query-named-block-nodes", print_bitmaps},
+    {"jobs", "query-jobs", print_jobs},
 };
 
 const char *ctl_verb(unsigned i)

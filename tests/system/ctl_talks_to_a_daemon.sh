@@ -15,6 +15,10 @@ start_daemon() {
     wait_for 20 listening "$tmp/control.sock" || fail "the daemon does not listen"
 }
 
+job_concluded() {
+    ctl jobs | has -E "^j +create +concluded +1/1 +Cannot find device='gone'"
+}
+
 # grep that reads to the end: who writes into a pipe that is closed early would fail.
 has() {
     grep "$@" >/dev/null
@@ -66,6 +70,10 @@ ctl nodes | has -E '^n +null-co +64.0 KiB yes '
 ctl exports | has -E '^e +nbd +disk +running$'
 ctl bitmaps | has -E '^disk +daily +128 KiB +0 bytes recording, busy$'
 ctl bitmaps --json | has '"granularity":131072'
+
+ctl blockdev-create job-id=j options.driver=qcow2 options.file=gone options.size=1M
+wait_for 10 job_concluded || fail "$(ctl jobs)"
+ctl job-dismiss id=j
 
 say "exit codes"
 expect_fail 2 "Cannot find device='' nor node-name='zz'" ctl block_resize node-name=zz size=1M
