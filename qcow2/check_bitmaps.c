@@ -33,7 +33,7 @@ static int check_bitmap_entry(struct qcc *c, uint64_t entry, uint64_t at)
     }
     if (!off)
         return 0;
-    int r = qcc_refer(c, off, c->cluster, "bitmap table entry", at);
+    int r = qcc_refer_table(c, off, c->cluster, "bitmap data", at);
     return r < 0 ? r : 0;
 }
 
