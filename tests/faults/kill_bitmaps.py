@@ -30,8 +30,15 @@ GEOMETRIES = ["cluster_size=65536", "cluster_size=512", "cluster_size=4096,refco
 
 
 def run(*command, ok=(0,)):
-    result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                            stdin=subprocess.DEVNULL, check=False)
+    # The kernel may keep a killed server's file open, and locked, for a moment.
+    deadline = time.monotonic() + 20
+    while True:
+        result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                text=True, stdin=subprocess.DEVNULL, check=False)
+        locked = result.returncode and ("lock" in result.stdout or "in use" in result.stdout)
+        if not locked or time.monotonic() > deadline:
+            break
+        time.sleep(0.05)
     if result.returncode not in ok:
         raise SystemExit("%s: exit code %d\n%s" % (" ".join(command), result.returncode,
                                                    result.stdout))
