@@ -2,11 +2,12 @@
  *
  * A large sparse bit array.
  *
- * A radix tree with fan-out 64 over leaves of 4096 bits. A subtree without a set bit does not exist
+ * A radix tree with fan-out 64 over leaves of 8192 bits. A subtree without a set bit does not exist
  * (NULL); a subtree whose bits are all set is one marker (ALL_ONES). So both an untouched disk and
- * a wholly dirty one cost a few bytes, and what a workload touches costs 520 bytes per 4096 bits.
- * The alternative, summary levels over one flat array (as QEMU's HBitmap has them), costs memory by
- * the size of the disk: 2 GiB for 1 PiB at 64 KiB.
+ * a wholly dirty one cost a few bytes, and what a workload touches costs 1032 bytes per 8192 bits,
+ * less once there is a lot of it (hbits_packed.c). The alternative, summary levels over one flat
+ * array (as QEMU's HBitmap has them), costs memory by the size of the disk: 2 GiB for 1 PiB at 64
+ * KiB.
  *
  * Invariants:
  *  - levels depends on n_bits alone, so trees of equal size have equal shape;
@@ -19,33 +20,44 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <stddef.h>
 
 #include "base/mem.h"
 
 struct hnode hbits_all_ones;
 
-struct hnode *hnode_new(struct hbits *b)
+static size_t hnode_size(unsigned level)
 {
-    struct hnode *n = mem_new(struct hnode);
+    const struct hnode *n = NULL;
 
-    b->nodes += n != NULL;
+    return offsetof(struct hnode, word) + (level ? sizeof(n->slot) : sizeof(n->word));
+}
+
+struct hnode *hnode_new(struct hbits *b, unsigned level)
+{
+    struct hnode *n = mem_zalloc(hnode_size(level));
+
+    if (n)
+        b->memory += hnode_size(level);
     return n;
 }
 
-void hnode_free(struct hbits *b, struct hnode *n)
+void hnode_free(struct hbits *b, struct hnode *n, unsigned level)
 {
-    b->nodes--;
+    b->memory -= hnode_size(level);
     mem_free(n);
 }
 
 void subtree_free(struct hbits *b, struct hnode *n, unsigned level)
 {
+    if (is_packed(n))
+        packed_free(b, n);
     if (!is_node(n))
         return;
     if (level > 0)
         for (unsigned i = 0; i < FAN_OUT; i++)
             subtree_free(b, n->slot[i], level - 1);
-    hnode_free(b, n);
+    hnode_free(b, n, level);
 }
 
 static void leaf_fill(struct hnode *leaf, uint64_t base, uint64_t first, uint64_t end, bool value)
@@ -71,10 +83,14 @@ int place_open(struct hbits *b, const struct place *p)
 
     if (is_node(*p->slot))
         return 0;
-    n = hnode_new(b);
+    n = hnode_new(b, p->level);
     if (!n)
         return -ENOMEM;
-    if (*p->slot == ALL_ONES) {
+    if (is_packed(*p->slot)) {
+        packed_words(*p->slot, n->word);
+        n->count = packed_count(*p->slot);
+        packed_free(b, *p->slot);
+    } else if (*p->slot == ALL_ONES) {
         if (p->level == 0) {
             leaf_fill(n, p->base, p->base, end, true);
         } else {
@@ -101,6 +117,8 @@ void place_settle(struct hbits *b, const struct place *p)
     } else if (n->count == place_end(b, p->level, p->base) - p->base) {
         subtree_free(b, n, p->level);
         *p->slot = ALL_ONES;
+    } else if (p->level == 0 && b->memory > b->pack_above) {
+        packed_make(b, p->slot); /* or it stays as it is */
     }
 }
 
@@ -155,12 +173,17 @@ static bool range_is_set(const struct hbits *b, uint64_t first, uint64_t last)
         shift -= NODE_SHIFT;
         n = n->slot[(first >> shift) & (FAN_OUT - 1)];
     }
+    if (is_packed(n)) {
+        unsigned from = first & LEAF_MASK, end = (last & LEAF_MASK) + 1;
+
+        return packed_seek(n, from, end, true) == end;
+    }
     if (!is_node(n))
         return n == ALL_ONES;
     for (uint64_t at = round_down(first, 64); at <= last; at += 64) {
         uint64_t mask = word_mask(at, first, last + 1);
 
-        if ((n->word[(at / 64) & (FAN_OUT - 1)] & mask) != mask)
+        if ((n->word[(at / 64) & (LEAF_WORDS - 1)] & mask) != mask)
             return false;
     }
     return true;
@@ -176,6 +199,7 @@ struct hbits *hbits_new(uint64_t n_bits)
         return NULL;
     b->n_bits = n_bits;
     b->levels = levels_for(n_bits);
+    b->pack_above = HBITS_PACK_ABOVE;
     return b;
 }
 
@@ -199,7 +223,12 @@ uint64_t hbits_count(const struct hbits *b)
 
 uint64_t hbits_memory(const struct hbits *b)
 {
-    return sizeof(*b) + b->nodes * sizeof(struct hnode);
+    return sizeof(*b) + b->memory;
+}
+
+void hbits_pack_above(struct hbits *b, uint64_t bytes)
+{
+    b->pack_above = bytes;
 }
 
 static int fill(struct hbits *b, uint64_t first, uint64_t n, bool value)
@@ -264,6 +293,8 @@ static uint64_t seek(const struct hbits *b, const struct hnode *n, unsigned leve
 {
     uint64_t end = place_end(b, level, base);
 
+    if (is_packed(n))
+        return base + packed_seek(n, (unsigned)(from - base), (unsigned)(end - base), value);
     if (!is_node(n))
         return (n == ALL_ONES) == value ? end : from;
     if (level == 0)

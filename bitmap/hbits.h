@@ -34,7 +34,7 @@ int hbits_or(struct hbits *dst, const struct hbits *src);
 /* hbits_resize: bits past the new end are dropped, new ones are `value`. 0, or -ENOMEM with nothing
  * changed. Shrinking cannot fail. */
 int hbits_resize(struct hbits *b, uint64_t n_bits, bool value);
-/* Bits as bytes, the lowest bit first, in pieces of whole leaves. hbits_save: bits [first, first +
+/* Bits as bytes, the lowest bit first. hbits_save: bits [first, first +
  * n) into out; what lies past the end of the array is zero. hbits_load: set the bits that are set
  * in `in`; those past the end are dropped. 0 or -ENOMEM (a part is set then). first and n are
  * multiples of HBITS_PIECE. */
@@ -43,5 +43,8 @@ void hbits_save(const struct hbits *b, uint64_t first, uint64_t n, uint8_t *out)
 int hbits_load(struct hbits *b, uint64_t first, uint64_t n, const uint8_t *in);
 /* hbits_memory: bytes of heap held. */
 uint64_t hbits_memory(const struct hbits *b);
+/* hbits_pack_above: from how much memory on new changes are kept packed where that saves space. */
+#define HBITS_PACK_ABOVE (UINT64_C(16) << 20)
+void hbits_pack_above(struct hbits *b, uint64_t bytes);
 
 #endif

@@ -8,16 +8,19 @@
 #include "base/bytes.h"
 #include "bitmap/hbits.h"
 
-#define LEAF_SHIFT 12
+#define LEAF_SHIFT 13
+#define LEAF_WORDS 128
+#define LEAF_MASK ((1u << LEAF_SHIFT) - 1)
 #define NODE_SHIFT 6
 #define FAN_OUT 64
 #define MAX_BITS (UINT64_C(1) << 60)
+#define PACKED_MAX 512 /* bytes: a leaf that takes more is not packed */
 
-/* A leaf uses word, a node above it slot; both are 64 times 8 bytes. */
+/* A leaf uses word, a node above it slot (and is allocated only that large). */
 struct hnode {
     uint64_t count; /* set bits below */
     union {
-        uint64_t word[FAN_OUT];
+        uint64_t word[LEAF_WORDS];
         struct hnode *slot[FAN_OUT];
     };
 };
@@ -31,7 +34,8 @@ struct hbits {
     uint64_t count;
     unsigned levels; /* of nodes above the leaves */
     struct hnode *root;
-    uint64_t nodes; /* allocated */
+    uint64_t memory;     /* bytes of nodes and packed leaves */
+    uint64_t pack_above; /* memory from which on leaves are packed */
 };
 
 /* A place in the tree: the slot of a subtree, and which bits the subtree holds. */
@@ -41,10 +45,27 @@ struct place {
     uint64_t base;  /* its first bit */
 };
 
+/* A packed leaf is neither NULL nor ALL_ONES nor a node (hbits_packed.c). */
+static inline bool is_packed(const struct hnode *n)
+{
+    return (uintptr_t)n & 1;
+}
+
 static inline bool is_node(const struct hnode *n)
 {
-    return n && n != ALL_ONES;
+    return n && n != ALL_ONES && !is_packed(n);
 }
+
+/* packed_make: pack the leaf in *slot. False: it has too many bits, or there is no memory. */
+bool packed_make(struct hbits *b, struct hnode **slot);
+void packed_free(struct hbits *b, struct hnode *n);
+uint64_t packed_count(const struct hnode *n);
+/* packed_words: set its bits in word[LEAF_WORDS]. */
+void packed_words(const struct hnode *n, uint64_t *word);
+/* packed_seek: the first bit in [from, end) whose value is not `value`, or end; within the leaf. */
+unsigned packed_seek(const struct hnode *n, unsigned from, unsigned end, bool value);
+/* packed_trim: drop bits from `end` on. Needs no memory. It may be empty then. */
+void packed_trim(struct hnode *n, unsigned end);
 
 static inline unsigned level_shift(unsigned level)
 {
@@ -88,6 +109,8 @@ static inline uint64_t place_count(const struct hbits *b, const struct place *p)
 {
     if (*p->slot == ALL_ONES)
         return place_end(b, p->level, p->base) - p->base;
+    if (is_packed(*p->slot))
+        return packed_count(*p->slot);
     return *p->slot ? (*p->slot)->count : 0;
 }
 
@@ -107,8 +130,8 @@ void place_settle(struct hbits *b, const struct place *p);
 /* place_fill: set or clear [first, end), which intersects the subtree. Without memory a part is
  * left as it was; counts are right in any case. */
 int place_fill(struct hbits *b, const struct place *p, uint64_t first, uint64_t end, bool value);
-struct hnode *hnode_new(struct hbits *b);
-void hnode_free(struct hbits *b, struct hnode *n);
+struct hnode *hnode_new(struct hbits *b, unsigned level);
+void hnode_free(struct hbits *b, struct hnode *n, unsigned level);
 /* subtree_free: n of that level, with all below it; NULL and ALL_ONES are allowed. */
 void subtree_free(struct hbits *b, struct hnode *n, unsigned level);
 

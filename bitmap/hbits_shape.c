@@ -7,6 +7,22 @@
 
 #include "bitmap/hbits_priv.h"
 
+/* The leaf at p |= word. */
+static int leaf_or(struct hbits *dst, const struct place *p, const uint64_t *word)
+{
+    int ret = place_open(dst, p);
+    struct hnode *n = *p->slot;
+
+    if (ret < 0)
+        return ret;
+    for (unsigned i = 0; i < LEAF_WORDS; i++) {
+        n->count += (unsigned)__builtin_popcountll(word[i] & ~n->word[i]);
+        n->word[i] |= word[i];
+    }
+    place_settle(dst, p);
+    return 0;
+}
+
 static int place_or(struct hbits *dst, const struct place *p, const struct hnode *src)
 {
     int ret;
@@ -18,16 +34,21 @@ static int place_or(struct hbits *dst, const struct place *p, const struct hnode
         *p->slot = ALL_ONES;
         return 0;
     }
+    if (is_packed(src)) {
+        uint64_t word[LEAF_WORDS] = {0};
+
+        packed_words(src, word);
+        return leaf_or(dst, p, word);
+    }
+    if (p->level == 0)
+        return leaf_or(dst, p, src->word);
     ret = place_open(dst, p);
     if (ret < 0)
         return ret;
     for (unsigned i = 0; i < FAN_OUT && ret == 0; i++) {
         struct hnode *n = *p->slot;
 
-        if (p->level == 0) {
-            n->count += __builtin_popcountll(src->word[i] & ~n->word[i]);
-            n->word[i] |= src->word[i];
-        } else if (src->slot[i]) {
+        if (src->slot[i]) {
             struct place c = child_place(p, i);
             uint64_t before = place_count(dst, &c);
 
@@ -65,7 +86,7 @@ static void shrink(struct hbits *b, uint64_t n_bits)
 
         path[depth++] = p;
         if (p.level == 0) {
-            for (unsigned i = 0; i < FAN_OUT; i++) {
+            for (unsigned i = 0; i < LEAF_WORDS; i++) {
                 uint64_t at = p.base + i * UINT64_C(64);
                 uint64_t mask = n_bits <= at ? 0 : word_mask(at, at, n_bits);
 
@@ -82,12 +103,19 @@ static void shrink(struct hbits *b, uint64_t n_bits)
             break;
         p = child_place(&p, keep - 1);
     }
+    if (is_packed(*p.slot)) {
+        packed_trim(*p.slot, (unsigned)(n_bits - p.base));
+        if (packed_count(*p.slot) == 0) {
+            packed_free(b, *p.slot);
+            *p.slot = NULL;
+        }
+    }
     /* Only nodes on the path lost bits. */
     while (depth-- > 0) {
         struct hnode *n = *path[depth].slot;
 
         n->count = 0;
-        for (unsigned i = 0; i < FAN_OUT; i++) {
+        for (unsigned i = 0; i < (path[depth].level ? FAN_OUT : LEAF_WORDS); i++) {
             if (path[depth].level == 0) {
                 n->count += __builtin_popcountll(n->word[i]);
             } else if (n->slot[i]) {
@@ -103,7 +131,7 @@ static void shrink(struct hbits *b, uint64_t n_bits)
 
         if (is_node(old)) {
             b->root = old->slot[0];
-            hnode_free(b, old);
+            hnode_free(b, old, b->levels);
         }
         b->levels--;
     }
@@ -150,7 +178,7 @@ int hbits_resize(struct hbits *b, uint64_t n_bits, bool value)
         return ret;
     while (b->levels < levels) {
         if (b->root) {
-            struct hnode *top = hnode_new(b);
+            struct hnode *top = hnode_new(b, b->levels + 1);
 
             if (!top) {
                 shrink(b, old); /* takes the levels off again */

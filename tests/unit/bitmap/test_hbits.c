@@ -75,7 +75,7 @@ static void assert_same(const struct hbits *b, const struct model *m, struct rng
 /* Sizes and positions that sit on and around the boundaries of words, leaves and nodes. */
 static uint64_t pick(struct rng *r, uint64_t limit)
 {
-    static const uint64_t edge[] = {64, 4096, 4096 * 64, 4096 * 64 * 4};
+    static const uint64_t edge[] = {64, 4096, 8192, 8192 * 64, 8192 * 64 * 2};
     uint64_t v;
 
     if (limit == 0)
@@ -95,6 +95,8 @@ static void random_or(struct hbits *b, struct model *m, struct rng *r)
 {
     struct hbits *other = hbits_new(m->n);
 
+    if (rng_below(r, 2))
+        hbits_pack_above(other, 0);
     for (int i = 0; i < 4; i++) {
         uint64_t first = pick(r, m->n), n = pick(r, m->n - first + 1);
 
@@ -103,6 +105,17 @@ static void random_or(struct hbits *b, struct model *m, struct rng *r)
     }
     assert_int_equal(hbits_or(b, other), 0);
     hbits_free(other);
+}
+
+/* Bits far apart, and a few close together: what leaves are packed for. */
+static void sprinkle(struct hbits *b, struct model *m, struct rng *r)
+{
+    for (uint64_t at = pick(r, 3000); at < m->n; at += 1 + rng_below(r, 1 << rng_below(r, 14))) {
+        bool value = rng_below(r, 5) != 0;
+
+        assert_int_equal(value ? hbits_set(b, at, 1) : hbits_clear(b, at, 1), 0);
+        model_fill(m, at, 1, value);
+    }
 }
 
 static void behaves_as_an_array_of_bits(void **state)
@@ -120,6 +133,10 @@ static void behaves_as_an_array_of_bits(void **state)
         m.n = pick(&r, MODEL_MAX + 1);
         model_fill(&m, 0, MODEL_MAX, false);
         b = hbits_new(m.n);
+        if (round % 2)
+            hbits_pack_above(b, 0);
+        if (round % 4 > 1)
+            sprinkle(b, &m, &r);
         for (int step = 0; step < 25; step++) {
             uint64_t first = pick(&r, m.n), n = pick(&r, m.n - first + 1);
             uint64_t op = rng_below(&r, 10);
@@ -207,11 +224,15 @@ static void largest_size_works(void **state)
 /* Run op on a copy of a fixed array with the 1st, 2nd, ... allocation failing. */
 typedef int op_fn(struct hbits *b);
 
+static bool packed;
+
 static struct hbits *fixture(void)
 {
     struct hbits *b = hbits_new(300000);
 
     assert_non_null(b);
+    if (packed)
+        hbits_pack_above(b, 0);
     assert_int_equal(hbits_set(b, 0, 300000), 0);
     assert_int_equal(hbits_clear(b, 10000, 100000), 0);
     assert_int_equal(hbits_set(b, 20000, 7), 0);
@@ -285,15 +306,66 @@ static void sweep(op_fn *op, uint64_t touched_from, uint64_t touched_to)
 static void failed_allocations_change_nothing_outside_the_range(void **state)
 {
     (void)state;
-    sweep(op_set, 30001, 80001);
-    sweep(op_clear, 150001, 250001);
+    for (int i = 0; i < 2; i++) {
+        packed = i;
+        sweep(op_set, 30001, 80001);
+        sweep(op_clear, 150001, 250001);
+    }
+    packed = false;
 }
 
 static void failed_growth_changes_nothing(void **state)
 {
     (void)state;
-    sweep(op_grow_clear, 300000, 300000);
-    sweep(op_grow_set, 300000, 300000);
+    for (int i = 0; i < 2; i++) {
+        packed = i;
+        sweep(op_grow_clear, 300000, 300000);
+        sweep(op_grow_set, 300000, 300000);
+    }
+    packed = false;
+}
+
+/* Shrinking needs no memory, also where it cuts a packed leaf. */
+static void shrinking_cuts_packed_leaves_without_memory(void **state)
+{
+    struct hbits *b = hbits_new(1000000);
+    (void)state;
+
+    hbits_pack_above(b, 0);
+    for (uint64_t at = 3; at < 1000000; at += 700)
+        assert_int_equal(hbits_set(b, at, 1), 0);
+    mem_fail_nth(1, 1);
+    for (uint64_t n = 1000000; n > 0; n -= min_u64(n, 333)) {
+        bool value;
+
+        assert_int_equal(hbits_resize(b, n, false), 0);
+        assert_int_equal(hbits_count(b), n > 3 ? (n - 4) / 700 + 1 : 0);
+        assert_true(hbits_next(b, 0, &value) <= n);
+    }
+    mem_fail_nth(0, 0);
+    hbits_free(b);
+}
+
+/* A 64th of 1 PiB at 64 KiB (large_bitmaps.c does all of it): the memory of 1 % of scattered
+ * bits is near what they hold in information, and what is cleared gives it back. */
+static void scattered_bits_take_little_memory(void **state)
+{
+    uint64_t n = UINT64_C(1) << 28, idle;
+    struct hbits *b = hbits_new(n);
+    struct rng r;
+    (void)state;
+
+    hbits_pack_above(b, 0);
+    idle = hbits_memory(b);
+    rng_seed(&r, seed());
+    for (uint64_t i = 0; i < n / 100; i++)
+        assert_int_equal(hbits_set(b, rng_below(&r, n), 1), 0);
+    assert_true(hbits_count(b) > n / 102);
+    assert_true(hbits_memory(b) < 4 << 20);
+    assert_int_equal(hbits_clear(b, 0, n / 2), 0);
+    assert_int_equal(hbits_clear(b, n / 2, n / 2), 0);
+    assert_int_equal(hbits_memory(b), idle);
+    hbits_free(b);
 }
 
 static void filling_the_whole_needs_no_memory(void **state)
@@ -319,6 +391,8 @@ int main(void)
         cmocka_unit_test(failed_allocations_change_nothing_outside_the_range),
         cmocka_unit_test(failed_growth_changes_nothing),
         cmocka_unit_test(filling_the_whole_needs_no_memory),
+        cmocka_unit_test(shrinking_cuts_packed_leaves_without_memory),
+        cmocka_unit_test(scattered_bits_take_little_memory),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
