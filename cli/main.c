@@ -16,6 +16,7 @@
 #include "block/sim.h"
 #include "cli/cli.h"
 #include "filters/filters.h"
+#include "filters/throttle.h"
 #include "qcow2/qcow2.h"
 
 static const struct subcommand *const subcommands[] = {
@@ -26,7 +27,7 @@ static const struct subcommand *const subcommands[] = {
 static const struct driver *const drivers[] = {
     &file_driver,        &mem_driver, &sim_driver,      &qcow2_driver,
     &fault_driver,       &cbw_driver, &cbw_view_driver, &offset_driver,
-    &fault_guest_driver, &raw_driver, &null_driver,
+    &fault_guest_driver, &raw_driver, &null_driver,     &throttle_driver,
 };
 
 int cli_fail(enum cli_exit code, struct err *e)

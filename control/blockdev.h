@@ -34,7 +34,7 @@ struct blockdev_driver {
 };
 
 extern const struct blockdev_driver blockdev_file, blockdev_null_co, blockdev_null_aio,
-    blockdev_qcow2, blockdev_raw, blockdev_blkdebug;
+    blockdev_qcow2, blockdev_raw, blockdev_blkdebug, blockdev_throttle;
 
 /* q_blockdev_options, q_blockdev_ref: the types of QEMU's names. */
 extern const struct qtype q_blockdev_options, q_blockdev_ref, q_blockdev_ref_or_null, q_on_off_auto;
@@ -49,6 +49,12 @@ struct graph_node *blockdev_open(struct control *c, json_t *options, bool owned,
  * node-name='N'". legacy: the name came as a device's, too. */
 struct graph_node *blockdev_find(struct control *c, const char *name, bool legacy,
                                  struct err **errp);
+
+/* throttle_lift_below: lift the limits (or no more) of all throttle nodes from n down, for whoever
+ * waits for requests to end. */
+void throttle_lift_below(const struct graph_node *n, bool lift);
+/* throttle_lift_all: of all, for good: everything is about to end. */
+void throttle_lift_all(const struct graph *g);
 
 /* path_allow: the path to open for this one, a new string: itself, or below an allowed root its
  * real path. NULL with EACCES. The last component need not exist. */

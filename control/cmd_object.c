@@ -15,7 +15,7 @@
 static const struct qtype q_object_type = {
     .kind = Q_ENUM,
     .name = "ObjectType",
-    .values = Q_NAMES("iothread", "secret", "tls-creds-psk", "tls-creds-x509")};
+    .values = Q_NAMES("iothread", "secret", "throttle-group", "tls-creds-psk", "tls-creds-x509")};
 static const struct qtype q_endpoint = {
     .kind = Q_ENUM, .name = "QCryptoTLSCredsEndpoint", .values = Q_NAMES("client", "server")};
 static const struct qtype q_x509 = {.kind = Q_STRUCT,
@@ -40,6 +40,7 @@ static const struct qtype q_object_options = {
     .tag = "qom-type",
     .variant = (const struct qvariant[]){{"iothread", &q_iothread},
                                          {"secret", &q_secret},
+                                         {"throttle-group", &q_throttle_group},
                                          {"tls-creds-psk", &q_psk},
                                          {"tls-creds-x509", &q_x509},
                                          {0}}};
@@ -54,6 +55,7 @@ static void object_free(struct control_object *o)
         explicit_bzero(o->secret, o->secret_len);
     mem_free(o->secret);
     tls_creds_unref(o->creds);
+    throttle_group_unref(o->throttle);
     mem_free(o->id);
     mem_free(o);
 }
@@ -142,6 +144,15 @@ struct tls_creds *object_creds(struct control *c, const char *id, struct err **e
     return o ? o->creds : NULL;
 }
 
+struct throttle_group *object_throttle(struct control *c, const char *id, struct err **errp)
+{
+    struct control_object *o = object_find(c, id);
+
+    if (!o || !o->throttle)
+        err_set(errp, ENOENT, "Throttle group '%s' does not exist", id);
+    return o ? o->throttle : NULL;
+}
+
 static bool run_add(struct call *call, struct err **errp)
 {
     struct control *c = call->ctl;
@@ -161,6 +172,8 @@ static bool run_add(struct call *call, struct err **errp)
         ok = load_secret(c, o, call->args, errp);
     else if (strncmp(type, "tls-creds-", 10) == 0)
         ok = load_creds(c, o, call->args, errp);
+    else if (strcmp(type, "throttle-group") == 0)
+        ok = (o->throttle = throttle_group_load(call->args, errp));
     if (!ok) {
         object_free(o);
         return false;
@@ -177,6 +190,8 @@ static bool run_del(struct call *call, struct err **errp)
 
     if (!o)
         return err_set(errp, ENOENT, "object '%s' not found", id);
+    if (o->throttle && throttle_group_members(o->throttle) > 0)
+        return err_set(errp, EBUSY, "object '%s' is in use, can not be deleted", id);
     while (*at != o)
         at = &(*at)->next;
     *at = o->next;

@@ -10,6 +10,7 @@
 
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "control/blockdev.h"
 #include "control/export.h"
 #include "control/job.h"
 #include "control/object.h"
@@ -223,6 +224,7 @@ bool control_stop(struct control *c, struct err **errp)
     co_lock(&c->busy); /* a command that runs may end first */
     c->stopping = true;
     co_unlock(&c->busy);
+    throttle_lift_all(&c->graph);
     jobs_stop(&c->jobs);
     ok = exports_stop(c, errp);
     ok = flush_nodes(c, ok ? errp : NULL) && ok;

@@ -216,9 +216,23 @@ static bool load_rules(struct blockdev_open *o, struct rules *rules, struct err 
            load_list(rules, "set-state", arg_get(o->options, "set-state"), errp);
 }
 
+/* Negative numbers become huge ones, which the filter refuses in blkdebug's words. */
+static struct fault_limits limits_of(const json_t *options)
+{
+    return (struct fault_limits){
+        .align = (uint64_t)arg_int(options, "align", 0),
+        .max_transfer = (uint64_t)arg_int(options, "max-transfer", 0),
+        .opt_write_zero = (uint64_t)arg_int(options, "opt-write-zero", 0),
+        .max_write_zero = (uint64_t)arg_int(options, "max-write-zero", 0),
+        .opt_discard = (uint64_t)arg_int(options, "opt-discard", 0),
+        .max_discard = (uint64_t)arg_int(options, "max-discard", 0),
+    };
+}
+
 static struct node *open_blkdebug(struct blockdev_open *o, struct err **errp)
 {
     struct rules *rules = rules_new(fault_names());
+    struct fault_limits limits = limits_of(o->options);
     struct node *n = NULL;
 
     if (!rules) {
@@ -229,6 +243,10 @@ static struct node *open_blkdebug(struct blockdev_open *o, struct err **errp)
         n = give(o->child[0], fault_open(node_ref(o->child[0]), rules, errp));
     if (!n) {
         rules_free(rules);
+        return NULL;
+    }
+    if (!fault_set_limits(n, &limits, errp)) {
+        node_unref(n);
         return NULL;
     }
     n->read_only |= o->read_only;

@@ -168,12 +168,14 @@ static void remove_run(void *arg)
     struct graph_edge *use = e->use;
     struct err *problem = NULL;
 
+    throttle_lift_below(use->child, true);
     if (!server_remove_export(c->nbd->server, e->name, &problem)) {
         log_error("%s", err_msg(problem));
         if (!c->first_error)
             c->first_error = steal(problem);
         err_free(problem);
     }
+    throttle_lift_below(use->child, false);
     e->use = NULL;
     graph_unuse(&c->graph, use);
     unlink_export(e);

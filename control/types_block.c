@@ -85,12 +85,20 @@ static const struct qtype q_options_blkdebug = {
     .kind = Q_STRUCT,
     .name = "BlockdevOptionsBlkdebug",
     .member = Q_MEMBERS({"image", &q_blockdev_ref, false}, {"config", &q_str, true},
+                        {"align", &q_int, true}, {"max-transfer", &q_int, true},
+                        {"opt-write-zero", &q_int, true}, {"max-write-zero", &q_int, true},
+                        {"opt-discard", &q_int, true}, {"max-discard", &q_int, true},
                         {"inject-error", &q_injects, true}, {"set-state", &q_set_states, true})};
+
+static const struct qtype q_options_throttle = {
+    .kind = Q_STRUCT,
+    .name = "BlockdevOptionsThrottle",
+    .member = Q_MEMBERS({"throttle-group", &q_str, false}, {"file", &q_blockdev_ref, false})};
 
 static const struct qtype q_driver = {
     .kind = Q_ENUM,
     .name = "BlockdevDriver",
-    .values = Q_NAMES("blkdebug", "file", "null-aio", "null-co", "qcow2", "raw")};
+    .values = Q_NAMES("blkdebug", "file", "null-aio", "null-co", "qcow2", "raw", "throttle")};
 
 const struct qtype q_blockdev_options = {
     .kind = Q_UNION,
@@ -106,4 +114,5 @@ const struct qtype q_blockdev_options = {
                                          {"null-co", &q_options_null},
                                          {"qcow2", &q_options_qcow2},
                                          {"raw", &q_options_raw},
+                                         {"throttle", &q_options_throttle},
                                          {0}}};
