@@ -98,9 +98,10 @@ static bool parse_one(const struct ext *x, struct qc_header *h, struct err **err
 {
     switch (x->type) {
     case QC_EXT_BACKING_FORMAT:
-        if (x->len > QC_MAX_BACKING_FORMAT)
+        if (x->len > QC_MAX_BACKING_FORMAT || memchr(x->data, 0, x->len))
             return err_set(errp, EINVAL,
-                           "backing format extension has length %" PRIu32 ", the limit is %d",
+                           "backing format extension has length %" PRIu32
+                           ", the limit is %d, without NUL bytes",
                            x->len, QC_MAX_BACKING_FORMAT);
         memcpy(h->backing_format, x->data, x->len);
         h->backing_format[x->len] = '\0';

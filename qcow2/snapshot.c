@@ -34,6 +34,17 @@ static bool failed(struct op *o, const char *what, int r, struct err **errp)
     return err_set_errno(errp, -r, "%s", what);
 }
 
+/* Does the file hold all of the snapshot's L1 table? */
+static bool l1_check(const struct op *o, const char *what, struct err **errp)
+{
+    uint64_t size = o->q->file->size, len = (uint64_t)o->s->l1_size * 8;
+    return len == 0 || (o->s->l1_off < size && size - o->s->l1_off >= len) ||
+           err_set(errp, EINVAL,
+                   "%s: snapshot '%s': l1_table_offset is 0x%" PRIx64 " and l1_size %" PRIu32
+                   ", past the end of the file at 0x%" PRIx64,
+                   what, o->s->name, o->s->l1_off, o->s->l1_size, size);
+}
+
 /* which: NULL for a new one. */
 static bool op_begin(struct op *o, struct node *n, const struct qc_snapshot_ref *which,
                      const char *what, struct err **errp)
@@ -51,6 +62,8 @@ static bool op_begin(struct op *o, struct node *n, const struct qc_snapshot_ref 
         err_prefix(errp, "%s: ", what);
         return false;
     }
+    if (o->s && !l1_check(o, what, errp))
+        return false;
     /* A new table; and, to apply, a new L1 table with as many L2 tables as it has entries. */
     uint64_t l1_size = o->s ? o->s->l1_size : 0;
     r = qc_remake_begin(&o->m, qc_clusters(q, q->snapshots_len + 1024) + l1_size +

@@ -122,6 +122,7 @@ static const struct row rows[] = {
      .p = {{88, 8, 2}, {72, 8, 4}, BACKING(512, 4), {512, 4, 0x61626364}}},
     {"F10 unknown autoclear", 0, "", .p = {{88, 8, 0x70}}},
     {"E1 backing format too long", EINVAL, "backing format extension", .p = {EXT(0xe2792aca, 16)}},
+    {"E1 backing format with NUL", EINVAL, "without NUL", .p = {EXT(0xe2792aca, 8)}},
     {"E1 no backing format", EINVAL, "no format", .p = {BACKING(512, 4), {512, 4, 0x61626364}}},
     {"E1 backing format vmdk", ENOTSUP, "'vmdk'",
      .p = {BACKING(512, 4), {512, 4, 0x61626364}, EXT(0xe2792aca, 4), {120, 4, 0x766d646b}}},
