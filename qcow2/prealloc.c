@@ -3,7 +3,8 @@
  * Giving clusters to space that a disk has just got, which nobody has written to yet.
  *
  * A cluster is linked only if it reads as zeros: one that was never written does, others are zeroed
- * first. Order and durability are those of any write (flush.c).
+ * first. Order and durability are those of any write (flush.c). The cluster that the old disk ended
+ * in may show the backing file: zeros are written to the rest of it, which copies that.
  */
 #include <errno.h>
 
@@ -121,10 +122,12 @@ int qc_preallocate(struct qc *q, uint64_t from, uint64_t end, enum qc_preallocat
     int r;
     if (mode == QC_PREALLOC_OFF)
         return 0;
+    uint64_t whole = min_u64(round_up(from, q->cluster_size), end);
     if (mode == QC_PREALLOC_FULL)
-        r = write_zeros(q, from, end);
-    else
-        r = place_all(q, from, end, mode == QC_PREALLOC_FALLOC);
+        whole = end;
+    r = write_zeros(q, from, whole);
+    if (r == 0 && whole < end)
+        r = place_all(q, whole, end, mode == QC_PREALLOC_FALLOC);
     if (r == 0)
         node_still_volatile(q->node); /* what was placed went round the dispatcher */
     return r < 0 ? r : node_flush(q->node);

@@ -252,6 +252,7 @@ struct qc {
     uint8_t *bounce;          /* one slice; belongs to the holder of sync_lock */
 
     struct co_mutex lock, sync_lock;
+    struct co_mutex resize_lock; /* one growth at a time; taken before lock */
     struct co *sync_owner;
     bool l2_frozen;
     struct co_queue l2_gate;

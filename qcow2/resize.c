@@ -126,7 +126,7 @@ static int zero_new_space(struct qc *q, uint64_t old_size, uint64_t size)
     return r == -ENOTSUP ? zero_by_writing(q, old_size, end) : r;
 }
 
-int qc_resize(struct qc *q, uint64_t size)
+static int resize_locked(struct qc *q, uint64_t size)
 {
     uint64_t old_size = q->node->size;
     if (size % 512)
@@ -158,6 +158,15 @@ int qc_resize(struct qc *q, uint64_t size)
     co_unlock(&q->lock);
     if (r == 0)
         q->node->size = size;
+    return r;
+}
+
+/* One at a time: a smaller growth that ends after a larger one would cut the disk. */
+int qc_resize(struct qc *q, uint64_t size)
+{
+    co_lock(&q->resize_lock);
+    int r = resize_locked(q, size);
+    co_unlock(&q->resize_lock);
     return r;
 }
 

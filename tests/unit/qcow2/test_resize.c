@@ -133,11 +133,109 @@ static void an_emptied_image_is_as_small_as_a_new_one(void **state)
         run_sim(empty_body, (void *)&shapes[i]);
 }
 
+/* --- Growing --- */
+
+/* A disk that ends within a cluster whose first part is read from the backing file. */
+static void tail_body(void *arg)
+{
+    enum { CLUSTER = 64 * KiB, OLD = CLUSTER + 1024, NEW = 5 * CLUSTER + 512 };
+    static const uint64_t base_sizes[] = {OLD, CLUSTER + 512, 2 * CLUSTER + 512};
+    const struct qc_truncate_opts *how = arg;
+    struct err *e = NULL;
+    struct rng rng;
+    uint8_t *content = mem_zalloc(NEW);
+    rng_seed(&rng, 1);
+    for (unsigned i = 0; i < 2 * ARRAY_LEN(base_sizes); i++) {
+        uint64_t base_size = base_sizes[i / 2];
+        struct sim_disk *below = sim_disk_new(base_size), *d;
+        memset(content, 0, NEW);
+        for (uint64_t k = 0; k < base_size; k++)
+            content[k] = (uint8_t)(1 + rng_below(&rng, 255));
+        must(sim_disk_load(below, content, base_size), "memory");
+        memset(content + OLD, 0, NEW - OLD);
+        d = image_new(&(struct qc_create_opts){.size = OLD,
+                                               .cluster_size = CLUSTER,
+                                               .extended_l2 = i % 2,
+                                               .backing_name = "below",
+                                               .backing_format = "raw"});
+        struct node *base = sim_open(below, true, NULL);
+        struct node *n = image_open(d, &(struct qc_open_opts){.backing = base});
+        expect(n, content, OLD);
+        must(qc_truncate(n, NEW, how, &e), "%s", err_msg(e));
+        expect(n, content, NEW);
+        node_unref(n);
+        node_unref(base);
+        image_judge(d, false, "grown");
+        sim_disk_free(d);
+        sim_disk_free(below);
+    }
+    mem_free(content);
+}
+
+static void preallocated_growth_leaves_what_the_backing_file_shows(void **state)
+{
+    static const enum qc_preallocation modes[] = {QC_PREALLOC_OFF, QC_PREALLOC_METADATA,
+                                                  QC_PREALLOC_FALLOC, QC_PREALLOC_FULL};
+    for (size_t i = 0; i < ARRAY_LEN(modes); i++)
+        run_sim(tail_body, &(struct qc_truncate_opts){.preallocation = modes[i]});
+}
+
+struct growth {
+    struct node *n;
+    uint64_t size;
+    int result;
+    struct co_group *group;
+};
+
+static void grow_main(void *arg)
+{
+    struct growth *g = arg;
+    g->result = node_truncate(g->n, g->size);
+    co_group_done(g->group);
+}
+
+/* Whichever is the last one: it grows the disk or it is refused, but never cuts it. */
+static void growths_body(void *arg)
+{
+    uint8_t block[512];
+    memset(block, 9, sizeof(block));
+    for (unsigned seed = 0; seed < 40; seed++) {
+        struct sim_disk *d =
+            image_new(&(struct qc_create_opts){.size = 100 * KiB, .cluster_size = 512});
+        struct node *n = image_open(d, &(struct qc_open_opts){0});
+        struct co_group group = {0};
+        struct growth g[2] = {{n, 3 * MiB, 0, &group}, {n, 2 * MiB + 512, 0, &group}};
+        sim_set_latency(d, 1000, 1000 * 1000, seed);
+        for (unsigned i = 0; i < 2; i++) {
+            co_group_add(&group);
+            must(co_start(grow_main, &g[(i + seed) % 2]), "memory");
+        }
+        co_group_wait(&group);
+        sim_set_latency(d, 0, 0, 0);
+        must(g[0].result == 0 && n->size == 3 * MiB, "seed %u: %llu bytes", seed,
+             (unsigned long long)n->size);
+        must(node_write(n, 3 * MiB - 512, block, 512, 0) == 0, "write");
+        node_unref(n);
+        image_judge(d, false, "grown twice");
+        n = image_open(d, &(struct qc_open_opts){0});
+        must(n->size == 3 * MiB, "seed %u: %llu bytes stored", seed, (unsigned long long)n->size);
+        node_unref(n);
+        sim_disk_free(d);
+    }
+}
+
+static void two_growths_at_once_leave_the_larger_disk(void **state)
+{
+    run_sim(growths_body, NULL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_stays_of_a_smaller_disk_is_what_it_was),
         cmocka_unit_test(an_emptied_image_is_as_small_as_a_new_one),
+        cmocka_unit_test(preallocated_growth_leaves_what_the_backing_file_shows),
+        cmocka_unit_test(two_growths_at_once_leave_the_larger_disk),
     };
     log_set_level(LOG_LEVEL_ERROR);
     return cmocka_run_group_tests(tests, NULL, NULL);
