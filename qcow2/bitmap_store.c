@@ -156,8 +156,8 @@ static bool store_one(struct qc *q, struct qc_stored_bitmap *s, struct qc_freed_
         return err_set(errp, ENOMEM, "out of memory to store bitmap '%s'", b->name);
     struct qc_stored_bitmap was = *s;
     bool ok = qc_bitmap_clusters(q, &was, old, errp) &&
-              qc_bitmap_write(q, all, qc_bitmap_table_entries(q, b->size, b->granularity), s, taken,
-                              errp);
+              qc_bitmap_write(q, all, qc_bitmap_table_entries(q, q->node->size, b->granularity), s,
+                              taken, errp);
     bitmap_free(copy);
     s->flags &= QC_BITMAP_EXTRA_COMPATIBLE;
     if (bitmap_recording(b))
@@ -213,6 +213,9 @@ static bool bitmap_store_all(struct node *n, struct err **errp)
     if (q->bitmaps.stored || !anything_to_store(q))
         return true;
     q->bitmaps.stored = true;
+    /* While one of them was busy they could not follow a disk that became smaller. */
+    if (n->bitmaps->size != n->size)
+        bitmap_set_resize(n->bitmaps, n->size, NULL);
     return end(q, begin(q, errp) && store_locked(q, errp), errp);
 }
 

@@ -284,8 +284,6 @@ static void adopt(struct qc_remake *m)
     }
     if (q->node->bitmaps && m->all_dirty)
         bitmap_set_mark(q->node->bitmaps, 0, q->node->bitmaps->size);
-    if (q->node->bitmaps && q->node->bitmaps->size != m->size)
-        bitmap_set_resize(q->node->bitmaps, m->size, NULL);
     qc_shadow_commit(&m->shadow, q);
     qc_cache_clear(&q->l2);
     q->zip.free_byte = 0;
@@ -355,6 +353,9 @@ void qc_remake_end(struct qc_remake *m)
         qc_shadow_abort(&m->shadow, q);
         qc_meta_reload(q); /* blocks of the attempt are in it */
     }
+    /* What grew for a disk that did not: bitmaps are stored for the disk as it is. */
+    if (q->node->bitmaps && q->node->bitmaps->size != q->node->size)
+        bitmap_set_resize(q->node->bitmaps, q->node->size, NULL);
     qc_delta_free(&m->delta);
     qc_bits_free(&m->one);
     qc_bits_free(&m->gone);
