@@ -13,6 +13,7 @@
 #define SNAPSHOT_EXTRA_MAX 1024
 #define BITMAP_ENTRY QC_BITMAP_ENTRY_LEN
 #define BITMAP_NAME_LIMIT 1023
+#define BITMAP_EXTRA_LIMIT 1024 /* what a snapshot may have; nobody is known to write any */
 
 /* A string of the file in new memory. */
 static int read_text(struct node *file, uint64_t off, uint32_t len, char **out)
@@ -126,6 +127,11 @@ static bool check_bitmap(const struct qc_bitmap_iter *it, const uint8_t *e, uint
                        "bitmap %" PRIu32 " at 0x%" PRIx64 ": name_size is %" PRIu32
                        ", must be 1 to %d",
                        it->i, at, name_len, BITMAP_NAME_LIMIT);
+    if (get_be32(e + 20) > BITMAP_EXTRA_LIMIT)
+        return err_set(errp, EFBIG,
+                       "bitmap %" PRIu32 " at 0x%" PRIx64 ": extra_data_size is %" PRIu32
+                       ", the limit is %d",
+                       it->i, at, get_be32(e + 20), BITMAP_EXTRA_LIMIT);
     if (flags & ~7u)
         return err_set(errp, EINVAL,
                        "bitmap %" PRIu32 " at 0x%" PRIx64 ": reserved flags in 0x%" PRIx32, it->i,
