@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-3-Clause
 # Makes the seeds of fuzz_image and fuzz_check anew, with qemu-img and qemu-io: small images of every
-# shape that our driver writes (image/), and with what only the checker and QEMU know (check/). Kept
-# in the repository, so that nobody needs QEMU to run the fuzzers.
+# feature (image/), and those that fuzz_image cannot judge, as their data is elsewhere, or must not, as
+# they were not closed (check/). fuzz_qcow2 is given all of them. Kept in the repository, so that
+# nobody needs QEMU to run the fuzzers.
 set -euo pipefail
 cd "${0%/*}/../fuzz/seeds/image"
 
@@ -23,7 +24,19 @@ make v2 cluster_size=512,compat=0.10 32k 'write -P 1 0 3k' 'write -P 2 20k 1k' '
 make v3 cluster_size=512 32k 'write -P 1 0 3k' 'write -P 2 20k 1k' 'write -z 1k 1k' 'discard 0 512'
 make zeros cluster_size=512 64k 'write -z 0 4k' 'write -P 3 33k 100' 'write -z -u 33k 512'
 make one_bit cluster_size=512,refcount_bits=1 32k 'write -P 1 5k 2k'
+for bits in 2 4 8 32; do
+    make refcounts_$bits cluster_size=512,refcount_bits=$bits 32k 'write -P 1 5k 2k'
+done
 make wide cluster_size=512,refcount_bits=64 128k 'write -P 1 0 12k'
+make subclusters extended_l2=on,cluster_size=16k 256k 'write -P 1 0 1k' 'write -P 2 20k 2k' \
+    'write -z 40k 2k' 'write -P 3 100k 20k' 'write -z 104k 4k'
+make snapshots cluster_size=512 24k 'write -P 1 0 6k'
+qemu-img snapshot -c first snapshots
+qemu-io -f qcow2 -c 'write -P 2 1k 2k' snapshots >/dev/null
+qemu-img snapshot -c second snapshots
+make bitmaps cluster_size=512 64k 'write -P 1 0 1k'
+qemu-img bitmap --add -g 512 bitmaps one
+qemu-io -f qcow2 -c 'write -P 2 30k 2k' bitmaps >/dev/null
 make backed cluster_size=1024 48k 'write -P 1 0 3k' 'write -P 2 20k 1k'
 qemu-img rebase -q -u -b none.raw -F raw backed
 make large_clusters cluster_size=2048 128k 'write -P 7 8k 3k'
@@ -35,6 +48,14 @@ for type in zlib zstd; do
     qemu-img convert -c -f raw -O qcow2 -o cluster_size=1024,compression_type=$type packed.raw $type
     qemu-io -f qcow2 -c 'write -P 9 2k 1k' -c 'write -z 5k 1k' $type >/dev/null
 done
+# The same, shared with a snapshot; in version 2; with subclusters.
+cp zlib packed_snapshots
+qemu-img snapshot -c first packed_snapshots
+qemu-io -f qcow2 -c 'write -P 8 0 1k' packed_snapshots >/dev/null
+qemu-img convert -c -f raw -O qcow2 -o cluster_size=1024,compat=0.10 packed.raw packed_v2
+qemu-img convert -c -f raw -O qcow2 -o cluster_size=16k,extended_l2=on,compression_type=zstd \
+    packed.raw packed_subclusters
+qemu-io -f qcow2 -c 'write -P 8 1k 1k' packed_subclusters >/dev/null
 rm packed.raw
 
 # A leak: the refcount of a data cluster is 2, and so its COPIED flag is clear.
