@@ -35,8 +35,8 @@ static void help(void)
         "  -h, --help        this\n"
         "\n"
         "Dots in keys nest (file.driver=file); a value may be JSON. Without COMMAND, commands are\n"
-        "read from standard input, one a line. These print tables: nodes, exports, bitmaps, "
-        "jobs.\n");
+        "read from standard input, one a line. These print tables: nodes, exports, bitmaps, jobs,\n"
+        "faults, crash list.\n");
 }
 
 static void print_result(const struct ctl *c, const json_t *result)
@@ -55,7 +55,7 @@ bool ctl_do(struct ctl *c, char *const *words, int n, struct err **errp)
     json_t *args, *result = NULL;
     bool ok;
 
-    if (n == 1 && ctl_table(c, words[0], &ok, errp))
+    if (ctl_table(c, words, n, &ok, errp))
         return ok;
     args = ctl_arguments(words[0], words + 1, n - 1, errp);
     if (!args)

@@ -19,8 +19,9 @@ json_t *ctl_arguments(const char *command, char *const *words, int n, struct err
 /* ctl_do: one command with its words, or a verb that prints a table. */
 bool ctl_do(struct ctl *c, char *const *words, int n, struct err **errp);
 
-/* ctl_table: is it a verb (nodes, exports, bitmaps, jobs)? Then *ok says how it went. */
-bool ctl_table(struct ctl *c, const char *verb, bool *ok, struct err **errp);
+/* ctl_table: do the words begin with a verb (nodes, exports, crash list, ...)? Then *ok says how it
+ * went; the others are its command's arguments. */
+bool ctl_table(struct ctl *c, char *const *words, int n, bool *ok, struct err **errp);
 const char *ctl_verb(unsigned i); /* NULL past the end */
 
 /* ctl_shell: commands from standard input, until it ends. */

@@ -85,14 +85,54 @@ static void print_jobs(const json_t *list)
     }
 }
 
+static void print_fault(const char *node, const json_t *r)
+{
+    const json_t *last = arg_get(r, "last");
+    char name[32], struck[64] = "-";
+
+    snprintf(name, sizeof(name), "#%" PRId64, arg_int(r, "number", 0));
+    if (last)
+        snprintf(struck, sizeof(struck), "%s %" PRId64 "+%" PRId64, text(last, "op"),
+                 arg_int(last, "offset", 0), arg_int(last, "length", 0));
+    printf("%-12s %-16s %8" PRId64 " %8" PRId64 " %8" PRId64 " %-24s %s %s%s\n", node,
+           arg_has(r, "id") ? text(r, "id") : name, arg_int(r, "seen", 0), arg_int(r, "matched", 0),
+           arg_int(r, "fired", 0), struck, text(r, "section"), text(r, "text"),
+           arg_bool(r, "holds", false)   ? " (holds a request)"
+           : arg_bool(r, "spent", false) ? " (spent)"
+                                         : "");
+}
+
+static void print_faults(const json_t *list)
+{
+    size_t i, k;
+    json_t *engine, *r;
+
+    printf("%-12s %-16s %8s %8s %8s %-24s %s\n", "NODE", "RULE", "SEEN", "MATCHED", "FIRED", "LAST",
+           "TEXT");
+    json_array_foreach((json_t *)list, i, engine) json_array_foreach(arg_get(engine, "rules"), k, r)
+        print_fault(text(engine, "node"), r);
+}
+
+static void print_crashes(const json_t *result)
+{
+    size_t i;
+    json_t *s;
+
+    printf("%8s %s\n", "STATE", "WHAT SURVIVED");
+    json_array_foreach(arg_get(result, "states"), i, s)
+        printf("%8" PRId64 " %s\n", arg_int(s, "number", 0), text(s, "description"));
+}
+
 static const struct {
     const char *name, *command;
-    void (*print)(const json_t *list);
+    void (*print)(const json_t *result);
 } verbs[] = {
     {"nodes", "query-named-block-nodes", print_nodes},
     {"exports", "query-block-exports", print_exports},
     {"bitmaps", "query-named-block-nodes", print_bitmaps},
     {"jobs", "query-jobs", print_jobs},
+    {"faults", "faults-list", print_faults},
+    {"crash list", "faults-crash-list", print_crashes},
 };
 
 const char *ctl_verb(unsigned i)
@@ -100,14 +140,30 @@ const char *ctl_verb(unsigned i)
     return i < ARRAY_LEN(verbs) ? verbs[i].name : NULL;
 }
 
-bool ctl_table(struct ctl *c, const char *verb, bool *ok, struct err **errp)
+/* How many of the words are this verb; 0: they are not. */
+static int verb_words(const char *verb, char *const *words, int n)
+{
+    const char *space = strchr(verb, ' ');
+    size_t len = space ? (size_t)(space - verb) : strlen(verb);
+
+    if (n < 1 || strlen(words[0]) != len || memcmp(words[0], verb, len) != 0)
+        return 0;
+    if (!space)
+        return 1;
+    return n >= 2 && strcmp(words[1], space + 1) == 0 ? 2 : 0;
+}
+
+bool ctl_table(struct ctl *c, char *const *words, int n, bool *ok, struct err **errp)
 {
     for (size_t i = 0; i < ARRAY_LEN(verbs); i++) {
-        json_t *result = NULL;
+        int used = verb_words(verbs[i].name, words, n);
+        json_t *args, *result = NULL;
 
-        if (strcmp(verbs[i].name, verb) != 0)
+        if (used == 0)
             continue;
-        *ok = qmp_command(c->client, verbs[i].command, NULL, &result, errp);
+        args = ctl_arguments(verbs[i].command, words + used, n - used, errp);
+        *ok = args && qmp_command(c->client, verbs[i].command, args, &result, errp);
+        json_decref(args);
         if (*ok && c->json) {
             json_dumpf(result, stdout, JSON_COMPACT);
             putchar('\n');

@@ -192,6 +192,12 @@ struct node *serve_graph_crash(void *arg, unsigned i, struct err **errp)
     return top;
 }
 
+/* With a control socket rules for it may come later. */
+static bool wants_guest_faults(const struct serve_opts *o, const struct serve_graph *g)
+{
+    return g->rules && (o->control || rules_has_layer(g->rules, FAULT_GUEST));
+}
+
 bool serve_graph_open(const struct serve_opts *o, struct serve_graph *g, struct err **errp)
 {
     struct file_opts fo = {
@@ -212,7 +218,7 @@ bool serve_graph_open(const struct serve_opts *o, struct serve_graph *g, struct 
         (o->format == FORMAT_QCOW2 && !add_format(o, g, errp)) ||
         (o->offset > 0 && !add_offset(o, &g->top, errp)) ||
         (g->rules && !add_guest_cache(g, errp)) ||
-        (g->rules && rules_has_layer(g->rules, FAULT_GUEST) && !add_guest_faults(g, errp)) ||
+        (wants_guest_faults(o, g) && !add_guest_faults(g, errp)) ||
         (o->checkpoints && !add_cbw(g, errp)) ||
         (o->n_bitmaps > 0 && !serve_bitmaps_add(o, g, errp))) {
         node_unref(g->top);

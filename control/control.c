@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "control/blockdev.h"
 #include "control/export.h"
+#include "control/fault_watch.h"
 #include "control/job.h"
 #include "control/object.h"
 #include "io/io.h"
@@ -221,8 +222,9 @@ bool control_stop(struct control *c, struct err **errp)
 {
     bool ok;
 
-    co_lock(&c->busy); /* a command that runs may end first */
     c->stopping = true;
+    faults_may_hang(c, false); /* or what is held would hold everything */
+    co_lock(&c->busy);         /* a command that runs may end first */
     co_unlock(&c->busy);
     throttle_lift_all(&c->graph);
     jobs_stop(&c->jobs);
@@ -230,6 +232,7 @@ bool control_stop(struct control *c, struct err **errp)
     ok = flush_nodes(c, ok ? errp : NULL) && ok;
     if (ok && c->first_error)
         ok = err_move(errp, steal(c->first_error));
+    fault_watches_clear(c);
     graph_clear(&c->graph);
     stop_sessions(c);
     return ok;
@@ -240,6 +243,7 @@ void control_free(struct control *c)
     if (!c)
         return;
     err_free(c->first_error);
+    fault_watches_clear(c);
     graph_clear(&c->graph);
     objects_clear(c);
     free_memory(c);

@@ -40,6 +40,7 @@ struct session { /* one client */
     struct json_stream in;
     bool pretty;
     bool negotiated;
+    bool wants_faults;       /* has subscribed to them */
     bool closing;            /* nothing more is read */
     bool broken;             /* nothing more is sent */
     struct out_buf out;      /* to be sent */
@@ -78,6 +79,7 @@ struct control {
     struct nbd_host *nbd; /* NULL: nbd-server-start was not called */
     struct control_export *exports;
     struct control_object *objects;
+    struct fault_watch *fault_watches;
 };
 
 /* --- message.c --- */
@@ -100,6 +102,9 @@ void session_end(struct session *s);
 /* --- event.c --- */
 /* event_emit: to all clients, with the time; data: dropped, may be NULL. */
 void event_emit(struct control *c, const char *name, json_t *data);
+/* event_emit_to: the same, to those only that want it. */
+enum event_wish { WANTS_ALL, WANTS_FAULTS };
+void event_emit_to(struct control *c, enum event_wish wish, const char *name, json_t *data);
 
 /* --- introspect.c --- */
 json_t *introspect_all(void);

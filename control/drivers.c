@@ -11,6 +11,7 @@
 #include "block/file.h"
 #include "block/null.h"
 #include "control/blockdev.h"
+#include "faults/cache.h"
 #include "filters/filters.h"
 #include "qcow2/qcow2.h"
 
@@ -202,6 +203,20 @@ static bool load_list(struct rules *rules, const char *section, const json_t *li
     return true;
 }
 
+/* One node is one layer. */
+static bool check_rules(const struct rules *rules, struct err **errp)
+{
+    if (rules_has_layer(rules, FAULT_GUEST) || rules_has_layer(rules, FAULT_WIRE))
+        return err_set(errp, ENOTSUP,
+                       "Driver 'blkdebug' knows layer=host only; `breakwater serve --faults` has "
+                       "the others");
+    if (rules_cache(rules)->on || rules_need_cache(rules))
+        return err_set(errp, ENOTSUP,
+                       "Driver 'blkdebug' has no [cache] and cuts no power; `breakwater serve "
+                       "--faults` does");
+    return true;
+}
+
 static bool load_rules(struct blockdev_open *o, struct rules *rules, struct err **errp)
 {
     const char *config = arg_str(o->options, "config");
@@ -213,7 +228,8 @@ static bool load_rules(struct blockdev_open *o, struct rules *rules, struct err 
             return false;
     }
     return load_list(rules, "inject-error", arg_get(o->options, "inject-error"), errp) &&
-           load_list(rules, "set-state", arg_get(o->options, "set-state"), errp);
+           load_list(rules, "set-state", arg_get(o->options, "set-state"), errp) &&
+           check_rules(rules, errp);
 }
 
 /* Negative numbers become huge ones, which the filter refuses in blkdebug's words. */

@@ -5,6 +5,7 @@
 #include <time.h>
 
 #include "base/bytes.h"
+#include "control/fault_watch.h"
 #include "control/job.h"
 
 static json_t *timestamp(void)
@@ -18,11 +19,16 @@ static json_t *timestamp(void)
 
 void event_emit(struct control *c, const char *name, json_t *data)
 {
+    event_emit_to(c, WANTS_ALL, name, data);
+}
+
+void event_emit_to(struct control *c, enum event_wish wish, const char *name, json_t *data)
+{
     json_t *event =
         json_pack("{s:o,s:s,s:o*}", "timestamp", timestamp(), "event", name, "data", data);
 
     for (struct session *s = c->sessions; s; s = s->next) {
-        if (s->negotiated)
+        if (s->negotiated && (wish == WANTS_ALL || s->wants_faults))
             session_put(s, json_incref(event), true);
     }
     json_decref(event);
@@ -34,6 +40,7 @@ static const struct qtype export_deleted = {.kind = Q_STRUCT,
 
 static const struct event_type event_types[] = {
     {"BLOCK_EXPORT_DELETED", &export_deleted},
+    {"FAULT_FIRED", &q_fault_fired_event},
     {"JOB_STATUS_CHANGE", &q_job_status_event},
 };
 

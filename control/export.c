@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "control/blockdev.h"
 #include "control/export_priv.h"
+#include "control/fault_watch.h"
 #include "server/server.h"
 
 #define MOMENT_NS (200 * NS_PER_MS)
@@ -153,6 +154,7 @@ bool export_add(struct control *c, const struct export_wish *w, struct err **err
     }
     e->next = c->exports;
     c->exports = e;
+    faults_may_hang(c, true);
     return true;
 fail:
     if (e)

@@ -13,7 +13,7 @@
 #include "base/bytes.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "faults/fault_priv.h"
+#include "faults/engine_priv.h"
 
 const char *const fault_layer_names[FAULT_LAYERS] = {"host", "guest", "wire"};
 
@@ -48,51 +48,117 @@ void fault_list_free(struct fault *head)
     }
 }
 
-void fault_set_add(struct fault_set *s, struct fault *f)
+static void note_wishes(struct fault_set *s, const struct fault *f)
 {
-    struct fault **at = &s->all;
-
-    for (; *at; at = &(*at)->all_next)
-        if ((*at)->draw_id == f->draw_id)
-            f->draw_id = draw_text("again") ^ (f->draw_id + 1); /* the same rule, written twice */
-    f->all_next = NULL;
-    *at = f;
-    s->n++;
     s->events |= f->sel.events;
     s->heals |= f->act.action == ACTION_BADSECTOR && f->act.heals;
     s->keeps_old |= f->act.action == ACTION_CORRUPT && f->act.how >= HOW_STALE;
     s->origins |= f->sel.export || f->sel.client || f->sel.conn;
+}
+
+static void forget_index(struct fault_list *l)
+{
+    index_free(l->index);
+    l->index = NULL;
+    l->indexed = false;
+}
+
+/* Requests that came as far as to f. Counted for the list, not for each fault: most are never
+ * looked at. */
+static uint64_t came_to(const struct fault_list *l, const struct fault *f, unsigned io)
+{
+    uint64_t n = l->met;
+
+    for (const struct fault *o = l->head; o != f; o = o->next[io])
+        n -= o->ended[io];
+    return n;
+}
+
+/* NULL: of all. */
+static bool is_before(const struct fault *f, const struct fault *other)
+{
+    while (f && f != other)
+        f = f->all_next;
+    return f || !other;
+}
+
+void fault_set_insert(struct fault_set *s, struct fault *f, struct fault *before)
+{
+    struct fault **at = &s->all;
+
+    for (const struct fault *o = s->all; o; o = o->all_next)
+        if (o->draw_id == f->draw_id)
+            f->draw_id = draw_text("again") ^ (f->draw_id + 1); /* the same rule, written twice */
+    while (*at != before)
+        at = &(*at)->all_next;
+    f->all_next = before;
+    *at = f;
+    s->n++;
+    note_wishes(s, f);
     for (unsigned io = 0; io < FAULT_IO_COUNT; io++) {
         struct fault_list *l = &s->by[f->sel.layer][io];
 
         f->next[io] = NULL;
         if (!(f->sel.ops & (1u << io)))
             continue;
-        for (at = &l->head; *at; at = &(*at)->next[io])
+        for (at = &l->head; *at && !(before && is_before(before, *at)); at = &(*at)->next[io])
             ;
+        f->next[io] = *at;
         *at = f;
         l->op = (enum fault_io)io;
         l->n++;
-        index_free(l->index);
-        l->index = NULL;
-        l->indexed = false;
+        f->before[io] = came_to(l, f, io);
+        forget_index(l);
     }
 }
 
-/* Counted for the list, not for each fault: most are never looked at. */
+void fault_set_add(struct fault_set *s, struct fault *f)
+{
+    fault_set_insert(s, f, NULL);
+}
+
+void fault_set_remove(struct fault_set *s, struct fault *f)
+{
+    struct fault **at = &s->all;
+
+    while (*at != f)
+        at = &(*at)->all_next;
+    *at = f->all_next;
+    f->all_next = NULL;
+    s->n--;
+    for (unsigned io = 0; io < FAULT_IO_COUNT; io++) {
+        struct fault_list *l = &s->by[f->sel.layer][io];
+
+        if (!(f->sel.ops & (1u << io)))
+            continue;
+        for (at = &l->head; *at != f; at = &(*at)->next[io])
+            ;
+        *at = f->next[io];
+        l->n--;
+        /* What it ended did not come to those behind it, and must not seem to have. */
+        for (struct fault *o = *at; o; o = o->next[io])
+            o->before[io] += f->ended[io];
+        forget_index(l);
+    }
+    s->events = 0;
+    s->heals = s->keeps_old = s->origins = false;
+    for (const struct fault *o = s->all; o; o = o->all_next)
+        note_wishes(s, o);
+}
+
+void rules_add_fault(struct rules *r, struct fault *f)
+{
+    f->number = ++r->last_number;
+    fault_set_add(&r->faults, f);
+}
+
 uint64_t fault_seen(const struct fault_set *s, const struct fault *f)
 {
     uint64_t n = 0;
 
-    for (unsigned io = 0; io < FAULT_IO_COUNT; io++) {
-        const struct fault_list *l = &s->by[f->sel.layer][io];
-
-        if (!(f->sel.ops & (1u << io)))
-            continue;
-        n += l->met;
-        for (const struct fault *o = l->head; o != f; o = o->next[io])
-            n -= o->ended[io];
-    }
+    for (unsigned io = 0; io < FAULT_IO_COUNT; io++)
+        if (f->sel.ops & (1u << io))
+            n += came_to(&s->by[f->sel.layer][io], f, io) - f->before[io];
     return n;
 }
 
@@ -156,6 +222,7 @@ static bool strikes(struct fault *f, const struct fault_req *q, uint32_t state, 
         return false;
     }
     f->fired++;
+    f->last = (struct fault_last){true, q->op, q->off, q->len};
     return true;
 }
 
@@ -180,7 +247,7 @@ static void act_on(const struct fault *f, const struct fault_req *q, uint64_t dr
     const struct fault_act *a = &f->act;
 
     d->by = f->where;
-    d->id = f->draw_id;
+    d->id = f->number;
     d->on_disk = a->on_disk;
     d->powercut = a->then_powercut;
     d->drop = a->drop;
@@ -275,6 +342,7 @@ void rules_decide(struct rules *r, const struct fault_req *q, struct fault_decis
     for (struct fault *f = first_of(l, q); f; f = next_of(l, f, q->op)) {
         if (!strikes(f, q, state, rules_seed(r), &draw))
             continue;
+        rules_tell_fire(r, f->number, f->id, f->where, fault_actions[f->act.action].name, q);
         switch (f->act.action) {
         case ACTION_DELAY:
             d->delay_ns += act_delay_ns(&f->act, draw, q->at_ms, f->sel.from_ms, f->sel.to_ms);

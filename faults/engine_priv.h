@@ -8,6 +8,14 @@
 #include "faults/cache.h"
 #include "faults/fault_priv.h"
 
+#define RULES_MAX 65536 /* that were added while serving, with those there */
+
+struct rules_gen {
+    unsigned refs;      /* requests that came while it was the newest */
+    struct fault *gone; /* what ended it: they may still know these */
+    struct rules_gen *next;
+};
+
 struct rules {
     const struct rules_names *names;
     uint32_t state;
@@ -26,9 +34,21 @@ struct rules {
 
     uint64_t seed;
     enum seed_source seed_source;
+
+    /* live.c */
+    uint64_t last_number;               /* of a rule */
+    unsigned layers;                    /* bits: somebody watches them */
+    struct rules_gen *oldest, *current; /* a list from the one to the other */
+    void (*fire_fn)(void *arg, const struct rules_fire *fire);
+    void *fire_arg;
 };
 
 /* rules_unlink: take a rule out of the list of its event. */
 void rules_unlink(struct rules *r, struct rule *rule);
+/* rules_tell_fire: to whom it concerns. */
+void rules_tell_fire(struct rules *r, uint64_t number, const char *id, const char *where,
+                     const char *action, const struct fault_req *q);
+/* rule_text: what it says. */
+void rule_text(const struct rule *rule, const struct rules_names *names, struct out *o);
 
 #endif

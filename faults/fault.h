@@ -132,6 +132,8 @@ void rules_patch_old(const struct rules *r, uint64_t id, uint64_t off, void *buf
 /* rules_load_option: one fault as on a command line: 'op=read range=1M+4k action=error nth=3'.
  * Messages and counters call it "--fault N". As rules_load otherwise. */
 bool rules_load_option(struct rules *r, const char *text, unsigned n, struct err **errp);
+/* rules_load_rule: the same, under this name instead. */
+bool rules_load_rule(struct rules *r, const char *text, const char *label, struct err **errp);
 
 /* The seed of all draws: random unless the file or the user says it; the user's stands. */
 uint64_t rules_seed(const struct rules *r);

@@ -7,10 +7,12 @@
 
 #include "faults/cache.h"
 #include "faults/fault.h"
+#include "faults/live.h"
 #include "faults/pages.h"
 #include "faults/rules_priv.h"
 #include "faults/text.h"
 
+#define FAULTS_MAX 4096 /* of one engine */
 #define OP(io) (1u << FAULT_##io)
 #define OPS_ALL (OP(READ) | OP(WRITE) | OP(WRITE_ZEROES) | OP(DISCARD) | OP(FLUSH))
 #define OPS_WITH_STATUS (OPS_ALL | OP(BLOCK_STATUS))
@@ -154,8 +156,9 @@ enum draw_purpose {
 /* --- decide.c: the faults of an engine --- */
 
 struct fault {
-    char *where; /* "file:line" of its section, or "--fault N" */
-    char *id;    /* NULL: none */
+    uint64_t number; /* unique in its engine */
+    char *where;     /* "file:line" of its section, or "--fault N" */
+    char *id;        /* NULL: none */
     struct fault_select sel;
     struct fault_act act;
 
@@ -165,12 +168,15 @@ struct fault {
 
     /* Counters: requests that all selectors matched that do not count; those it struck. */
     uint64_t matched, fired;
+    struct fault_last last;
     uint64_t written;               /* nospace: let through */
     struct pages rest, old, healed; /* see rest.c */
 
     struct fault *all_next;
     struct fault *next[FAULT_IO_COUNT]; /* the next of its layer with this op */
     uint64_t ended[FAULT_IO_COUNT];     /* requests that went no further than to it */
+    uint64_t before[FAULT_IO_COUNT];    /* requests that do not count as seen: before its time */
+    bool once_armed;                    /* of rules_arm */
 };
 
 /* The faults of one layer with one op, in file order. */
@@ -217,7 +223,6 @@ struct fault *index_next(struct fault_index *x);
 struct cache_conf *rules_cache_conf(struct rules *r);
 struct fault_set *rules_faults(struct rules *r);
 const struct fault_set *rules_faults_const(const struct rules *r);
-void rules_set_state(struct rules *r, uint32_t state);
 
 enum seed_source { SEED_RANDOM, SEED_FILE, SEED_USER };
 /* rules_take_seed: unless a stronger source has said one. */
@@ -227,6 +232,11 @@ void fault_free(struct fault *f);
 void fault_list_free(struct fault *head); /* by all_next */
 /* fault_set_add: takes f over; cannot fail. */
 void fault_set_add(struct fault_set *s, struct fault *f);
+/* fault_set_insert: before another, which is in s. fault_set_remove: out of s, not freed. */
+void fault_set_insert(struct fault_set *s, struct fault *f, struct fault *before);
+void fault_set_remove(struct fault_set *s, struct fault *f);
+/* rules_add_fault: as fault_set_add, and it gets a number. */
+void rules_add_fault(struct rules *r, struct fault *f);
 void fault_set_free(struct fault_set *s);
 const struct fault *fault_set_at(const struct fault_set *s, unsigned i);
 /* fault_describe: "op=read action=error errno=EIO". */
@@ -299,7 +309,8 @@ enum lang_section_id { LANG_CLOSED, LANG_FAULT, LANG_ENGINE, LANG_SUSPEND, LANG_
 
 struct lang {
     struct rules *rules;
-    const char *file; /* NULL: an option of a command line, number `line` */
+    const char *file;  /* NULL: one rule alone, as on a command line */
+    const char *label; /* of that, for messages: "--fault 2" */
     struct err **errp;
 
     enum lang_section_id section;

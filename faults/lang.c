@@ -13,13 +13,12 @@
 #include "base/mem.h"
 #include "faults/fault_priv.h"
 
-#define FAULTS_MAX 4096 /* of one engine */
 #define CHANGES (OP(WRITE) | OP(WRITE_ZEROES))
 
 bool lang_at_line(struct lang *l, unsigned line)
 {
     return l->file ? err_prefix(l->errp, "%s:%u: ", l->file, line)
-                   : err_prefix(l->errp, "--fault %u: ", l->section_line);
+                   : err_prefix(l->errp, "%s: ", l->label);
 }
 
 bool lang_bad(struct lang *l, unsigned line, const char *fmt, ...)
@@ -34,7 +33,7 @@ bool lang_bad(struct lang *l, unsigned line, const char *fmt, ...)
 
 bool lang_no_memory(struct lang *l)
 {
-    return err_set(l->errp, ENOMEM, "%s: no memory for its rules", l->file ? l->file : "--fault");
+    return err_set(l->errp, ENOMEM, "%s: no memory for its rules", l->file ? l->file : l->label);
 }
 
 void lang_init(struct lang *l, struct rules *r, const char *file, struct err **errp)
@@ -57,7 +56,7 @@ void lang_commit(struct lang *l)
 
     while ((f = l->head)) {
         l->head = f->all_next;
-        fault_set_add(rules_faults(l->rules), f);
+        rules_add_fault(l->rules, f);
     }
     if (l->cache.on)
         *rules_cache_conf(l->rules) = l->cache;
@@ -335,8 +334,7 @@ static bool fill(struct lang *l, struct fault *f)
     f->act.on_disk |= f->act.then_powercut;
     if (!check_layer(l, f) || !check_ops(l, f) || !check_keys(l, f) || !check_id(l, f))
         return false;
-    f->where = l->file ? mem_printf("%s:%u", l->file, l->section_line)
-                       : mem_printf("--fault %u", l->section_line);
+    f->where = l->file ? mem_printf("%s:%u", l->file, l->section_line) : mem_strdup(l->label);
     if (!f->where)
         return lang_no_memory(l);
     identify(l, f);
@@ -372,16 +370,26 @@ bool lang_end(struct lang *l)
 
 bool rules_load_option(struct rules *r, const char *text, unsigned n, struct err **errp)
 {
+    char label[32] = "";
+    struct out o = {label, sizeof(label), 0};
+
+    out_put(&o, "--fault %u", n);
+    return rules_load_rule(r, text, label, errp);
+}
+
+bool rules_load_rule(struct rules *r, const char *text, const char *label, struct err **errp)
+{
     struct ini_text rest = text_trim((struct ini_text){text, strlen(text)}), word;
     struct err *e = NULL;
     struct lang l;
     bool ok;
 
     lang_init(&l, r, NULL, &e);
-    ok = lang_begin(&l, (struct ini_text){"fault", 5}, (struct ini_text){NULL, 0}, n);
+    l.label = label;
+    ok = lang_begin(&l, (struct ini_text){"fault", 5}, (struct ini_text){NULL, 0}, 0);
     while (ok && text_split(&rest, ' ', &word)) {
         word = text_trim(word);
-        ok = word.len == 0 || add_setting(&l, word, n);
+        ok = word.len == 0 || add_setting(&l, word, 0);
     }
     ok = ok && lang_end(&l);
     if (ok)

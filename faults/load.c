@@ -227,7 +227,9 @@ bool load_end_section(struct loader *l)
     }
     rule_list_push(l->section == RULE_INJECT ? &l->injects : &l->set_states, rule);
     rule->where = l->option ? mem_strdup(l->option) : mem_printf("%s:%u", l->file, l->section_line);
-    return rule->where || load_no_memory(l);
+    if (l->set[KEY_ID].given)
+        rule->id = mem_strndup(l->set[KEY_ID].value.at, l->set[KEY_ID].value.len);
+    return (rule->where && (rule->id || !l->set[KEY_ID].given)) || load_no_memory(l);
 }
 
 static bool begin_section(struct loader *l, const struct ini_line *line)

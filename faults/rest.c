@@ -43,7 +43,7 @@ static struct fault *by_id(const struct rules *r, uint64_t id)
 {
     struct fault *f = r->faults.all;
 
-    while (f && f->draw_id != id)
+    while (f && f->number != id)
         f = f->all_next;
     return f;
 }

@@ -38,7 +38,10 @@ struct rules *rules_new(const struct rules_names *names)
     r->state = STATE_INITIAL;
     r->seed = rng_entropy();
     r->by_event = mem_array(names->n_events, sizeof(r->by_event[0]));
-    if (!r->by_event) {
+    r->oldest = r->current = mem_new(struct rules_gen);
+    if (!r->by_event || !r->current) {
+        mem_free(r->by_event);
+        mem_free(r->current);
         mem_free(r);
         return NULL;
     }
@@ -50,6 +53,7 @@ void rule_free(struct rule *rule)
     if (!rule)
         return;
     mem_free(rule->where);
+    mem_free(rule->id);
     mem_free(rule->tag);
     mem_free(rule);
 }
@@ -59,6 +63,8 @@ void rules_free(struct rules *r)
     if (!r)
         return;
     assert(!r->suspended);
+    if (r->fire_fn)
+        r->fire_fn(r->fire_arg, NULL);
     while (r->breaks) {
         struct rule *rule = r->breaks;
 
@@ -68,6 +74,13 @@ void rules_free(struct rules *r)
     for (unsigned i = 0; i < r->n_all; i++)
         rule_free(r->all[i]);
     fault_set_free(&r->faults);
+    while (r->oldest) {
+        struct rules_gen *g = r->oldest;
+
+        r->oldest = g->next;
+        fault_list_free(g->gone);
+        mem_free(g);
+    }
     mem_free(r->all);
     mem_free(r->by_event);
     mem_free(r);
@@ -140,6 +153,7 @@ static void add_list(struct rules *r, struct rule_list *l)
     for (struct rule *rule = l->head, *next; rule; rule = next) {
         next = rule->load_next;
         assert(rule->event < r->names->n_events);
+        rule->number = ++r->last_number;
         rule->event_next = r->by_event[rule->event];
         r->by_event[rule->event] = rule;
         r->all[r->n_all++] = rule;
@@ -243,6 +257,9 @@ struct fault_verdict rules_check(struct rules *r, enum fault_io io, uint64_t off
     v.error = rule->error;
     v.immediately = rule->immediately;
     rule->fired++;
+    rule->last = (struct fault_last){true, io, off, len};
+    rules_tell_fire(r, rule->number, rule->id, rule->where, "error",
+                    &(struct fault_req){.op = io, .off = off, .len = len});
     if (rule->once)
         rule_spend(r, at);
     return v;
@@ -282,6 +299,25 @@ static const char *io_mask_name(unsigned mask)
     return NULL;
 }
 
+void rule_text(const struct rule *rule, const struct rules_names *names, struct out *o)
+{
+    out_put(o, "event=%s", names->event[rule->event]);
+    if (rule->state != 0)
+        out_put(o, " state=%" PRIu32, rule->state);
+    if (rule->action == RULE_SET_STATE)
+        out_put(o, " new_state=%" PRIu32, rule->new_state);
+    if (rule->action == RULE_SUSPEND)
+        out_put(o, " tag=%s", rule->tag);
+    if (rule->action != RULE_INJECT)
+        return;
+    if (io_mask_name(rule->io_mask))
+        out_put(o, " iotype=%s", io_mask_name(rule->io_mask));
+    out_put(o, " errno=%d", rule->error);
+    if (rule->off != SECTOR_ANY)
+        out_put(o, " sector=%" PRId64, rule->off / SECTOR_SIZE);
+    out_put(o, "%s%s", rule->once ? " once" : "", rule->immediately ? " immediately" : "");
+}
+
 bool rules_describe(const struct rules *r, unsigned i, char *buf, size_t buf_len)
 {
     struct out o = {buf, buf_len, 0};
@@ -294,29 +330,15 @@ bool rules_describe(const struct rules *r, unsigned i, char *buf, size_t buf_len
         return true;
     }
     rule = r->all[i];
-    out_put(&o, "%s %s event=%s", rule->where, rule_section_names[rule->action],
-            r->names->event[rule->event]);
-    if (rule->state != 0)
-        out_put(&o, " state=%" PRIu32, rule->state);
-    if (rule->action == RULE_SET_STATE) {
-        out_put(&o, " new_state=%" PRIu32 ": seen %" PRIu64 ", applied %" PRIu64, rule->new_state,
-                rule->seen, rule->fired);
-        return true;
-    }
-    if (rule->action == RULE_SUSPEND) {
-        out_put(&o, " tag=%s: seen %" PRIu64 ", %s", rule->tag, rule->seen,
-                rule->sleeper ? "holds a request"
-                : rule->spent ? "spent"
-                              : "waits");
-        return true;
-    }
-    if (io_mask_name(rule->io_mask))
-        out_put(&o, " iotype=%s", io_mask_name(rule->io_mask));
-    out_put(&o, " errno=%d", rule->error);
-    if (rule->off != SECTOR_ANY)
-        out_put(&o, " sector=%" PRId64, rule->off / SECTOR_SIZE);
-    out_put(&o, "%s%s: seen %" PRIu64 ", armed %" PRIu64 ", fired %" PRIu64 "%s",
-            rule->once ? " once" : "", rule->immediately ? " immediately" : "", rule->seen,
-            rule->armed, rule->fired, rule->spent ? " (spent)" : "");
+    out_put(&o, "%s %s ", rule->where, rule_section_names[rule->action]);
+    rule_text(rule, r->names, &o);
+    out_put(&o, ": seen %" PRIu64, rule->seen);
+    if (rule->action == RULE_SET_STATE)
+        out_put(&o, ", applied %" PRIu64, rule->fired);
+    else if (rule->action == RULE_SUSPEND)
+        out_put(&o, ", %s", rule->sleeper ? "holds a request" : rule->spent ? "spent" : "waits");
+    else
+        out_put(&o, ", armed %" PRIu64 ", fired %" PRIu64 "%s", rule->armed, rule->fired,
+                rule->spent ? " (spent)" : "");
     return true;
 }

@@ -14,11 +14,19 @@ enum rule_action { RULE_INJECT, RULE_SET_STATE, RULE_SUSPEND, RULE_ACTIONS };
 
 #define SECTOR_ANY INT64_C(-1)
 
+struct fault_last { /* the request that a rule struck last */
+    bool any;
+    enum fault_io op;
+    uint64_t off, len;
+};
+
 struct rule {
+    uint64_t number; /* unique in its engine */
     enum rule_action action;
     unsigned event;
     uint32_t state; /* matches in this state only; 0 = any */
     char *where;    /* "file:line" of its section */
+    char *id;       /* NULL: none */
 
     uint32_t new_state; /* set-state */
 
@@ -34,6 +42,7 @@ struct rule {
 
     bool spent;                  /* once, and it fired: takes part in nothing any more */
     uint64_t seen, armed, fired; /* counters: its event came; it matched; it failed a request */
+    struct fault_last last;
 
     struct rule *event_next; /* rules of one event, newest first */
     struct rule *armed_next; /* armed rules, oldest first; or suspended ones */

@@ -69,6 +69,7 @@ static int meet(struct node *n, struct req *r, enum fault_io io)
 {
     struct fault_node *f = n->state;
     struct fault_decision d;
+    struct rules_gen *gen;
     struct fault_req q = {
         .layer = f->layer,
         .op = io,
@@ -89,9 +90,13 @@ static int meet(struct node *n, struct req *r, enum fault_io io)
         }
     }
     tell_circumstances(f, &q);
+    gen = rules_enter(f->rules);
     rules_decide(f->rules, &q, &d);
     ret = fault_keep_old(n, r);
-    return ret < 0 ? ret : fault_carry_out(n, r, &d);
+    if (ret == 0)
+        ret = fault_carry_out(n, r, &d);
+    rules_leave(f->rules, gen);
+    return ret;
 }
 
 static int fault_submit(struct node *n, struct req *r)
@@ -193,6 +198,7 @@ struct node *fault_open(struct node *child, struct rules *rules, struct err **er
     f->rules = rules;
     f->layer = FAULT_HOST;
     f->start_ns = clock_ns();
+    rules_serve_layer(rules, FAULT_HOST);
     rules_event(rules, EV_NONE, NULL);
     return n;
 }
@@ -208,6 +214,7 @@ struct node *fault_guest_open(struct node *child, struct rules *rules, struct er
     f->rules = rules;
     f->layer = FAULT_GUEST;
     f->start_ns = clock_ns();
+    rules_serve_layer(rules, FAULT_GUEST);
     return n;
 }
 
@@ -222,6 +229,8 @@ void fault_let_hang(struct node *n, bool may)
 {
     struct fault_node *f = n->state;
 
+    if (may && f->may_hang)
+        return; /* it serves already */
     f->may_hang = may;
     if (may) {
         f->start_ns = clock_ns();

@@ -6,7 +6,7 @@
 #define FILTERS_FAULT_PRIV_H
 
 #include "block/event.h"
-#include "faults/fault.h"
+#include "faults/live.h"
 #include "filters/filters_priv.h"
 #include "io/lock.h"
 

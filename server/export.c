@@ -6,6 +6,7 @@
 
 #include "base/mem.h"
 #include "block/node_bitmap.h"
+#include "faults/live.h"
 #include "server/server_priv.h"
 
 static struct export *export_find(const struct server *s, struct wire_str name)
@@ -289,6 +290,8 @@ bool export_new(struct server *s, const struct export_opts *o, struct err **errp
     e->srv = s;
     e->top = o->top;
     e->rules = o->rules;
+    if (e->rules)
+        rules_serve_layer(e->rules, FAULT_WIRE);
     e->since_ns = clock_ns();
     e->crash = o->crash;
     e->cbw = o->cbw;

@@ -34,7 +34,7 @@ static uint64_t ask_alone(unsigned n, const struct fault_req *q)
         struct fault_decision d = ask_req(alone[i], *q);
 
         if (d.deed != FAULT_PASS)
-            return d.id;
+            return i + 1; /* its number in the other */
     }
     return 0;
 }

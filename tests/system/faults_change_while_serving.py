@@ -1,0 +1,275 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""Fault rules come, go and strike over the control socket, as an NBD client sees it."""
+
+import errno
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+
+import nbd
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "lib"))
+from qmp import Daemon, Qmp, expect_error  # noqa: E402
+
+BREAKWATER = os.environ["BREAKWATER"]
+CACHE = "[cache]\nlayer = guest\n"
+
+
+class Served:
+    """`breakwater serve` of a fresh image, with a control socket and a rule file."""
+
+    def __init__(self, rules="", *options):
+        subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "disk.qcow2", "64M"], check=True)
+        pathlib.Path("rules.conf").write_text(rules)
+        for name in ("nbd.sock", "control.sock"):
+            if os.path.exists(name):
+                os.unlink(name)
+        self.log = open("serve.log", "w")
+        self.process = subprocess.Popen(
+            [BREAKWATER, "serve", "--socket", "nbd.sock", "-x", "disk", "--control", "control.sock",
+             "--faults", "rules.conf", *options, "disk.qcow2"], stderr=self.log)
+
+    def __enter__(self):
+        self.qmp = Qmp("control.sock")
+        return self
+
+    def client(self, export="disk"):
+        h = nbd.NBD()
+        h.set_export_name(export)
+        h.connect_unix("nbd.sock")
+        return h
+
+    def __exit__(self, *_):
+        self.process.terminate()
+        self.process.wait(30)
+        self.log.close()
+
+
+def fails(expected, function, *args):
+    try:
+        function(*args)
+    except nbd.Error as error:
+        assert error.errnum == expected, error
+        return
+    raise AssertionError("no error")
+
+
+def rule(q, name):
+    return next(r for r in q("faults-list")[0]["rules"] if r.get("id") == name)
+
+
+def rules_are_in_force_when_their_command_is_answered():
+    with Served() as s:
+        q, h = s.qmp, s.client()
+        h.pwrite(b"a" * 512, 0)
+        for layer in ("guest", "host"):
+            for _ in range(20):
+                q("faults-add", rule="id=w layer=%s op=write action=error errno=ENOSPC" % layer)
+                fails(errno.ENOSPC, h.pwrite, b"b" * 512, 0)
+                q("faults-remove", id="w")
+                h.pwrite(b"c" * 512, 0)
+        q("faults-add", export="disk", rules="[fault \"one\"]\nlayer=guest\nop=read\naction=log\n")
+        q("faults-add", node="disk", before="one",
+          rule="id=two layer=guest op=read action=error errno=EPERM")
+        fails(errno.EPERM, h.pread, 512, 4096)
+        assert rule(q, "one")["seen"] == 0
+        two = rule(q, "two")
+        assert (two["seen"], two["matched"], two["fired"]) == (1, 1, 1), two
+        assert two["last"] == {"op": "read", "offset": 4096, "length": 512}, two
+        q("faults-replace", rules="")
+        assert q("faults-list")[0]["rules"] == []
+        for words in (["faults-add", "rule=id=slow layer=guest op=read action=delay ms=100"],
+                      ["faults"], ["faults-remove", "id=slow"],
+                      ["faults-arm", "rule=layer=guest op=flush action=error"]):
+            subprocess.run([BREAKWATER, "ctl", "control.sock", *words], check=True,
+                           stdout=subprocess.DEVNULL)
+        h.pwrite(b"d" * 512, 512)
+        fails(errno.EIO, h.flush)
+        assert h.pread(512, 0) == b"c" * 512
+
+
+def what_cannot_be_is_refused_and_changes_nothing():
+    with Served("[fault \"a\"]\nlayer=guest\nop=trim\naction=error\n") as s:
+        q = s.qmp
+        before = q("faults-list")
+        for text, arguments in (
+                (r"faults-add: unknown action \"eror\": did you mean error", {"rule": "action=eror"}),
+                (r"faults-add:2: ", {"rules": "[fault]\nop=raed\naction=error\n"}),
+                (r"has the id \"a\" already", {"rule": "id=a op=read action=error"}),
+                (r"needs a disk with a volatile cache", {"rule": "action=powercut"}),
+                (r"\[cache\] cannot be changed", {"rules": CACHE}),
+                (r"no fault 'b'", {"rule": "op=read action=error", "before": "b"}),
+                (r"Could not open rule file", {"file": "nowhere.conf"}),
+                (r"One of 'rule', 'rules' and 'file'", {}),
+                (r"Cannot find node 'gone'", {"rule": "op=read action=error", "node": "gone"}),
+                (r"Export 'gone' is not found", {"rule": "op=read action=error", "export": "gone"})):
+            expect_error(text, q, "faults-add", **arguments)
+        expect_error("no fault rule 'b'", q, "faults-remove", id="b")
+        expect_error("strikes once", q, "faults-arm", rule="op=read action=error once=on")
+        expect_error("no volatile cache", q, "faults-powercut")
+        expect_error("no volatile cache", q, "faults-crash-list")
+        assert q("faults-list") == before
+
+
+def what_is_armed_strikes_the_next_request_once():
+    with Served() as s:
+        q, h = s.qmp, s.client()
+        for _ in range(3):
+            q("faults-arm", rule="layer=guest op=flush action=error")
+            h.pwrite(b"x" * 512, 0)
+            fails(errno.EIO, h.flush)
+            h.flush()
+
+
+def damage_at_rest_ends_with_its_rule():
+    with Served() as s:
+        q, h = s.qmp, s.client()
+        h.pwrite(b"old." * 1024, 0)
+        q("faults-add", rule="id=lose layer=guest op=write range=0+4k action=lost")
+        h.pwrite(b"new." * 1024, 0)
+        assert h.pread(4096, 0) == b"old." * 1024
+        q("faults-remove", id="lose")
+        assert h.pread(4096, 0) == b"new." * 1024
+
+
+def requests_under_way_keep_what_was_decided():
+    with Served("[fault \"slow\"]\nlayer=guest\nop=read\naction=delay\nms=600\n") as s:
+        q, h = s.qmp, s.client()
+        buf = nbd.Buffer(512)
+        start = time.monotonic()
+        cookie = h.aio_pread(buf, 0)
+        while h.aio_get_direction() & nbd.AIO_DIRECTION_WRITE:
+            h.poll(100)
+        deadline = time.monotonic() + 10
+        while rule(q, "slow")["fired"] == 0:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        q("faults-replace", rule="id=slow layer=guest op=read action=error")
+        while not h.aio_command_completed(cookie):
+            h.poll(-1)
+        assert time.monotonic() - start >= 0.6
+        fails(errno.EIO, h.pread, 512, 0)
+
+
+def states_are_told_and_set():
+    with Served("[fault]\nlayer=guest\nop=read\nstate=4\naction=error\n") as s:
+        q, h = s.qmp, s.client()
+        assert q("faults-state") == {"state": 1}
+        h.pread(512, 0)
+        assert q("faults-state", state=4) == {"state": 4}
+        fails(errno.EIO, h.pread, 512, 0)
+        q("faults-mark", name="half way")
+    assert 'mark "half way"' in pathlib.Path("serve.log").read_text()
+
+
+def fires_are_told_to_those_who_asked():
+    with Served("[fault \"w\"]\nlayer=guest\nop=write\naction=error\n") as s:
+        q, other, h = s.qmp, Qmp("control.sock"), s.client()
+        fails(errno.EIO, h.pwrite, b"x" * 512, 512)
+        q("faults-subscribe")
+        fails(errno.EIO, h.pwrite, b"x" * 512, 1024)
+        data = q.wait_event("FAULT_FIRED")["data"]
+        assert data.pop("client").startswith("unix:"), data
+        assert data.pop("node").startswith("#block")
+        assert data == {"number": 1, "id": "w", "where": "rules.conf:1", "action": "error",
+                        "layer": "guest", "op": "write", "offset": 1024, "length": 512,
+                        "export": "disk", "missed": 0}, data
+        # Bounded, and what is left out is counted.
+        for _ in range(400):
+            fails(errno.EIO, h.pwrite, b"x" * 512, 0)
+        time.sleep(1.1)
+        fails(errno.EIO, h.pwrite, b"x" * 512, 4096)
+        told = missed = 0
+        while True:
+            data = q.wait_event("FAULT_FIRED")["data"]
+            told, missed = told + 1, missed + data["missed"]
+            if data["offset"] == 4096:
+                break
+        assert told + missed == 401, (told, missed)
+        assert missed > 0
+        q("faults-subscribe", enable=False)
+        fails(errno.EIO, h.pwrite, b"x" * 512, 0)
+        q("query-block-exports")
+        other("query-block-exports")
+        assert not q.events and not other.events
+
+
+def power_is_cut_by_command():
+    with Served(CACHE) as s:
+        q, h = s.qmp, s.client()
+        expect_error("power is not cut yet", q, "faults-crash-list")
+        for i in range(3):
+            h.pwrite(bytes([i + 1]) * 4096, i * 4096)
+        count = q("faults-powercut")["count"]
+        assert count >= 8, count
+        assert q("faults-list")[0]["cut"]
+        fails(errno.ESHUTDOWN, h.pread, 512, 0)
+        expect_error("cut already", q, "faults-powercut")
+        listed = q("faults-crash-list")
+        assert listed["count"] == count == len(listed["states"])
+        assert [x["number"] for x in listed["states"]] == list(range(count))
+        assert len({x["description"] for x in listed["states"]}) == count
+        assert q("faults-crash-list", first=2, count=3)["states"] == listed["states"][2:5]
+        assert s.client("disk@crash/0").pread(4096, 0) == bytes(4096)
+        out = subprocess.run([BREAKWATER, "ctl", "control.sock", "crash", "list"], check=True,
+                             capture_output=True, text=True).stdout.splitlines()
+        assert len(out) == count + 1 and listed["states"][5]["description"] in out[6], out
+
+
+def a_daemon_has_them_too():
+    with Daemon([BREAKWATER, "daemon"], path="control.sock") as d:
+        q = d.connect()
+        subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "disk.qcow2", "64M"], check=True)
+        expect_error("There is no fault filter", q, "faults-add", rule="op=read action=error")
+        q("blockdev-add", driver="null-co", node_name="plain", size=512)
+        expect_error("Node 'plain' has no fault filter: .*--faults", q, "faults-add", node="plain",
+                     rule="op=read action=error")
+        q("blockdev-add", driver="qcow2", node_name="disk",
+          file={"driver": "blkdebug", "image": {"driver": "file", "filename": "disk.qcow2"}})
+        q("nbd-server-start", addr={"type": "unix", "data": {"path": os.path.abspath("nbd.sock")}})
+        q("block-export-add", type="nbd", id="e", node_name="disk", name="disk", writable=True)
+        h = nbd.NBD()
+        h.set_export_name("disk")
+        h.connect_unix("nbd.sock")
+        q("faults-arm", export="e", rule="op=write kind=data action=error errno=ENOSPC")
+        fails(errno.ENOSPC, h.pwrite, b"x" * 512, 0)
+        h.pwrite(b"y" * 512, 0)
+        expect_error("nothing watches layer=guest", q, "faults-add",
+                     rule="layer=guest op=read action=error")
+        out = subprocess.run([BREAKWATER, "ctl", "control.sock", "faults", "node=disk"], check=True,
+                             capture_output=True, text=True).stdout
+        assert "kind=data" in out and "(spent)" in out and "faults-arm" not in out, out
+        pathlib.Path("bad.conf").write_text("[fault]\nlayer=guest\nop=read\naction=error\n")
+        for text, pattern in (("[fault]\nlayer=guest\nop=read\naction=error\n", "layer=host only"),
+                              (CACHE, r"no \[cache\]")):
+            pathlib.Path("bad.conf").write_text(text)
+            expect_error(pattern, q, "blockdev-add", driver="blkdebug", node_name="b",
+                         config="bad.conf", image={"driver": "null-co", "size": 512})
+        # A request that hangs holds neither the monitor nor the end.
+        q("faults-add", rule="op=write action=hang")
+        h.aio_pwrite(b"z" * 512, 0)
+        while h.aio_get_direction() & nbd.AIO_DIRECTION_WRITE:
+            h.poll(100)
+        deadline = time.monotonic() + 10
+        while q("faults-list")[0]["rules"][-1]["fired"] == 0:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        q("quit")
+        d.end()
+
+
+def main():
+    os.chdir(tempfile.mkdtemp())
+    tests = [f for name, f in globals().items()
+             if callable(f) and getattr(f, "__module__", "") == "__main__" and "_" in name]
+    for test in tests:
+        print(test.__name__, flush=True)
+        test()
+
+
+if __name__ == "__main__":
+    main()
