@@ -262,6 +262,24 @@ static uint64_t state_hash(const struct crash_set *s, const struct state *st)
     return sum ? sum : 1;
 }
 
+uint64_t crash_unit_key(const void *content, uint32_t unit, uint64_t number)
+{
+    return rng_hash(hash_bytes(content, unit) ^ rng_hash(number));
+}
+
+uint64_t crash_key(const struct crash_set *s, unsigned i)
+{
+    uint64_t sum = 0;
+
+    for (unsigned k = 0; k < s->n_units; k++) {
+        const struct unit *u = &s->unit[k];
+        uint64_t place = rng_hash(u->number);
+
+        sum += rng_hash(unit_hash(s, &s->state[i], u) ^ place) - rng_hash(u->hash ^ place);
+    }
+    return sum;
+}
+
 bool crash_build(const struct crash_set *s, unsigned i, struct pages *out)
 {
     uint64_t size = s->conf.unit;

@@ -31,6 +31,12 @@ unsigned crash_volatile(const struct crash_set *s);
 /* crash_build: state i as the bytes that differ from the medium (or may): empty pages in. False
  * without memory. */
 bool crash_build(const struct crash_set *s, unsigned i, struct pages *out);
+/* crash_key: tells contents of state i apart from others, also from those of other sets with the
+ * same unit: it is the sum, over all units that state i changes, of crash_unit_key of the new
+ * content minus that of the medium's. unit_key: content of one unit, with its number (its offset
+ * divided by its size). */
+uint64_t crash_key(const struct crash_set *s, unsigned i);
+uint64_t crash_unit_key(const void *content, uint32_t unit, uint64_t number);
 /* crash_describe: "the first 3 of 8 volatile writes". False past the end. */
 bool crash_describe(const struct crash_set *s, unsigned i, char *buf, size_t len);
 

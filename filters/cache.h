@@ -8,7 +8,7 @@
 #include "block/node.h"
 #include "faults/cache.h"
 
-extern const struct driver cache_driver, crash_driver;
+extern const struct driver cache_driver;
 
 /* cache_open: over child, which is the medium. Takes over the reference to child on success. Writes
  * stay in memory until they are flushed or destaged; FUA writes go to the medium at once. */
