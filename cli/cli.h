@@ -15,6 +15,7 @@ enum cli_exit {
     CLI_USAGE = 1,        /* the command line is wrong */
     CLI_FAILED = 2,       /* the work failed; nothing was published */
     CLI_DEGRADED = 3,     /* done, but less than asked: a full backup instead of an incremental */
+    CLI_STATE_FAILED = 3, /* explore: a crash state failed the check */
     CLI_MISMATCH = 4,     /* verify: content differs from its manifest */
     CLI_BROKEN_CHAIN = 5, /* a layer or manifest of the chain is missing or damaged */
     CLI_RETRY = 75,       /* busy or unreachable: try again later */
@@ -27,7 +28,7 @@ struct subcommand {
 };
 
 extern const struct subcommand serve_command, backup_command, restore_command, verify_command,
-    image_command, faults_command, daemon_command, ctl_command, tls_command;
+    image_command, faults_command, daemon_command, ctl_command, tls_command, explore_command;
 
 /* cli_fail: print "breakwater: MESSAGE" on standard error, free e, return code. */
 int cli_fail(enum cli_exit code, struct err *e);

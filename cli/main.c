@@ -21,7 +21,7 @@
 
 static const struct subcommand *const subcommands[] = {
     &serve_command,  &backup_command, &restore_command, &verify_command, &image_command,
-    &faults_command, &daemon_command, &ctl_command,     &tls_command,
+    &faults_command, &daemon_command, &ctl_command,     &tls_command,    &explore_command,
 };
 
 static const struct driver *const drivers[] = {
