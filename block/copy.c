@@ -98,15 +98,28 @@ static int read_sectors(struct work *w)
     return 0;
 }
 
+static int read_whole(struct work *w)
+{
+    struct copy *c = w->c;
+    int r;
+    do {
+        r = node_read(c->o.src, w->p.off, w->buf, w->p.len);
+        if (r < 0) {
+            memset(w->buf, 0, w->p.len);
+            r = ask(c, r, true, w->p.off, w->p.len);
+        }
+    } while (r > 0);
+    return r;
+}
+
 static int read_piece(struct work *w)
 {
     struct copy *c = w->c;
-    int r = node_read(c->o.src, w->p.off, w->buf, w->p.len);
-    if (r == 0)
+    if (c->o.whole_reads || !c->o.ops || !c->o.ops->failed)
+        return read_whole(w);
+    if (node_read(c->o.src, w->p.off, w->buf, w->p.len) == 0)
         return 0;
-    if (c->o.ops && c->o.ops->failed)
-        return read_sectors(w);
-    return fail(c, r, true, w->p.off, w->p.len);
+    return read_sectors(w);
 }
 
 static int read_base(struct work *w)
@@ -218,14 +231,20 @@ static void write_piece(struct work *w)
     }
 }
 
-static void pace(struct copy *c, uint64_t len)
+/* Wait until data may be read. False: the copy ends. */
+static bool pace(struct copy *c, uint64_t len)
 {
+    if (c->o.ops && c->o.ops->pace) {
+        int r = c->o.ops->pace(c->o.arg, len);
+        return r == 0 || fail(c, r, true, c->map.pos, 0) == 0;
+    }
     if (!c->o.rate)
-        return;
+        return true;
     int64_t now = clock_ns(), at = c->next_ns > now ? c->next_ns : now;
     c->next_ns = at + (int64_t)((double)len * NS_PER_S / (double)c->o.rate);
     if (at > now)
         co_sleep_until(at);
+    return true;
 }
 
 static int copy_in_kernel(struct work *w)
@@ -243,8 +262,7 @@ static void piece_do(struct work *w)
 {
     struct copy *c = w->c;
     if (w->p.kind == COPY_DATA) {
-        pace(c, w->p.len);
-        if (copy_in_kernel(w) < 0 && read_piece(w) == 0 && read_base(w) == 0)
+        if (pace(c, w->p.len) && copy_in_kernel(w) < 0 && read_piece(w) == 0 && read_base(w) == 0)
             write_piece(w);
     } else if (w->p.kind == COPY_ZERO) {
         turn_take(w);
@@ -255,6 +273,8 @@ static void piece_do(struct work *w)
         co_queue_wait(&w->change);
     if (c->error)
         return;
+    if (w->p.kind != COPY_SKIP && c->o.ops && c->o.ops->written)
+        c->o.ops->written(c->o.arg, w->p.off, w->p.len);
     c->done += w->p.len;
     if (c->o.ops && c->o.ops->progress)
         c->o.ops->progress(c->o.arg, c->done, c->o.len);

@@ -34,9 +34,14 @@ struct copy_ops {
     int (*baseline)(void *arg, uint64_t off, uint8_t *buf, uint64_t len);
     /* gate: called before each piece; a paused job waits in it. < 0: the copy ends with that. */
     int (*gate)(void *arg);
+    /* pace: called before data of len bytes is read; it may wait. < 0: the copy ends with that. */
+    int (*pace)(void *arg, uint64_t len);
+    /* written: dst has what src holds in this range (whole units), or zeros. Does not yield. */
+    void (*written)(void *arg, uint64_t off, uint64_t len);
     /* progress: bytes dealt with so far (what is skipped, too), of all. Does not yield. */
     void (*progress)(void *arg, uint64_t done, uint64_t all);
-    /* failed: a read or a write failed with -error. A read is tried again in sectors before. */
+    /* failed: a read or a write failed with -error. A read is tried again in sectors
+     * before, unless whole_reads. */
     enum copy_answer (*failed)(void *arg, bool reading, uint64_t off, uint64_t len, int error);
 };
 
@@ -56,6 +61,7 @@ struct copy_opts {
                              in that order. They run side by side in either case */
     bool dst_zero;        /* dst reads as zeros: zeros need not be written */
     bool offload;         /* between two host files: let the kernel copy, share blocks if it can */
+    bool whole_reads;     /* failed is told of a piece that cannot be read, not of its sectors */
     const struct copy_ops *ops; /* NULL: none */
     void *arg;
 };

@@ -244,6 +244,56 @@ SIM_TEST(who_is_asked_may_retry_or_do_without)
     assert_true(calls >= 1 && calls <= 2);
 }
 
+static uint64_t written_bytes;
+
+static void written(void *arg, uint64_t off, uint64_t len)
+{
+    written_bytes += len;
+}
+
+static int pace(void *arg, uint64_t len)
+{
+    co_sleep_until(clock_ns() + NS_PER_MS);
+    return ++calls <= gate_after ? 0 : gate_result;
+}
+
+SIM_TEST(whole_pieces_are_asked_about_if_that_is_wanted)
+{
+    static const struct copy_ops ops = {.map = map_pattern, .failed = failed, .written = written};
+    const struct copy_opts o = {
+        .ops = &ops, .zero_unit = 4096, .in_flight = 1, .whole_reads = true};
+    src.fail[REQ_READ] = -EIO;
+    answer = COPY_RETRY;
+    written_bytes = 0;
+    assert_int_equal(run(&o, NULL), 0);
+    expect_pattern(4 * K);
+    assert_int_equal(calls, 1);
+    assert_int_equal(written_bytes, PROBE_SIZE * 3 / 4); /* but what is left alone */
+    setup(NULL);
+    src.fail[REQ_READ] = -EIO;
+    answer = COPY_FAIL;
+    written_bytes = 0;
+    assert_int_equal(run(&o, NULL), -EIO);
+    assert_int_equal(calls, 1);
+    assert_int_equal(written_bytes, 0);
+}
+
+SIM_TEST(who_paces_it_can_end_it)
+{
+    static const struct copy_ops ops = {.map = map_pattern, .pace = pace, .written = written};
+    const struct copy_opts o = {.ops = &ops, .zero_unit = 4096, .in_flight = 1};
+    int64_t start = clock_ns();
+    gate_after = PIECES;
+    assert_int_equal(run(&o, NULL), 0);
+    assert_int_equal(clock_ns() - start, PIECES * NS_PER_MS);
+    setup(NULL);
+    gate_after = 2;
+    gate_result = -ECANCELED;
+    written_bytes = 0;
+    assert_int_equal(run(&o, NULL), -ECANCELED);
+    assert_int_equal(written_bytes, 2 * 12 * K);
+}
+
 SIM_TEST(a_gate_can_end_it)
 {
     static const struct copy_ops ops = {.map = map_pattern, .gate = gate};
@@ -322,6 +372,8 @@ int main(void)
         CASE(writes_begin_in_order_and_overlap),
         CASE(a_failure_ends_the_copy_and_says_where),
         CASE(who_is_asked_may_retry_or_do_without),
+        CASE(whole_pieces_are_asked_about_if_that_is_wanted),
+        CASE(who_paces_it_can_end_it),
         CASE(a_gate_can_end_it),
         CASE(a_rate_is_kept),
         CASE(what_is_there_anyway_is_left_out),
