@@ -81,6 +81,7 @@ struct limits {
 };
 
 struct node;
+struct node_guard;
 struct bitmap_set;
 struct bitmap_ops;
 
@@ -160,7 +161,8 @@ struct node {
 
     /* The rest belongs to the dispatcher. */
     unsigned in_flight;
-    unsigned drained; /* > 0: new requests wait */
+    unsigned drained;          /* > 0: new requests wait */
+    struct node_guard *guards; /* block/guard.h */
     struct co_queue drain_waiters, idle_waiters;
     uint64_t write_gen, flushed_gen; /* a flush with nothing written since the last is free */
     struct co_mutex flush_lock;

@@ -32,8 +32,10 @@ static inline bool is_plain(const struct node *n, const struct req *r)
 
 int node_submit(struct node *n, struct req *r)
 {
-    while (unlikely(n->drained))
-        co_queue_wait(&n->drain_waiters);
+    do {
+        while (unlikely(n->drained))
+            co_queue_wait(&n->drain_waiters);
+    } while (unlikely(n->guards) && guards_act(n, r));
 
     n->in_flight++;
     int ret;

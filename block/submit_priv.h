@@ -90,6 +90,9 @@ void bitmaps_mark(struct node *n, uint64_t off, uint64_t len);
 int bitmaps_may_resize(struct node *n, uint64_t new_size);
 void bitmaps_follow(struct node *n);
 
+/* guards_act: ask n's guards about r. True: one has acted; the gate and all guards come again. */
+bool guards_act(struct node *n, const struct req *r);
+
 /* discard_op: a DISCARD, cut to what the driver can take. */
 int discard_op(struct node *n, const struct req *r);
 
