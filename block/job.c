@@ -11,7 +11,9 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "block/job_priv.h"
 #include "io/co.h"
+#include "io/reactor.h"
 
 static const char *const status_names[JOB_STATUS_COUNT] = {
     "created", "running", "paused",   "ready",     "standby",
@@ -116,32 +118,47 @@ static void job_free(struct job *j)
     mem_free(j);
 }
 
+static bool needs_finalize(const struct job *j)
+{
+    return !j->auto_finalize && !j->finalize_asked && !(j->txn && j->txn->finalize_asked);
+}
+
 static bool get_ready(struct job *j, struct err **errp)
 {
     enter(j, JOB_WAITING);
-    enter(j, JOB_PENDING);
-    while (!j->auto_finalize && !j->finalize_asked && !j->cancelled)
-        co_queue_wait(&j->wake);
-    if (j->cancelled)
+    if (!txn_arrive(j))
         return false;
-    return !j->ops->prepare || j->ops->prepare(j, errp);
+    enter(j, JOB_PENDING);
+    while (needs_finalize(j) && !j->cancelled)
+        co_queue_wait(&j->wake);
+    if (j->cancelled || (j->ops->prepare && !j->ops->prepare(j, errp)))
+        return false;
+    return txn_decide(j);
 }
 
 static void settle(struct job *j, bool ok, struct err *e)
 {
-    if (ok && !j->cancelled && get_ready(j, &e)) {
+    j->succeeded = ok && !j->cancelled && get_ready(j, &e);
+    if (j->succeeded) {
         if (j->ops->commit)
             j->ops->commit(j);
     } else {
+        txn_fail(j);
         enter(j, JOB_ABORTING);
         if (j->ops->abort)
             j->ops->abort(j);
+    }
+    if (j->cancelled || j->succeeded) { /* then why it ended is known */
+        err_free(e);
+        e = NULL;
     }
     j->error = e;
     if (j->ops->clean)
         j->ops->clean(j);
     if (j->jobs->ended)
         j->jobs->ended(j, j->jobs->arg);
+    enter(j, JOB_CONCLUDED);
+    txn_leave(j);
 }
 
 static void job_body(void *arg)
@@ -155,10 +172,16 @@ static void job_body(void *arg)
         ok = j->ops->run(j, &e);
     }
     settle(j, ok, e);
-    enter(j, JOB_CONCLUDED);
     while (!j->auto_dismiss && !j->dismiss_asked)
         co_queue_wait(&j->wake);
     enter(j, JOB_NULL);
+    job_free(j);
+}
+
+void job_drop(struct job *j)
+{
+    enter(j, JOB_NULL);
+    txn_leave(j);
     job_free(j);
 }
 
@@ -166,28 +189,58 @@ bool job_start(struct job *j, struct err **errp)
 {
     if (co_start(job_body, j))
         return true;
-    enter(j, JOB_NULL);
-    job_free(j);
+    if (j->ops->abort)
+        j->ops->abort(j);
+    if (j->ops->clean)
+        j->ops->clean(j);
+    txn_fail(j);
+    job_drop(j);
     return err_set(errp, ENOMEM, "out of memory for a job");
 }
 
 int job_pause_point(struct job *j)
 {
-    enum job_status before = j->status;
-
     while (j->pause_count > 0 && !j->cancelled) {
-        enter(j, before == JOB_READY ? JOB_STANDBY : JOB_PAUSED);
+        enter(j, j->ready ? JOB_STANDBY : JOB_PAUSED);
         co_queue_wait(&j->wake);
     }
     if (j->cancelled)
         return -ECANCELED;
-    if (before != JOB_CREATED)
-        enter(j, before);
+    if (j->status == JOB_PAUSED || j->status == JOB_STANDBY)
+        enter(j, j->ready ? JOB_READY : JOB_RUNNING);
     return 0;
+}
+
+static void wake(void *arg)
+{
+    struct job *j = arg;
+
+    co_queue_wake_all(&j->wake);
+}
+
+void job_sleep(struct job *j, int64_t until_ns)
+{
+    struct timer t = {0};
+
+    if (!timer_set(&t, until_ns, wake, j)) {
+        co_sleep_until(until_ns);
+        return;
+    }
+    co_queue_wait(&j->wake);
+    timer_cancel(&t);
+}
+
+void job_stop(struct job *j)
+{
+    if (j->user_paused)
+        return;
+    j->user_paused = true;
+    j->pause_count++;
 }
 
 int job_stay_ready(struct job *j)
 {
+    j->ready = true;
     enter(j, JOB_READY);
     while (!j->complete_asked) {
         if (job_pause_point(j) < 0)
@@ -227,7 +280,10 @@ bool job_complete(struct job *j, struct err **errp)
 
 bool job_finalize(struct job *j, struct err **errp)
 {
-    return ask(j, JOB_VERB_FINALIZE, &j->finalize_asked, errp);
+    if (!ask(j, JOB_VERB_FINALIZE, &j->finalize_asked, errp))
+        return false;
+    txn_finalize(j);
+    return true;
 }
 
 bool job_dismiss(struct job *j, struct err **errp)

@@ -59,6 +59,18 @@ struct job_ops {
     /* clean: frees what opaque holds; last, in any case. May yield. */
     void (*clean)(struct job *j);
     void (*set_speed)(struct job *j); /* speed has changed; NULL: it has none */
+    void (*update)(struct job *j);    /* bring done up to date; NULL: it is */
+};
+
+/* Jobs that succeed or fail together: each waits for the others before it commits, and when one
+ * fails or is cancelled, so are the rest. */
+struct job_txn {
+    bool held;                  /* by whoever made it */
+    unsigned members;           /* jobs */
+    unsigned arrived, prepared; /* how many have come so far */
+    bool failed;                /* none may commit any more */
+    bool decided;               /* all will commit */
+    bool finalize_asked;
 };
 
 struct jobs {          /* zeroed is valid */
@@ -77,7 +89,10 @@ struct job { /* read-only for others, but opaque and progress, which are of the 
     char *id;
     void *opaque;
     enum job_status status;
+    struct job_txn *txn; /* NULL: it is alone */
     bool auto_finalize, auto_dismiss;
+    bool ready;     /* it has reached that state */
+    bool succeeded; /* committed; else it has an error, or was cancelled */
     bool cancelled, user_paused, complete_asked, finalize_asked, dismiss_asked;
     unsigned pause_count;
     uint64_t done, total; /* progress: current and of all, in any unit */
@@ -90,8 +105,15 @@ struct job { /* read-only for others, but opaque and progress, which are of the 
  * clean. Errors: EINVAL "Invalid job ID 'ID'", EEXIST "Job ID 'ID' already in use". */
 struct job *job_new(struct jobs *jobs, const struct job_ops *ops, const char *id, void *opaque,
                     struct err **errp);
-/* job_start: begin to run, in a coroutine of its own. False: out of memory; then it is gone, clean
- * was not called. The job may be gone when this returns. */
+/* job_drop: forget a job that was not started; clean is not called. */
+void job_drop(struct job *j);
+/* job_txn_new: with no member; NULL: out of memory. job_txn_join: before any member starts.
+ * job_txn_release: who made it needs it no more (NULL is allowed); it goes with its last member. */
+struct job_txn *job_txn_new(void);
+void job_txn_release(struct job_txn *t);
+void job_txn_join(struct job *j, struct job_txn *t);
+/* job_start: begin to run, in a coroutine of its own. False: out of memory; then it is gone,
+ * after abort and clean. The job may be gone when this returns. */
 bool job_start(struct job *j, struct err **errp);
 
 struct job *job_find(const struct jobs *jobs, const char *id);
@@ -107,10 +129,15 @@ bool job_finalize(struct job *j, struct err **errp);
 bool job_dismiss(struct job *j, struct err **errp);
 bool job_set_speed(struct job *j, uint64_t bytes_s, struct err **errp);
 
-/* For the job's own code. job_pause_point: 0, or -ECANCELED; pauses here if that was asked. Yields.
+/* For the job's own code, in any of its coroutines. job_pause_point: 0, or -ECANCELED; pauses here
+ * if that was asked. Yields.
+ * job_stop: pause until a client lets it go on, as after an error. Does not yield.
  * job_stay_ready: be ready until told to complete: 0, or -ECANCELED. Yields. */
 int job_pause_point(struct job *j);
 int job_stay_ready(struct job *j);
+void job_stop(struct job *j);
+/* job_sleep: until then, or until the job is asked for something. Yields. */
+void job_sleep(struct job *j, int64_t until_ns);
 
 /* jobs_stop: cancel all, dismiss what is concluded, and wait until all are gone. Yields. */
 void jobs_stop(struct jobs *jobs);

@@ -85,8 +85,8 @@ static void plan_clean(struct job *j)
     say("clean");
 }
 
-static const struct job_ops plan_ops = {"plan",      false,      plan_run,   plan_prepare,
-                                        plan_commit, plan_abort, plan_clean, NULL};
+static const struct job_ops plan_ops = {"plan",     false,      plan_run, plan_prepare, plan_commit,
+                                        plan_abort, plan_clean, NULL,     NULL};
 
 static struct job *begin(struct plan *p)
 {
