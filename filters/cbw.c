@@ -19,6 +19,8 @@
  */
 #include "filters/cbw_priv.h"
 
+#include <stddef.h>
+
 #include "base/bytes.h"
 
 /* A long range is locked and copied in pieces, lest reads of all views wait for one big discard. */
@@ -33,20 +35,23 @@ struct cbw_view *cbw_recorder(const struct cbw *c)
     return v;
 }
 
-/* Copy for the recorder what [off, off + len) destroys. Yields. */
-static void cbw_preserve(struct cbw *c, uint64_t off, uint64_t len)
+/* Copy for the recorder what [off, off + len) destroys. False: it lacked nothing; else yields. */
+static bool cbw_preserve(struct cbw *c, uint64_t off, uint64_t len)
 {
+    bool acted = false;
+
     while (len > 0) {
         uint64_t n = min_u64(len, PIECE - (off & (PIECE - 1)));
         struct cbw_view *v = cbw_recorder(c);
 
         if (!v)
-            return;
+            break;
         if (view_lacks(v, off, n)) {
             uint64_t start = round_down(off, c->lock_align);
             uint64_t end = round_up(off + n, c->lock_align);
             struct overlap o;
 
+            acted = true;
             overlap_begin(&c->busy, &o, start, end - start, true);
             /* Each view that breaks, or goes while this waits, leaves the copying to the next. */
             while ((v = cbw_recorder(c)) && view_lacks(v, off, n))
@@ -56,6 +61,7 @@ static void cbw_preserve(struct cbw *c, uint64_t off, uint64_t len)
         off += n;
         len -= n;
     }
+    return acted;
 }
 
 static int cbw_submit(struct node *n, struct req *r)
@@ -78,6 +84,30 @@ static int cbw_submit(struct node *n, struct req *r)
         break;
     }
     return node_submit(n->child[0], r);
+}
+
+/* A change of the live disk, whose range is still the client's word. */
+static bool guard_before(struct node_guard *g, struct node *live, const struct req *r)
+{
+    struct cbw *c = (struct cbw *)((char *)g - offsetof(struct cbw, guard));
+    uint64_t len = r->op == REQ_TRUNCATE ? UINT64_MAX : r->len;
+
+    return r->off < live->size && cbw_preserve(c, r->off, min_u64(len, live->size - r->off));
+}
+
+void cbw_guard(struct node *cbw)
+{
+    struct cbw *c = cbw->state;
+
+    c->guard.before = guard_before;
+    node_guard_add(cbw->child[0], &c->guard);
+}
+
+void cbw_unguard(struct node *cbw)
+{
+    struct cbw *c = cbw->state;
+
+    node_guard_remove(cbw->child[0], &c->guard);
 }
 
 const struct driver cbw_driver = {

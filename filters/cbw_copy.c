@@ -33,6 +33,9 @@ bool view_lacks(const struct cbw_view *v, uint64_t off, uint64_t len)
 static void view_break(struct cbw_view *v, const char *what, int error)
 {
     v->broken = true;
+    v->error = -error;
+    if (v->on_broken)
+        v->on_broken(v->arg);
     log_warn("%s: the frozen view is lost: %s: %s (it held %" PRIu64 " of at most %" PRIu64
              " bytes of old data)",
              v->node->name, what, strerror(error), v->scratch_used, v->scratch_limit);
@@ -48,22 +51,32 @@ static int note_copied(struct cbw_view *v, uint64_t off, uint64_t end, bool zero
     return hbits_set(v->copied, first, n);
 }
 
+static int store_zeros(struct cbw_view *v, uint64_t off, uint64_t len)
+{
+    if (scratch_keeps_zeros(&v->scratch)) {
+        int ret = scratch_zero(&v->scratch, off, len);
+
+        return ret < 0 ? ret : note_copied(v, off, off + len, false);
+    }
+    return note_copied(v, off, off + len, true);
+}
+
 static int store_run(struct cbw_view *v, uint64_t off, const uint8_t *buf, uint64_t len, bool zero)
 {
     int ret;
 
-    if (!zero) {
-        if (len > v->scratch_limit - v->scratch_used)
-            return -ENOSPC;
-        /* Counted before it is written, or two copies at once could pass the limit. */
-        v->scratch_used += len;
-        ret = scratch_write(&v->scratch, off, buf, len);
-        if (ret < 0) {
-            v->scratch_used -= len;
-            return ret;
-        }
+    if (zero)
+        return store_zeros(v, off, len);
+    if (len > v->scratch_limit - v->scratch_used)
+        return -ENOSPC;
+    /* Counted before it is written, or two copies at once could pass the limit. */
+    v->scratch_used += len;
+    ret = scratch_write(&v->scratch, off, buf, len);
+    if (ret < 0) {
+        v->scratch_used -= len;
+        return ret;
     }
-    return note_copied(v, off, off + len, zero);
+    return note_copied(v, off, off + len, false);
 }
 
 /* buf holds v's content of whole units [off, off + len): store runs of zero and of other units. */
@@ -105,7 +118,7 @@ static int copy_some(struct cbw_view *v, uint64_t off, uint64_t end, uint64_t *d
 
         if (whole > 0) {
             *done = whole;
-            return note_copied(v, off, off + whole, true);
+            return store_zeros(v, off, whole);
         }
     }
     *done = len = min_u64(end - off, min_u64(round_up(len, unit), max));
@@ -113,6 +126,7 @@ static int copy_some(struct cbw_view *v, uint64_t off, uint64_t end, uint64_t *d
     if (!buf)
         return -ENOMEM;
     ret = view_read(v, off, buf, len);
+    v->error_reading = ret < 0;
     if (ret == 0)
         ret = store(v, off, buf, len);
     mem_free(buf);

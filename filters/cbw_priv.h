@@ -6,6 +6,7 @@
 #define FILTERS_CBW_PRIV_H
 
 #include "bitmap/hbits.h"
+#include "block/guard.h"
 #include "block/overlap.h"
 #include "filters/filters_priv.h"
 
@@ -13,7 +14,9 @@
 
 struct scratch {
     int fd;              /* an unlinked file, or -1: */
-    struct node *memory; /* a memory disk */
+    struct node *memory; /* a memory disk, or: */
+    struct node *given;  /* the caller's node */
+    uint32_t flags;      /* of writes to it */
 };
 
 /* scratch_open: for a disk of size bytes. Takes fd (>= 0) over on success. Does not yield. */
@@ -22,10 +25,17 @@ void scratch_close(struct scratch *s);
 /* Exactly len bytes: 0 or -errno. Both yield. */
 int scratch_read(struct scratch *s, uint64_t off, void *buf, uint64_t len);
 int scratch_write(struct scratch *s, uint64_t off, const void *buf, uint64_t len);
+/* scratch_keeps_zeros: zeros are written, too, with scratch_zero. */
+static inline bool scratch_keeps_zeros(const struct scratch *s)
+{
+    return s->given;
+}
+int scratch_zero(struct scratch *s, uint64_t off, uint64_t len);
 
 /* --- cbw_view.c --- */
 
 struct cbw {
+    struct node_guard guard; /* of child[0], for a cbw that is in nobody's way; see cbw_guard */
     struct cbw_view *newest;
     struct overlap_list busy; /* views that read the live disk; copies; changes of the chain */
     uint64_t lock_align;      /* the largest unit that any view has had */
@@ -42,6 +52,10 @@ struct cbw_view {
     uint64_t scratch_used, scratch_limit; /* bytes */
     bool broken;                          /* something is missing: its reads fail */
     bool closing;                         /* its last reference is gone */
+    int error;                            /* why it broke; error_reading: at the live disk */
+    bool error_reading;
+    void (*on_broken)(void *arg);
+    void *arg;
 };
 
 /* cbw_recorder: the view for which old data is copied now: the newest that somebody may still read.

@@ -31,8 +31,8 @@ void scratch_close(struct scratch *s)
 
 int scratch_read(struct scratch *s, uint64_t off, void *buf, uint64_t len)
 {
-    if (s->memory)
-        return node_read(s->memory, off, buf, len);
+    if (s->memory || s->given)
+        return node_read(s->memory ? s->memory : s->given, off, buf, len);
     while (len > 0) {
         ssize_t n = io_pread(s->fd, buf, len, off);
 
@@ -47,8 +47,8 @@ int scratch_read(struct scratch *s, uint64_t off, void *buf, uint64_t len)
 
 int scratch_write(struct scratch *s, uint64_t off, const void *buf, uint64_t len)
 {
-    if (s->memory)
-        return node_write(s->memory, off, buf, len, 0);
+    if (s->memory || s->given)
+        return node_write(s->memory ? s->memory : s->given, off, buf, len, s->flags);
     while (len > 0) {
         ssize_t n = io_pwrite(s->fd, buf, len, off);
 
@@ -59,4 +59,9 @@ int scratch_write(struct scratch *s, uint64_t off, const void *buf, uint64_t len
         len -= n;
     }
     return 0;
+}
+
+int scratch_zero(struct scratch *s, uint64_t off, uint64_t len)
+{
+    return node_zero(s->given, off, len, REQ_MAY_UNMAP);
 }

@@ -220,8 +220,13 @@ struct node *cbw_view_open(struct node *cbw, const struct cbw_view_opts *opts, s
         err_set(errp, ENOMEM, "no memory for a view of \"%s\"", cbw->name);
         goto fail;
     }
-    if (!scratch_open(&v->scratch, opts->scratch_fd, n->size, errp))
+    if (opts->scratch)
+        v->scratch =
+            (struct scratch){.fd = -1, .given = opts->scratch, .flags = opts->scratch_flags};
+    else if (!scratch_open(&v->scratch, opts->scratch_fd, n->size, errp))
         goto fail;
+    v->on_broken = opts->broken;
+    v->arg = opts->arg;
 
     v->cbw = cbw;
     v->older = c->newest;
@@ -246,4 +251,43 @@ bool cbw_view_broken(const struct node *view)
 uint64_t cbw_view_scratch(const struct node *view)
 {
     return ((const struct cbw_view *)view->state)->scratch_used;
+}
+
+int cbw_view_error(const struct node *view, bool *reading)
+{
+    const struct cbw_view *v = view->state;
+
+    if (!v->broken)
+        return 0;
+    *reading = v->error_reading;
+    return v->error;
+}
+
+void cbw_view_put(struct node *view, uint64_t off, uint64_t len)
+{
+    struct cbw_view *v = view->state;
+    uint64_t first = off >> v->unit_shift;
+
+    /* Without memory it is copied once more: no harm. */
+    (void)hbits_set(v->copied, first,
+                    div_round_up(off + len, UINT64_C(1) << v->unit_shift) - first);
+}
+
+uint64_t cbw_view_next(const struct node *view, uint64_t off, bool *has)
+{
+    const struct cbw_view *v = view->state;
+    uint64_t end = hbits_next(v->copied, off >> v->unit_shift, has);
+
+    return end == hbits_size(v->copied) ? v->node->size : end << v->unit_shift;
+}
+
+uint64_t cbw_view_done(const struct node *view)
+{
+    const struct cbw_view *v = view->state;
+
+    uint64_t done = hbits_count(v->copied) << v->unit_shift, n = hbits_size(v->copied);
+
+    if (n > 0 && hbits_test(v->copied, n - 1)) /* the last unit may be cut off */
+        done -= (n << v->unit_shift) - v->node->size;
+    return done;
 }

@@ -72,6 +72,11 @@ struct cbw_view_opts {
                                guest writes fail. Zeros and holes take none of it. */
     int scratch_fd;         /* an unlinked file for the scratch, owned by the view after success;
                                below 0: memory */
+    struct node *scratch;   /* or this node, borrowed: old data is written to it where it was on the
+                               disk, zeros too: a copy that others make as well */
+    uint32_t scratch_flags; /* of writes to it: REQ_COMPRESSED */
+    void (*broken)(void *arg); /* the view breaks now; NULL: nobody wants to know. Does not yield */
+    void *arg;
 };
 /* cbw_view_open: a read-only node that shows cbw's content of this instant. The caller has drained
  * cbw around the call. Its size is that of this instant; its STATUS never fails, even when it is
@@ -79,6 +84,20 @@ struct cbw_view_opts {
  * through newer ones, so each guest write copies at most once. Dropping the last reference hands
  * what older views need over to them. */
 struct node *cbw_view_open(struct node *cbw, const struct cbw_view_opts *opts, struct err **errp);
+/* cbw_guard: let cbw copy before every change of its child, made by whomever, though cbw is in
+ * nobody's way to it. The child is drained. cbw_unguard: no more; yields. */
+void cbw_guard(struct node *cbw);
+void cbw_unguard(struct node *cbw);
+/* cbw_view_put: the node that is its scratch has the view's content of whole units from off on: it
+ * needs no copy any more. Also for what nobody will ever want to read. cbw_view_next: the run from
+ * off (< size) on of which the scratch has all, or nothing: its end in bytes. */
+void cbw_view_put(struct node *view, uint64_t off, uint64_t len);
+uint64_t cbw_view_next(const struct node *view, uint64_t off, bool *has);
+/* cbw_view_done: how many bytes of the disk the scratch has. */
+uint64_t cbw_view_done(const struct node *view);
+/* cbw_view_error: why it broke: -errno; 0: it has not. *reading is set then: the disk, and not the
+ * scratch. */
+int cbw_view_error(const struct node *view, bool *reading);
 /* cbw_view_broken: true once the scratch limit or an error has broken the view. */
 bool cbw_view_broken(const struct node *view);
 uint64_t cbw_view_scratch(const struct node *view); /* bytes held */
