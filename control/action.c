@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "control/blockdev.h"
@@ -32,13 +33,14 @@ static const struct action_kind abort_kind = {.name = "abort", .prepare = prepar
 WRAPPER(w_add, "BlockDirtyBitmapAddWrapper", q_dirty_add);
 WRAPPER(w_bitmap, "BlockDirtyBitmapWrapper", q_dirty);
 WRAPPER(w_merge, "BlockDirtyBitmapMergeWrapper", q_dirty_merge);
+WRAPPER(w_backup, "BlockdevBackupWrapper", q_blockdev_backup);
 
 static const struct qtype q_action_kind = {
     .kind = Q_ENUM,
     .name = "TransactionActionKind",
     .values = Q_NAMES("abort", "block-dirty-bitmap-add", "block-dirty-bitmap-remove",
                       "block-dirty-bitmap-clear", "block-dirty-bitmap-enable",
-                      "block-dirty-bitmap-disable", "block-dirty-bitmap-merge")};
+                      "block-dirty-bitmap-disable", "block-dirty-bitmap-merge", "blockdev-backup")};
 static const struct qtype q_action = {
     .kind = Q_UNION,
     .name = "TransactionAction",
@@ -51,6 +53,7 @@ static const struct qtype q_action = {
                                          {"block-dirty-bitmap-enable", &w_bitmap},
                                          {"block-dirty-bitmap-disable", &w_bitmap},
                                          {"block-dirty-bitmap-merge", &w_merge},
+                                         {"blockdev-backup", &w_backup},
                                          {0}}};
 static const struct qtype q_actions = {
     .kind = Q_LIST, .name = "TransactionActionList", .element = &q_action};
@@ -67,13 +70,15 @@ static const struct qtype transaction_args = {
 
 static const struct action_kind *kind_by_name(const char *name)
 {
-    if (strcmp(name, "abort") == 0)
-        return &abort_kind;
-    for (const struct action_kind *k = bitmap_action_kinds; k->name; k++) {
-        if (strcmp(k->name, name) == 0)
-            return k;
+    static const struct action_kind *const tables[] = {bitmap_action_kinds, backup_action_kinds};
+
+    for (size_t i = 0; i < ARRAY_LEN(tables); i++) {
+        for (const struct action_kind *k = tables[i]; k->name; k++) {
+            if (strcmp(k->name, name) == 0)
+                return k;
+        }
     }
-    return NULL;
+    return &abort_kind;
 }
 
 /* Nodes that are not there are complained of when their action is prepared. */
@@ -151,14 +156,23 @@ bool action_run(struct call *call, const struct action_kind *kind, struct err **
     return actions_run(call->ctl, &a, 1, errp);
 }
 
-static bool check_grouped(const json_t *args, const struct action *v, size_t n, struct err **errp)
+/* Make the jobs of all actions one group, if the client wants that. */
+static bool make_group(const json_t *args, struct action *v, size_t n, struct job_txn **group,
+                       struct err **errp)
 {
     const char *mode = arg_str(arg_get(args, "properties"), "completion-mode");
 
-    for (size_t i = 0; i < n && mode && strcmp(mode, "grouped") == 0; i++) {
-        return err_set(errp, EINVAL,
-                       "Action '%s' does not support Transaction property completion-mode = %s",
-                       v[i].kind->name, mode);
+    if (!mode || strcmp(mode, "grouped") != 0)
+        return true;
+    *group = job_txn_new();
+    if (!*group)
+        return err_set(errp, ENOMEM, "out of memory for a transaction");
+    for (size_t i = 0; i < n; i++) {
+        if (!v[i].kind->groups)
+            return err_set(errp, EINVAL,
+                           "Action '%s' does not support Transaction property completion-mode = %s",
+                           v[i].kind->name, mode);
+        v[i].group = *group;
     }
     return true;
 }
@@ -168,7 +182,9 @@ static bool run_transaction(struct call *call, struct err **errp)
     const json_t *list = arg_get(call->args, "actions");
     size_t n = json_array_size(list), i;
     AUTO_FREE struct action *v = mem_array(n + 1, sizeof(*v));
+    struct job_txn *group = NULL;
     json_t *item;
+    bool ok;
 
     if (!v)
         return err_set(errp, ENOMEM, "out of memory for a transaction");
@@ -177,7 +193,9 @@ static bool run_transaction(struct call *call, struct err **errp)
         v[i].kind = kind_by_name(arg_str(item, "type"));
         v[i].data = arg_get(item, "data");
     }
-    return check_grouped(call->args, v, n, errp) && actions_run(call->ctl, v, n, errp);
+    ok = make_group(call->args, v, n, &group, errp) && actions_run(call->ctl, v, n, errp);
+    job_txn_release(group);
+    return ok;
 }
 
 const struct command transaction_commands[] = {

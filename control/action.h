@@ -13,7 +13,9 @@ struct action {
     const json_t *data;      /* checked */
     struct graph_node *node; /* that it is about; drained until the end */
     struct bitmap *bitmap;
-    struct bitmap *saved; /* what undo puts back, or commit throws away */
+    struct job *job;
+    struct job_txn *group; /* of the jobs of a grouped transaction; else NULL */
+    struct bitmap *saved;  /* what undo puts back, or commit throws away */
     bool was_enabled;
 };
 
@@ -26,11 +28,13 @@ struct action_kind {
     void (*undo)(struct control *c, struct action *a);
     /* commit: what cannot be undone; NULL: nothing. */
     bool (*commit)(struct control *c, struct action *a, struct err **errp);
+    bool groups; /* knows completion-mode=grouped */
 };
 
 extern const struct qtype q_dirty_add, q_dirty, q_dirty_merge, q_bitmap_or_str, q_bitmaps_or_strs;
 /* bitmap_action_kinds: all, up to an entry without a name. */
-extern const struct action_kind bitmap_action_kinds[];
+extern const struct action_kind bitmap_action_kinds[], backup_action_kinds[];
+extern const struct qtype q_blockdev_backup;
 
 /* actions_run: all or nothing. Every node named is drained first; then the actions are prepared in
  * order, and at the first error undone in reverse order. Yields. */

@@ -198,12 +198,13 @@ static bool prepare_merge(struct control *c, struct action *a, struct err **errp
 }
 
 const struct action_kind bitmap_action_kinds[] = {
-    {"block-dirty-bitmap-add", &q_dirty_add, "node", prepare_add, undo_add, NULL},
-    {"block-dirty-bitmap-remove", &q_dirty, "node", prepare_remove, undo_remove, commit_remove},
-    {"block-dirty-bitmap-clear", &q_dirty, "node", prepare_clear, undo_content, NULL},
-    {"block-dirty-bitmap-enable", &q_dirty, "node", prepare_enable, undo_enabled, NULL},
-    {"block-dirty-bitmap-disable", &q_dirty, "node", prepare_disable, undo_enabled, NULL},
-    {"block-dirty-bitmap-merge", &q_dirty_merge, "node", prepare_merge, undo_content, NULL},
+    {"block-dirty-bitmap-add", &q_dirty_add, "node", prepare_add, undo_add, NULL, false},
+    {"block-dirty-bitmap-remove", &q_dirty, "node", prepare_remove, undo_remove, commit_remove,
+     false},
+    {"block-dirty-bitmap-clear", &q_dirty, "node", prepare_clear, undo_content, NULL, false},
+    {"block-dirty-bitmap-enable", &q_dirty, "node", prepare_enable, undo_enabled, NULL, false},
+    {"block-dirty-bitmap-disable", &q_dirty, "node", prepare_disable, undo_enabled, NULL, false},
+    {"block-dirty-bitmap-merge", &q_dirty_merge, "node", prepare_merge, undo_content, NULL, false},
     {0},
 };
 

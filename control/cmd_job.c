@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "control/backup.h"
 #include "control/job.h"
 
 static const struct qtype job_args = {
@@ -32,8 +33,43 @@ static const struct qtype q_job_info = {
                         {"total-progress", &q_int, false}, {"error", &q_str, true})};
 static const struct qtype q_job_infos = {
     .kind = Q_LIST, .name = "JobInfoList", .element = &q_job_info};
+static const struct qtype q_io_status = {
+    .kind = Q_ENUM, .name = "BlockDeviceIoStatus", .values = Q_NAMES("ok", "failed", "nospace")};
+static const struct qtype q_block_job_info = {
+    .kind = Q_STRUCT,
+    .name = "BlockJobInfo",
+    .member = Q_MEMBERS({"type", &q_str, false}, {"device", &q_str, false}, {"len", &q_int, false},
+                        {"offset", &q_int, false}, {"busy", &q_bool, false},
+                        {"paused", &q_bool, false}, {"speed", &q_int, false},
+                        {"io-status", &q_io_status, false}, {"ready", &q_bool, false},
+                        {"status", &q_status, false}, {"auto-finalize", &q_bool, false},
+                        {"auto-dismiss", &q_bool, false}, {"error", &q_str, true})};
 static const struct qtype q_block_job_infos = {
-    .kind = Q_LIST, .name = "BlockJobInfoList", .element = &q_any};
+    .kind = Q_LIST, .name = "BlockJobInfoList", .element = &q_block_job_info};
+static const struct qtype q_operation = {
+    .kind = Q_ENUM, .name = "IoOperationType", .values = Q_NAMES("read", "write")};
+static const struct qtype q_error_action = {
+    .kind = Q_ENUM, .name = "BlockErrorAction", .values = Q_NAMES("ignore", "report", "stop")};
+const struct qtype q_block_job_end_event = {
+    .kind = Q_STRUCT,
+    .name = "BLOCK_JOB_COMPLETED-arg",
+    .member =
+        Q_MEMBERS({"type", &q_str, false}, {"device", &q_str, false}, {"len", &q_int, false},
+                  {"offset", &q_int, false}, {"speed", &q_int, false}, {"error", &q_str, true})};
+const struct qtype q_block_job_cancel_event = {
+    .kind = Q_STRUCT,
+    .name = "BLOCK_JOB_CANCELLED-arg",
+    .member = Q_MEMBERS({"type", &q_str, false}, {"device", &q_str, false}, {"len", &q_int, false},
+                        {"offset", &q_int, false}, {"speed", &q_int, false})};
+const struct qtype q_block_job_error_event = {
+    .kind = Q_STRUCT,
+    .name = "BLOCK_JOB_ERROR-arg",
+    .member = Q_MEMBERS({"device", &q_str, false}, {"operation", &q_operation, false},
+                        {"action", &q_error_action, false})};
+const struct qtype q_block_job_pending_event = {
+    .kind = Q_STRUCT,
+    .name = "BLOCK_JOB_PENDING-arg",
+    .member = Q_MEMBERS({"type", &q_str, false}, {"id", &q_str, false})};
 const struct qtype q_job_status_event = {
     .kind = Q_STRUCT,
     .name = "JOB_STATUS_CHANGE-arg",
@@ -43,6 +79,30 @@ void jobs_tell_status(struct job *j, void *arg)
 {
     event_emit(arg, "JOB_STATUS_CHANGE",
                json_pack("{s:s,s:s}", "status", job_status_name(j->status), "id", j->id));
+    if (j->status == JOB_PENDING && j->ops->is_block && !j->auto_finalize)
+        event_emit(arg, "BLOCK_JOB_PENDING",
+                   json_pack("{s:s,s:s}", "type", j->ops->type, "id", j->id));
+}
+
+static void put_error(json_t *o, const struct job *j)
+{
+    json_t *text = j->error ? json_string(err_msg(j->error)) : NULL;
+
+    if (j->error)
+        json_object_set_new(o, "error", text ? text : json_string("?"));
+}
+
+void jobs_tell_end(struct job *j, void *arg)
+{
+    json_t *data;
+
+    if (!j->ops->is_block)
+        return;
+    data = json_pack("{s:s,s:s,s:I,s:I,s:I}", "type", j->ops->type, "device", j->id, "len",
+                     (json_int_t)j->total, "offset", (json_int_t)j->done, "speed",
+                     (json_int_t)j->speed);
+    put_error(data, j);
+    event_emit(arg, j->succeeded || j->error ? "BLOCK_JOB_COMPLETED" : "BLOCK_JOB_CANCELLED", data);
 }
 
 /* The job that a command names; block-job-* know block jobs only. */
@@ -94,25 +154,40 @@ static bool run_query(struct call *call, struct err **errp)
 {
     json_t *list = json_array();
 
-    for (const struct job *j = call->ctl->jobs.first; j; j = j->next) {
+    for (struct job *j = call->ctl->jobs.first; j; j = j->next) {
+        if (j->ops->update)
+            j->ops->update(j);
         json_t *info = json_pack("{s:s,s:s,s:s,s:I,s:I}", "id", j->id, "type", j->ops->type,
                                  "status", job_status_name(j->status), "current-progress",
                                  (json_int_t)j->done, "total-progress", (json_int_t)j->total);
 
-        if (j->error) {
-            json_t *text = json_string(err_msg(j->error));
-
-            json_object_set_new(info, "error", text ? text : json_string("?"));
-        }
+        put_error(info, j);
         json_array_append_new(list, info);
     }
     return call_return(call, list, errp);
 }
 
-/* No job here is a block job yet. */
 static bool run_query_block(struct call *call, struct err **errp)
 {
-    return call_return(call, json_array(), errp);
+    json_t *list = json_array();
+
+    for (struct job *j = call->ctl->jobs.first; j; j = j->next) {
+        if (!j->ops->is_block)
+            continue;
+        if (j->ops->update)
+            j->ops->update(j);
+        json_t *info =
+            json_pack("{s:s,s:s,s:I,s:I,s:b,s:b,s:I,s:s,s:b,s:s,s:b,s:b}", "type", j->ops->type,
+                      "device", j->id, "len", (json_int_t)j->total, "offset", (json_int_t)j->done,
+                      "busy", j->status == JOB_RUNNING, "paused", j->pause_count > 0, "speed",
+                      (json_int_t)j->speed, "io-status", backup_io_status(j), "ready", j->ready,
+                      "status", job_status_name(j->status), "auto-finalize", j->auto_finalize,
+                      "auto-dismiss", j->auto_dismiss);
+
+        put_error(info, j);
+        json_array_append_new(list, info);
+    }
+    return call_return(call, list, errp);
 }
 
 const struct command job_commands[] = {

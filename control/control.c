@@ -58,6 +58,7 @@ struct control *control_new(const struct control_opts *opts, struct err **errp)
         return NULL;
     }
     c->jobs.status = jobs_tell_status;
+    c->jobs.ended = jobs_tell_end;
     c->jobs.arg = c;
     c->max_sessions = opts->max_sessions ? opts->max_sessions : 64;
     if (!take_allowed_paths(c, opts, errp)) {

@@ -39,6 +39,10 @@ static const struct qtype export_deleted = {.kind = Q_STRUCT,
                                             .member = Q_MEMBERS({"id", &q_str, false})};
 
 static const struct event_type event_types[] = {
+    {"BLOCK_JOB_CANCELLED", &q_block_job_cancel_event},
+    {"BLOCK_JOB_COMPLETED", &q_block_job_end_event},
+    {"BLOCK_JOB_ERROR", &q_block_job_error_event},
+    {"BLOCK_JOB_PENDING", &q_block_job_pending_event},
     {"BLOCK_EXPORT_DELETED", &export_deleted},
     {"FAULT_FIRED", &q_fault_fired_event},
     {"JOB_STATUS_CHANGE", &q_job_status_event},

@@ -230,6 +230,39 @@ def jobs():
     ]
 
 
+def backups():
+    def backup(sync, **more):
+        return do("blockdev-backup", **dict({"job_id": "j", "device": "q", "target": "t",
+                                             "sync": sync}, **more))
+
+    syncs, modes = ["full", "top", "none", "incremental", "bitmap"], ["on-success", "always", "never"]
+    # Only what is refused: what is started would race with the next message.
+    table = [backup(s, bitmap_mode=m) for s in syncs for m in modes]
+    table += [backup(s) for s in syncs[3:]]
+    table += [backup(s, bitmap=b) for s in syncs for b in ["zz", "b"]
+              if (s, b) != ("incremental", "b")]
+    refused = [("incremental", "always"), ("incremental", "never"), ("full", "never"),
+               ("top", "never"), *(("none", m) for m in modes)]
+    table += [backup(s, bitmap="b", bitmap_mode=m) for s, m in refused]
+    return [
+        add(driver="qcow2", node_name="q", file=file("a.qcow2")),
+        add(driver="null-co", node_name="t", size=64 << 20),
+        add(driver="null-co", node_name="u", size=65536),
+        do("block-dirty-bitmap-add", node="q", name="b"), *table,
+        do("blockdev-backup"), backup("nope"), backup("full", job_id="1"),
+        backup("full", device="zz"), backup("full", target="zz"), backup("full", target="q"),
+        backup("full", target="u"), backup("full", speed=-1),
+        (backup("full", compress=True), "Compression is not supported for this drive t"),
+        backup("full", on_source_error="nope"),
+        do("transaction", actions=[{"type": "blockdev-backup", "data": {"device": "q"}}]),
+        do("transaction", properties={"completion-mode": "grouped"}, actions=[
+            {"type": "blockdev-backup", "data": {"device": "q", "target": "t", "sync": "full",
+                                                 "job-id": "j"}},
+            {"type": "block-dirty-bitmap-clear", "data": {"node": "q", "name": "b"}}]),
+        do("query-jobs"), do("query-block-jobs"),
+    ]
+
+
 def objects():
     return [
         do("object-add", qom_type="secret", id="s", data="x"),
@@ -294,6 +327,7 @@ if __name__ == "__main__":
         for args in [["a.qcow2", "64M"], ["-b", "a.qcow2", "-F", "qcow2", "b.qcow2", "64M"]]:
             subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", *args], check=True)
         subprocess.run(["truncate", "-s", "1M", "raw"], check=True)
-        failures = sum(compare(g) for g in [form_of_messages, nodes, exports, bitmaps, jobs, objects])
+        failures = sum(compare(g) for g in [form_of_messages, nodes, exports, bitmaps, jobs, backups,
+                                             objects])
         os.chdir("/")
     sys.exit(failures != 0)
