@@ -9,12 +9,17 @@ requires qemu-img qemu-io python3
 image=("$BREAKWATER" image)
 
 say "what is not there is refused by name"
-for command in convert resize rebase commit snapshot bitmap measure amend; do
+for command in amend dd bench; do
     expect_fail 1 "no command '$command'" "${image[@]}" $command disk.qcow2
 done
 "${image[@]}" create -q disk.qcow2 1M
-expect_fail 1 "'-r' is not known" "${image[@]}" check -r all disk.qcow2
-expect_fail 1 "'--repair' is not known" "${image[@]}" check --repair disk.qcow2
+expect_fail 1 "'nothing'" "${image[@]}" check -r nothing disk.qcow2
+expect_fail 1 "'-r' does not belong to info" "${image[@]}" info -r all disk.qcow2
+expect_fail 1 'an image and a target are needed' "${image[@]}" convert disk.qcow2
+expect_fail 1 'the image or the size is missing' "${image[@]}" resize disk.qcow2
+expect_fail 1 '-b is missing' "${image[@]}" rebase disk.qcow2
+expect_fail 1 'no backing file' "${image[@]}" commit disk.qcow2
+expect_fail 1 'the name of a bitmap' "${image[@]}" bitmap disk.qcow2
 expect_fail 1 "'-b' does not belong to info" "${image[@]}" info -b x disk.qcow2
 expect_fail 1 'a command is missing' "${image[@]}"
 expect_fail 1 'is missing' "${image[@]}" info
