@@ -97,8 +97,8 @@ bool qc_make_empty(struct node *n, struct err **errp);
 
 /* qc_set_backing: flush, then let the header name another backing file (NULL: none) and its format.
  * One step: after a crash there is the old name or the new one. The node goes on with the backing
- * file that it has open: close it afterwards. EINVAL: name; ENOSPC: no room in the first cluster.
- * Yields. */
+ * file that it has open: close it afterwards. EINVAL: name, or the image has a raw data file;
+ * ENOSPC: no room in the first cluster. Yields. */
 bool qc_set_backing(struct node *n, const char *name, const char *format, struct err **errp);
 /* qc_expect_backing: the image will get a backing file (again): from here on, zeros are written so
  * that nothing can show through. */

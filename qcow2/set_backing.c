@@ -191,6 +191,11 @@ bool qc_set_backing(struct node *n, const char *name, const char *format, struct
     struct qc *q = n->state;
     if (!check_name(name, format, errp))
         return false;
+    if (name && q->raw_data) /* whose data file says all that is read */
+        return err_set(errp, EINVAL,
+                       "%s: an image with a raw external data file (autoclear_features bit 1) can "
+                       "have no backing file",
+                       n->name);
     AUTO_FREE char *own_name = name ? mem_strdup(name) : NULL;
     AUTO_FREE char *own_format = name ? mem_strdup(format) : NULL;
     AUTO_FREE uint8_t *old = mem_alloc_aligned(q->cluster_size, 4096);

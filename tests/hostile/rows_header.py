@@ -3,7 +3,7 @@
 
 import struct
 
-from rows import A, B, C, CLUSTER, I, U, Outcome, fine, guarded, refused
+from rows import A, B, C, CLUSTER, I, U, Command, Outcome, fine, guarded, refused
 from seeds import NAMES, Image, extension
 
 EXT = 112  # where the extensions of most seeds begin
@@ -172,6 +172,9 @@ ROWS = [
             "raw external data bit (1) without"),
     refused("F9 raw data file and backing file", "raw_data_file",
             [(512, b"base.qcow2"), "backing_off=512", "backing_len=10"], I, "excludes"),
+    Command("F9 a backing file for an image with a raw data file", "raw_data_file", [],
+            ("rebase", "-f", "qcow2", "-u", "-b", "base.qcow2", "-F", "raw", "image"), 1,
+            "can have no backing file", files={"data.raw": bytes(16 * CLUSTER)}),
     fine("F10 unknown bits", "plain", ["autoclear=0xfffffffffffffffc"])._replace(
         keep=((88, struct.pack(">Q", 0)),)),
 ]
