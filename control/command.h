@@ -25,7 +25,8 @@ struct command {
     const struct qtype *args; /* Q_STRUCT or Q_UNION; NULL: none */
     const struct qtype *ret;  /* NULL: {} */
     bool (*run)(struct call *call, struct err **errp);
-    bool looks_only; /* changes nothing and does not yield: runs beside others */
+    bool looks_only; /* changes nothing, or takes the lock for changes by itself: runs beside
+                      * others */
 };
 
 extern const struct command monitor_commands[], block_commands[], query_commands[],

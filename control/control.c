@@ -225,7 +225,9 @@ bool control_stop(struct control *c, struct err **errp)
 
     c->stopping = true;
     faults_may_hang(c, false); /* or what is held would hold everything */
-    co_lock(&c->busy);         /* a command that runs may end first */
+    while (c->n_waits > 0)
+        co_queue_wait(&c->changed);
+    co_lock(&c->busy); /* a command that runs may end first */
     co_unlock(&c->busy);
     throttle_lift_all(&c->graph);
     jobs_stop(&c->jobs);

@@ -80,6 +80,7 @@ struct control {
     struct control_export *exports;
     struct control_object *objects;
     struct fault_watch *fault_watches;
+    unsigned n_waits; /* clients that wait for a breakpoint; they use a node */
 };
 
 /* --- message.c --- */

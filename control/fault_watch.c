@@ -150,14 +150,6 @@ static struct graph_node *only_one(struct control *c, struct err **errp)
     return found;
 }
 
-static struct node *lower_filter(struct node *n)
-{
-    n = fault_find(n);
-    while (n && n->drv != &fault_driver)
-        n = fault_find(n->child[0]);
-    return n;
-}
-
 struct graph_node *fault_node_find(struct control *c, const char *node, const char *export,
                                    struct err **errp)
 {
@@ -179,7 +171,7 @@ struct graph_node *fault_node_find(struct control *c, const char *node, const ch
         err_set(errp, ENOENT, "Cannot find node '%s'", node);
         return NULL;
     }
-    struct node *filter = lower_filter(top->node);
+    struct node *filter = fault_lower(top->node);
     n = filter ? graph_find_node(&c->graph, filter) : NULL;
     if (!n)
         no_filter(export ? "Export" : "Node", export ? export : node, errp);

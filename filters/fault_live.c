@@ -12,6 +12,12 @@ struct node *fault_find(struct node *n)
     return n;
 }
 
+struct node *fault_lower(struct node *n)
+{
+    n = fault_find(n);
+    return n && n->drv == &fault_guest_driver ? fault_lower(n->child[0]) : n;
+}
+
 struct rules *fault_rules(struct node *n)
 {
     struct fault_node *f = n->state;

@@ -43,10 +43,12 @@ int fault_remove_break(struct node *n, const char *tag);
 bool fault_is_suspended(const struct node *n, const char *tag);
 int fault_wait_break(struct node *n, const char *tag);
 /* Rules at run time (faults/live.h). fault_find: the first fault filter at or below n, down to the
- * file; NULL: none. fault_rules: its engine, which the filters of both layers share. fault_adopt,
- * fault_replace: as rules_adopt and rules_replace, and what listens for the event "none" hears it.
- * fault_cache: as set; NULL: none. */
+ * file; NULL: none. fault_lower: the one of the host layer, which breakpoints want. fault_rules:
+ * its engine, which the filters of both layers share. fault_adopt, fault_replace: as rules_adopt
+ * and rules_replace, and what listens for the event "none" hears it. fault_cache: as set; NULL:
+ * none. */
 struct node *fault_find(struct node *n);
+struct node *fault_lower(struct node *n);
 struct rules *fault_rules(struct node *n);
 bool fault_adopt(struct node *n, struct rules *fresh, const char *before, struct err **errp);
 bool fault_replace(struct node *n, struct rules *fresh, struct err **errp);

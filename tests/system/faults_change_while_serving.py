@@ -262,13 +262,121 @@ def a_daemon_has_them_too():
         d.end()
 
 
+def human(q, node, command):
+    return q("human-monitor-command", command_line='qemu-io %s "%s"' % (node, command))
+
+
+def start_write(h, byte, offset, length):
+    cookie = h.aio_pwrite(bytes([byte]) * length, offset)
+    while h.aio_get_direction() & nbd.AIO_DIRECTION_WRITE:
+        h.poll(100)
+    return cookie
+
+
+def end_write(h, cookie):
+    deadline = time.monotonic() + 20
+    while not h.aio_command_completed(cookie):
+        assert time.monotonic() < deadline, "a write does not end"
+        h.poll(100)
+
+
+def two_writes_to_one_cluster_race_at_each_event():
+    subprocess.run(["qemu-img", "create", "-q", "-f", "raw", "base.raw", "1M"], check=True)
+    pathlib.Path("base.raw").write_bytes(b"Z" * (1 << 20))
+    with Daemon([BREAKWATER, "daemon"], path="control.sock") as d:
+        q = d.connect()
+        q("nbd-server-start", addr={"type": "unix", "data": {"path": os.path.abspath("nbd.sock")}})
+        for event in ("cluster_alloc", "refblock_alloc", "refblock_load", "cow_read",
+                      "read_backing_aio", "write_aio", "cow_write", "pwritev", "pwritev_done"):
+            subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", "base.raw", "-F", "raw",
+                            "disk.qcow2"], check=True)
+            q("blockdev-add", driver="qcow2", node_name="disk",
+              file={"driver": "blkdebug", "image": {"driver": "file", "filename": "disk.qcow2"}})
+            q("block-export-add", type="nbd", id="e", node_name="disk", name="disk", writable=True)
+            a, b = nbd.NBD(), nbd.NBD()
+            for h in (a, b):
+                h.set_export_name("disk")
+                h.connect_unix("nbd.sock")
+            a.pwrite(b"t" * 512, 0x80000)  # the tables are there
+            assert human(q, "disk", "break %s A" % event) == ""
+            first = start_write(a, 0xaa, 0x31000, 4096)
+            assert human(q, "disk", "wait_break A") == "", event
+            second = start_write(b, 0xbb, 0x38000, 8192)
+            time.sleep(0.02)
+            assert not a.aio_command_completed(first), event
+            assert human(q, "disk", "resume A") == "", event
+            end_write(a, first)
+            end_write(b, second)
+            want = bytearray(b"Z" * 65536)
+            want[0x1000:0x2000] = b"\xaa" * 4096
+            want[0x8000:0xa000] = b"\xbb" * 8192
+            assert a.pread(65536, 0x30000) == want, event
+            for h in (a, b):
+                h.shutdown()
+            q("block-export-del", id="e", mode="hard")
+            q.wait_event("BLOCK_EXPORT_DELETED")
+            q("blockdev-del", node_name="disk")
+            subprocess.run(["qemu-img", "check", "-q", "disk.qcow2"], check=True)
+        q("quit")
+        assert d.end() == 0
+
+
+def breakpoints_fail_as_qemus():
+    with Daemon([BREAKWATER, "daemon"], path="control.sock") as d:
+        q, other = d.connect(), d.connect()
+        q("blockdev-add", driver="null-co", node_name="plain", size=65536)
+        q("blockdev-add", driver="blkdebug", node_name="b",
+          image={"driver": "null-co", "size": 65536})
+        nothing = "No such file or directory\n"
+        for node, command, text in (
+                ("plain", "break read_aio A", "Could not set breakpoint: Operation not supported\n"),
+                ("plain", "resume A", "Could not resume request: Operation not supported\n"),
+                ("b", "break nonsense A", "Could not set breakpoint: " + nothing),
+                ("b", "resume A", "Could not resume request: " + nothing),
+                ("b", "remove_break A", "Could not remove breakpoint A: " + nothing),
+                ("b", "break read_aio", "bad argument count 1 to break, expected 2 arguments\n"),
+                ("b", "wait_break", "bad argument count 0 to wait_break, expected 1 arguments\n"),
+                ("b", "break pwritev A", ""), ("b", "remove_break A", "")):
+            assert human(q, node, command) == text, (command, human(q, node, command))
+        expect_error("Cannot find device=.* nor node-name='gone'", human, q, "gone", "resume A")
+        # I/O of one client is held, and another lets it go; removing resumes, but finds nothing.
+        human(q, "b", "break pwritev A")
+        q.send('{"execute": "human-monitor-command", "arguments": {"command-line": '
+               '"qemu-io b \\"write 0 512\\""}}\n')
+        assert human(other, "b", "wait_break A") == ""
+        assert human(other, "b", "remove_break A") == "Could not remove breakpoint A: " + nothing
+        assert q.answer()["return"].startswith("wrote 512/512")
+        human(q, "b", "break pwritev A")
+        q.send('{"execute": "human-monitor-command", "arguments": {"command-line": '
+               '"qemu-io b \\"write 0 512\\""}}\n')
+        for command in ("wait_break A", "resume A"):
+            out = subprocess.run([BREAKWATER, "ctl", "control.sock", "human-monitor-command",
+                                  'command-line=qemu-io b "%s"' % command], check=True,
+                                 capture_output=True, text=True).stdout
+            assert out == '""\n', out
+        assert q.answer()["return"].startswith("wrote 512/512")
+        # Who waits for what never comes does not hold the end.
+        other.send('{"execute": "human-monitor-command", "arguments": {"command-line": '
+                   '"qemu-io b \\"wait_break B\\""}}\n')
+        time.sleep(0.1)
+        expect_error("in use", q, "blockdev-del", node_name="b")
+        q("quit")
+        assert d.end() == 0
+
+
 def main():
-    os.chdir(tempfile.mkdtemp())
-    tests = [f for name, f in globals().items()
-             if callable(f) and getattr(f, "__module__", "") == "__main__" and "_" in name]
-    for test in tests:
-        print(test.__name__, flush=True)
-        test()
+    for test in (rules_are_in_force_when_their_command_is_answered,
+                 what_cannot_be_is_refused_and_changes_nothing,
+                 what_is_armed_strikes_the_next_request_once, damage_at_rest_ends_with_its_rule,
+                 requests_under_way_keep_what_was_decided, states_are_told_and_set,
+                 fires_are_told_to_those_who_asked, power_is_cut_by_command,
+                 a_daemon_has_them_too, breakpoints_fail_as_qemus,
+                 two_writes_to_one_cluster_race_at_each_event):
+        print("-", test.__name__, flush=True)
+        with tempfile.TemporaryDirectory() as folder:
+            os.chdir(folder)
+            test()
+            os.chdir("/")
 
 
 if __name__ == "__main__":
