@@ -15,7 +15,7 @@
 #include <string.h>
 
 #include "backup-client/conn_priv.h"
-#include "backup-client/cover.h"
+#include "base/cover.h"
 #include "base/bytes.h"
 #include "base/log.h"
 #include "base/mem.h"

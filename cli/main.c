@@ -12,6 +12,7 @@
 #include "base/bytes.h"
 #include "block/file.h"
 #include "block/mem_disk.h"
+#include "block/nbd.h"
 #include "block/null.h"
 #include "block/sim.h"
 #include "cli/cli.h"
@@ -25,9 +26,9 @@ static const struct subcommand *const subcommands[] = {
 };
 
 static const struct driver *const drivers[] = {
-    &file_driver,        &mem_driver, &sim_driver,      &qcow2_driver,
-    &fault_driver,       &cbw_driver, &cbw_view_driver, &offset_driver,
-    &fault_guest_driver, &raw_driver, &null_driver,     &throttle_driver,
+    &file_driver, &mem_driver,      &sim_driver,    &qcow2_driver,       &fault_driver,
+    &cbw_driver,  &cbw_view_driver, &offset_driver, &fault_guest_driver, &raw_driver,
+    &null_driver, &throttle_driver, &nbd_driver,
 };
 
 int cli_fail(enum cli_exit code, struct err *e)

@@ -34,8 +34,10 @@ struct blockdev_driver {
 };
 
 extern const struct blockdev_driver blockdev_file, blockdev_null_co, blockdev_null_aio,
-    blockdev_qcow2, blockdev_raw, blockdev_blkdebug, blockdev_throttle;
+    blockdev_qcow2, blockdev_raw, blockdev_blkdebug, blockdev_throttle, blockdev_nbd;
 
+/* q_inet, q_unix, q_address_type: of socket addresses. */
+extern const struct qtype q_inet, q_unix, q_address_type;
 /* q_blockdev_options, q_blockdev_ref: the types of QEMU's names. */
 extern const struct qtype q_blockdev_options, q_blockdev_ref, q_blockdev_ref_or_null, q_on_off_auto;
 

@@ -16,11 +16,10 @@
 
 #define MAX_FDS 16
 
-static const struct qtype q_inet = {
-    .kind = Q_STRUCT,
-    .name = "InetSocketAddress",
-    .member = Q_MEMBERS({"host", &q_str, false}, {"port", &q_str, false})};
-static const struct qtype q_unix = {
+const struct qtype q_inet = {.kind = Q_STRUCT,
+                             .name = "InetSocketAddress",
+                             .member = Q_MEMBERS({"host", &q_str, false}, {"port", &q_str, false})};
+const struct qtype q_unix = {
     .kind = Q_STRUCT, .name = "UnixSocketAddress", .member = Q_MEMBERS({"path", &q_str, false})};
 static const struct qtype q_inet_wrapper = {.kind = Q_STRUCT,
                                             .name = "InetSocketAddressWrapper",
@@ -28,7 +27,7 @@ static const struct qtype q_inet_wrapper = {.kind = Q_STRUCT,
 static const struct qtype q_unix_wrapper = {.kind = Q_STRUCT,
                                             .name = "UnixSocketAddressWrapper",
                                             .member = Q_MEMBERS({"data", &q_unix, false})};
-static const struct qtype q_address_type = {
+const struct qtype q_address_type = {
     .kind = Q_ENUM, .name = "SocketAddressType", .values = Q_NAMES("inet", "unix")};
 static const struct qtype q_address = {
     .kind = Q_UNION,

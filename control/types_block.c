@@ -95,10 +95,22 @@ static const struct qtype q_options_throttle = {
     .name = "BlockdevOptionsThrottle",
     .member = Q_MEMBERS({"throttle-group", &q_str, false}, {"file", &q_blockdev_ref, false})};
 
-static const struct qtype q_driver = {
-    .kind = Q_ENUM,
-    .name = "BlockdevDriver",
-    .values = Q_NAMES("blkdebug", "file", "null-aio", "null-co", "qcow2", "raw", "throttle")};
+static const struct qtype q_socket_address = {
+    .kind = Q_UNION,
+    .name = "SocketAddress",
+    .member = Q_MEMBERS({"type", &q_address_type, false}),
+    .tag = "type",
+    .variant = (const struct qvariant[]){{"inet", &q_inet}, {"unix", &q_unix}, {0}}};
+static const struct qtype q_options_nbd = {
+    .kind = Q_STRUCT,
+    .name = "BlockdevOptionsNbd",
+    .member = Q_MEMBERS({"server", &q_socket_address, false}, {"export", &q_str, true},
+                        {"reconnect-delay", &q_uint32, true}, {"open-timeout", &q_uint32, true})};
+
+static const struct qtype q_driver = {.kind = Q_ENUM,
+                                      .name = "BlockdevDriver",
+                                      .values = Q_NAMES("blkdebug", "file", "nbd", "null-aio",
+                                                        "null-co", "qcow2", "raw", "throttle")};
 
 const struct qtype q_blockdev_options = {
     .kind = Q_UNION,
@@ -110,6 +122,7 @@ const struct qtype q_blockdev_options = {
     .tag = "driver",
     .variant = (const struct qvariant[]){{"blkdebug", &q_options_blkdebug},
                                          {"file", &q_options_file},
+                                         {"nbd", &q_options_nbd},
                                          {"null-aio", &q_options_null},
                                          {"null-co", &q_options_null},
                                          {"qcow2", &q_options_qcow2},

@@ -6,8 +6,8 @@
  * Chunks that touch are joined, so a server that answers in order needs one range, however many
  * chunks it sends.
  */
-#ifndef BACKUP_CLIENT_COVER_H
-#define BACKUP_CLIENT_COVER_H
+#ifndef BASE_COVER_H
+#define BASE_COVER_H
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -1,10 +1,15 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "backup-client/cover.h"
+#include <cmocka.h>
+
+#include "base/cover.h"
 #include "base/bytes.h"
-#include "tests/unit/backup-client/fake.h"
 
 #define START 1000
 

@@ -2,7 +2,7 @@
  *
  * Sorted ranges in a fixed array: replies of scattered chunks are rare and small.
  */
-#include "backup-client/cover.h"
+#include "base/cover.h"
 
 #include <string.h>
 
