@@ -12,6 +12,9 @@
  * one of 1 to 255. The pointer to a packed leaf has its lowest bit set.
  */
 #include <assert.h>
+#include <errno.h>
+#include <limits.h>
+#include <string.h>
 
 #include "base/mem.h"
 #include "bitmap/hbits_priv.h"
@@ -91,6 +94,120 @@ void packed_words(const struct hnode *n, uint64_t *word)
         if (p->gap[i])
             word[at / 64] |= UINT64_C(1) << (at % 64);
     }
+}
+
+static struct hnode *packed_new(struct hbits *b, const uint8_t *gap, unsigned len, unsigned count)
+{
+    struct packed *p = mem_alloc(sizeof(*p) + len);
+
+    if (!p)
+        return NULL;
+    *p = (struct packed){(uint16_t)count, (uint16_t)len, (uint16_t)len};
+    memcpy(p->gap, gap, len);
+    b->memory += sizeof(*p) + len;
+    return (struct hnode *)((uintptr_t)p | 1);
+}
+
+int packed_copy(struct hbits *b, struct hnode **slot, const struct hnode *n)
+{
+    const struct packed *p = packed_of(n);
+    struct hnode *copy = packed_new(b, p->gap, p->len, p->count);
+
+    if (!copy)
+        return -ENOMEM;
+    *slot = copy;
+    return 0;
+}
+
+#define NO_BIT INT_MAX
+
+/* Going through the bits of a packed leaf. */
+struct walk {
+    int at; /* the present bit; NO_BIT: there is none any more */
+    const uint8_t *next, *end;
+    uint8_t gap[PACKED_MAX + 2]; /* *end and the next are read, too: 0 */
+};
+
+/* Behind a byte of 0: the bit that is meant, or the end. */
+static int walk_far(struct walk *w, int at)
+{
+    for (const uint8_t *p = w->next; p <= w->end; p++) {
+        at += FAR;
+        if (*p) {
+            w->next = p + 1;
+            return at + *p;
+        }
+    }
+    return NO_BIT;
+}
+
+/* To the next bit, if `go`; else stay. No branch but for rare distances: the caller's choice
+ * between two leaves cannot be predicted. */
+static inline void walk_step(struct walk *w, bool go)
+{
+    unsigned gap = *w->next;
+
+    w->next += go;
+    if (__builtin_expect(go & (gap == 0), false))
+        w->at = w->next > w->end ? NO_BIT : walk_far(w, w->at);
+    else
+        w->at += (int)(gap & -(unsigned)go);
+}
+
+static void walk_begin(struct walk *w, const struct packed *p)
+{
+    memcpy(w->gap, p->gap, p->len);
+    w->gap[p->len] = w->gap[p->len + 1] = 0;
+    w->next = w->gap;
+    w->end = w->gap + p->len;
+    w->at = -1;
+    walk_step(w, true);
+}
+
+/* The distances of the bits of x and y together; room for 2 * PACKED_MAX. */
+static unsigned join(const struct packed *x, const struct packed *y, uint8_t *out, unsigned *count)
+{
+    struct walk a, b;
+    int before = -1;
+    unsigned len = 0, n = 0;
+
+    walk_begin(&a, x);
+    walk_begin(&b, y);
+    for (;; n++) {
+        int at = a.at < b.at ? a.at : b.at, gap = at - before;
+
+        if (at == NO_BIT)
+            break;
+        for (; gap > FAR; gap -= FAR)
+            out[len++] = 0;
+        out[len++] = (uint8_t)gap;
+        before = at;
+        bool go_a = a.at == at, go_b = b.at == at;
+
+        walk_step(&a, go_a);
+        walk_step(&b, go_b);
+    }
+    *count = n;
+    return len;
+}
+
+int packed_join(struct hbits *b, struct hnode **slot, const struct hnode *n, unsigned capacity)
+{
+    uint8_t gap[2 * PACKED_MAX];
+    unsigned count, len = join(packed_of(*slot), packed_of(n), gap, &count);
+
+    if (len > PACKED_MAX || count == capacity)
+        return 0;
+    if (count == packed_count(*slot)) /* nothing new */
+        return 1;
+
+    struct hnode *joined = packed_new(b, gap, len, count);
+
+    if (!joined)
+        return -ENOMEM;
+    packed_free(b, *slot);
+    *slot = joined;
+    return 1;
 }
 
 unsigned packed_seek(const struct hnode *n, unsigned from, unsigned end, bool value)

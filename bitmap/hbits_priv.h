@@ -62,6 +62,11 @@ void packed_free(struct hbits *b, struct hnode *n);
 uint64_t packed_count(const struct hnode *n);
 /* packed_words: set its bits in word[LEAF_WORDS]. */
 void packed_words(const struct hnode *n, uint64_t *word);
+/* packed_copy: n into the empty slot, or -ENOMEM. */
+int packed_copy(struct hbits *b, struct hnode **slot, const struct hnode *n);
+/* packed_join: the packed leaf in *slot |= n, as one that is packed, too. 1; 0, with nothing
+ * changed: it would have too many bits, or all that are there (`capacity`); or -ENOMEM. */
+int packed_join(struct hbits *b, struct hnode **slot, const struct hnode *n, unsigned capacity);
 /* packed_seek: the first bit in [from, end) whose value is not `value`, or end; within the leaf. */
 unsigned packed_seek(const struct hnode *n, unsigned from, unsigned end, bool value);
 /* packed_trim: drop bits from `end` on. Needs no memory. It may be empty then. */

@@ -23,6 +23,21 @@ static int leaf_or(struct hbits *dst, const struct place *p, const uint64_t *wor
     return 0;
 }
 
+static int packed_or(struct hbits *dst, const struct place *p, const struct hnode *src)
+{
+    uint64_t word[LEAF_WORDS] = {0};
+    int ret = 0;
+
+    if (!*p->slot)
+        return packed_copy(dst, p->slot, src);
+    if (is_packed(*p->slot))
+        ret = packed_join(dst, p->slot, src, (unsigned)(place_end(dst, 0, p->base) - p->base));
+    if (ret != 0)
+        return ret < 0 ? ret : 0;
+    packed_words(src, word);
+    return leaf_or(dst, p, word);
+}
+
 static int place_or(struct hbits *dst, const struct place *p, const struct hnode *src)
 {
     int ret;
@@ -34,12 +49,8 @@ static int place_or(struct hbits *dst, const struct place *p, const struct hnode
         *p->slot = ALL_ONES;
         return 0;
     }
-    if (is_packed(src)) {
-        uint64_t word[LEAF_WORDS] = {0};
-
-        packed_words(src, word);
-        return leaf_or(dst, p, word);
-    }
+    if (is_packed(src))
+        return packed_or(dst, p, src);
     if (p->level == 0)
         return leaf_or(dst, p, src->word);
     ret = place_open(dst, p);

@@ -103,6 +103,13 @@ static void random_or(struct hbits *b, struct model *m, struct rng *r)
         assert_int_equal(hbits_set(other, first, n), 0);
         model_fill(m, first, n, true);
     }
+    uint64_t at = pick(r, m->n), end = min_u64(m->n, at + 50000);
+    uint64_t gap = UINT64_C(1) << rng_below(r, 12);
+
+    for (; at < end; at += 1 + rng_below(r, gap + 1)) {
+        assert_int_equal(hbits_set(other, at, 1), 0);
+        model_fill(m, at, 1, true);
+    }
     assert_int_equal(hbits_or(b, other), 0);
     hbits_free(other);
 }
@@ -325,6 +332,27 @@ static void failed_growth_changes_nothing(void **state)
     packed = false;
 }
 
+/* Two packed leaves that are all bits together are no leaf any more; too many bits are not packed.
+ */
+static void packed_leaves_join_to_what_is_smallest(void **state)
+{
+    (void)state;
+    for (uint64_t n = 2; n <= 8192; n = n == 2 ? 300 : n == 300 ? 1000 : n * 8 + 192) {
+        struct hbits *even = hbits_new(n), *odd = hbits_new(n);
+        uint64_t empty = hbits_memory(even);
+
+        hbits_pack_above(even, 0);
+        hbits_pack_above(odd, 0);
+        for (uint64_t i = 0; i < n; i++)
+            assert_int_equal(hbits_set(i % 2 ? odd : even, i, 1), 0);
+        assert_int_equal(hbits_or(even, odd), 0);
+        assert_int_equal(hbits_count(even), n);
+        assert_int_equal(hbits_memory(even), empty);
+        hbits_free(even);
+        hbits_free(odd);
+    }
+}
+
 /* Shrinking needs no memory, also where it cuts a packed leaf. */
 static void shrinking_cuts_packed_leaves_without_memory(void **state)
 {
@@ -392,6 +420,7 @@ int main(void)
         cmocka_unit_test(failed_growth_changes_nothing),
         cmocka_unit_test(filling_the_whole_needs_no_memory),
         cmocka_unit_test(shrinking_cuts_packed_leaves_without_memory),
+        cmocka_unit_test(packed_leaves_join_to_what_is_smallest),
         cmocka_unit_test(scattered_bits_take_little_memory),
     };
 
