@@ -70,6 +70,8 @@ bool qc_shrink(struct qc *q, uint64_t size, struct err **errp)
     struct qc_remake m;
     uint64_t per_l1 = UINT64_C(1) << q->l1_shift;
     int r = qc_remake_hold(&m, q);
+    if (r == 0 && size >= m.size) /* it was the disk's size that came in between */
+        r = -EBUSY;
     if (r == 0 && !qc_remake_resize(&m, size, errp)) {
         qc_remake_end(&m);
         return false;

@@ -85,8 +85,8 @@ struct qc_truncate_opts {
  * with all data, or the new one; then the file is made smaller where it can be. Filters above n
  * keep the size that they know; to grow, node_truncate does the same for them, too. EINVAL: size,
  * or smaller without opts->shrink; ENOTSUP: snapshots that do not store their size (version 2), an
- * inconsistent bitmap; EBUSY: a bitmap in use. Waits for the requests in flight, so not to be
- * called from within one. Yields. */
+ * inconsistent bitmap; EBUSY: a bitmap in use, or another change of the size came first. Waits for
+ * the requests in flight, so not to be called from within one. Yields. */
 bool qc_truncate(struct node *n, uint64_t size, const struct qc_truncate_opts *opts,
                  struct err **errp);
 /* qc_make_empty: nothing is allocated in the image any more, all is read from the backing file, or

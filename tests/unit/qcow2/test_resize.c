@@ -224,6 +224,53 @@ static void growths_body(void *arg)
     }
 }
 
+static void shrink_main(void *arg)
+{
+    struct growth *g = arg;
+    struct err *e = NULL;
+    bool ok = qc_truncate(g->n, g->size, &(struct qc_truncate_opts){.shrink = true}, &e);
+    g->result = ok ? 0 : -err_code(e);
+    err_free(e);
+    co_group_done(g->group);
+}
+
+/* The second one finds a disk that is smaller already, and must not make it larger: nothing has
+ * been zeroed for that, and the L1 table is too short. */
+static void shrinkings_body(void *arg)
+{
+    uint8_t block[512];
+    memset(block, 9, sizeof(block));
+    for (unsigned seed = 0; seed < 10; seed++) {
+        struct sim_disk *d =
+            image_new(&(struct qc_create_opts){.size = 4 * MiB, .cluster_size = 512});
+        struct node *n = image_open(d, &(struct qc_open_opts){0});
+        must(node_write(n, 2 * MiB, block, 512, 0) == 0, "write");
+        struct co_group group = {0};
+        struct growth g[2] = {{n, 1 * MiB, 0, &group}, {n, 3 * MiB, 0, &group}};
+        sim_set_latency(d, 1000, 1000 * 1000, seed);
+        for (unsigned i = 0; i < 2; i++) {
+            co_group_add(&group);
+            must(co_start(shrink_main, &g[(i + seed) % 2]), "memory");
+        }
+        co_group_wait(&group);
+        sim_set_latency(d, 0, 0, 0);
+        must(g[0].result == 0 && n->size == 1 * MiB, "seed %u: %llu bytes", seed,
+             (unsigned long long)n->size);
+        must(g[1].result == (seed % 2 ? 0 : -EBUSY), "seed %u: result %d", seed, g[1].result);
+        node_unref(n);
+        image_judge(d, false, "shrunk twice");
+        n = image_open(d, &(struct qc_open_opts){0});
+        must(n->size == 1 * MiB, "seed %u: %llu bytes stored", seed, (unsigned long long)n->size);
+        node_unref(n);
+        sim_disk_free(d);
+    }
+}
+
+static void two_shrinkings_at_once_leave_the_smaller_disk(void **state)
+{
+    run_sim(shrinkings_body, NULL);
+}
+
 static void two_growths_at_once_leave_the_larger_disk(void **state)
 {
     run_sim(growths_body, NULL);
@@ -236,6 +283,7 @@ int main(void)
         cmocka_unit_test(an_emptied_image_is_as_small_as_a_new_one),
         cmocka_unit_test(preallocated_growth_leaves_what_the_backing_file_shows),
         cmocka_unit_test(two_growths_at_once_leave_the_larger_disk),
+        cmocka_unit_test(two_shrinkings_at_once_leave_the_smaller_disk),
     };
     log_set_level(LOG_LEVEL_ERROR);
     return cmocka_run_group_tests(tests, NULL, NULL);
