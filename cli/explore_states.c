@@ -46,7 +46,8 @@ struct walk {
     unsigned n_picked, next;
     uint64_t first_number; /* the number of pick[0] */
     struct co_group workers;
-    bool over; /* stop; error: why, if not because enough is known */
+    struct co_mutex noting; /* the first failure */
+    bool over;              /* stop; error: why, if not because enough is known */
     struct err *error;
 };
 
@@ -183,14 +184,17 @@ static bool keep_first(struct walk *w, unsigned i, struct explore_failure *f, st
         return true;
     f->kept = mem_printf("%s/state-%" PRIu64 ".%s", o->keep, f->state,
                          o->host && o->format == FORMAT_QCOW2 ? "qcow2" : "raw");
-    n = f->kept ? open_state(w, i, errp) : NULL;
+    if (!f->kept)
+        return err_set(errp, ENOMEM, "out of memory");
+    n = open_state(w, i, errp);
     if (!n)
-        return f->kept || err_set(errp, ENOMEM, "out of memory");
+        return false;
     ok = explore_keep(n, f->kept, errp);
     node_unref(n);
     return ok;
 }
 
+/* With w->noting held: keeping a state yields, and another one may fail meanwhile. */
 static bool note_failure(struct walk *w, unsigned i, uint64_t number, char *result, char *output,
                          struct err **errp)
 {
@@ -198,24 +202,25 @@ static bool note_failure(struct walk *w, unsigned i, uint64_t number, char *resu
     struct explore_failure *first = &w->x->first;
     char what[160];
 
-    w->x->failing++;
-    w->over = w->over || w->x->o->stop_at_first;
-    if (w->x->failing > 1 && first->state < number) {
+    if (first->result && first->state < number) {
         explore_failure_free(&f);
         return true;
     }
     crash_describe(w->set, i, what, sizeof(what));
     f.what = mem_printf("%s, after entry %zu of %zu", what, w->m.now.end, w->x->recording.n);
     f.mark = mem_strdup(w->m.now.mark);
-    if (!f.what || !f.mark || !keep_first(w, i, &f, errp)) {
-        explore_failure_free(&f);
-        return err_set(errp, ENOMEM, "out of memory");
-    }
+    if ((!f.what || !f.mark) && !err_set(errp, ENOMEM, "out of memory"))
+        goto fail;
+    if (!keep_first(w, i, &f, errp))
+        goto fail;
     if (first->kept)
         unlink(first->kept);
     explore_failure_free(first);
     *first = f;
     return true;
+fail:
+    explore_failure_free(&f);
+    return false;
 }
 
 /* --- Judging --- */
@@ -236,11 +241,21 @@ static bool judge(struct walk *w, unsigned picked, struct err **errp)
         return false;
     done = explore_check(w->x, &s, &ok, &result, &output, errp);
     node_unref(s.node);
-    if (!done)
+    if (!done) {
+        mem_free(result);
+        mem_free(output);
         return false;
+    }
     w->x->tested++;
-    if (!ok && !note_failure(w, w->pick[picked], s.number, result, output, errp))
-        return false;
+    if (!ok) {
+        w->x->failing++;
+        w->over = w->over || w->x->o->stop_at_first;
+        co_lock(&w->noting);
+        done = note_failure(w, w->pick[picked], s.number, result, output, errp);
+        co_unlock(&w->noting);
+        if (!done)
+            return false;
+    }
     explore_progress(w->x);
     return true;
 }

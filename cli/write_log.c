@@ -221,7 +221,7 @@ static bool take_entry(struct reader *in, uint8_t *head, struct err **errp)
     /* A flush that comes with data is done before it. */
     if (flags & LOG_FLUSH && !put(in, &(struct recorded_entry){.what = RECORDED_FLUSH}, errp))
         return false;
-    if (len == 0)
+    if (len == 0 || (flags & LOG_DISCARD && len * in->sector > RECORDED_TRIM_MAX))
         return true;
     e.off = off * in->sector;
     e.len = len * in->sector;

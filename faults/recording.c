@@ -33,7 +33,7 @@ static bool make_room(struct recording *r)
 
 static int put(struct recording *r, const struct recorded_entry *e)
 {
-    uint64_t held = has_data(e) ? e->len : 0;
+    uint64_t held = e->what == RECORDED_FLUSH ? 0 : e->len;
     struct recorded_entry copy = *e;
 
     if (held > r->limit - r->bytes)

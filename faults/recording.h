@@ -28,10 +28,14 @@ struct recorded_entry {
 struct recording { /* zeroed but for limit: empty */
     struct recorded_entry *entry;
     size_t n, room;
-    uint64_t bytes, limit; /* data held; how much it may be */
+    uint64_t bytes, limit; /* of all changes, zeros too: exploring takes memory for each; at most */
     bool closed;           /* what comes now is not recorded any more */
     int error;             /* something could not be recorded: -errno; it is not whole */
 };
+
+/* Longer trims are not to be recorded, as a disk may ignore any: mkfs trims all of it, which would
+ * take as much memory. */
+#define RECORDED_TRIM_MAX (UINT64_C(16) << 20)
 
 /* recording_put: data is copied. 0; -ENOSPC: the limit is reached; -ENOMEM. After an error the
  * recording has nothing of it, and says so in `error`. */

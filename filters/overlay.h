@@ -20,8 +20,8 @@ struct pages *overlay_pages(struct node *n);
 
 /* record_open: write down in r (borrowed; it must outlive the node) what is done to child, which is
  * an overlay, so that the order of the recording is the order in which it was done. What cannot be
- * recorded is not done and fails. Discarded ranges read as zeros. Takes over the reference to child
- * on success. Does not yield. */
+ * recorded is not done and fails. Discarded ranges read as zeros, but for RECORDED_TRIM_MAX. Takes
+ * over the reference to child on success. Does not yield. */
 struct node *record_open(struct node *child, struct recording *r, struct err **errp);
 
 #endif

@@ -59,6 +59,8 @@ static int record_submit(struct node *n, struct req *r)
     case REQ_ZERO:
         return record_change(n, r, RECORDED_ZERO);
     case REQ_DISCARD:
+        if (r->len > RECORDED_TRIM_MAX)
+            return 0;
         return record_change(n, r, RECORDED_TRIM);
     case REQ_FLUSH:
         return record_flush(n);

@@ -74,6 +74,48 @@ states=$(jq .states replay.json)
 [ "$states" -gt 25 ] && [ "$states" -le 40 ] || fail "$states states"
 [ "$(sort -u sums.1 | wc -l)" -eq "$states" ] || fail 'some states are equal'
 
+say 'the first failing state is the one with the lowest number, whichever fails first'
+mkdir lowest
+status=0
+explore --size 1M --replay none.rec --jobs 3 --keep lowest --states 6 \
+    --check '[ "$state" != 0 ] || sleep 0.5; exit 1' >lowest.out 2>explore.log || status=$?
+[ $status -eq 3 ] || fail "exit code $status"
+grep -q '^state 0 failed' lowest.out
+[ "$(ls lowest)" = state-0.raw ] || fail "kept: $(ls lowest)"
+
+say 'equal content is tested once, and again where more was promised'
+cat >twice.py <<'E2'
+import nbd, os, subprocess, sys
+h = nbd.NBD()
+h.connect_uri(os.environ["uri"])
+for step in sys.argv[1:]:
+    if step == "mark":
+        subprocess.check_call([os.environ["BREAKWATER"], "explore", "mark", "so far"])
+    else:
+        h.pwrite(bytes([int(step)]) * 512, 4096)
+        h.flush()
+E2
+# Nothing, 1, 2; nothing, 1 again as that which was there; 1 without and with a mark, then 2.
+for case in '3 1 2' '2 1 0' '3 1 0 3' '4 1 mark 2'; do
+    explore --size 1M --workload "/usr/bin/python3 twice.py ${case#* }" --check true --json >twice.json \
+        2>explore.log
+    [ "$(jq .states twice.json)" -eq "${case%% *}" ] || fail "$case: $(cat twice.json)"
+done
+
+say 'trims of whole disks take no memory'
+cat >trim.py <<'E2'
+import nbd, os
+h = nbd.NBD()
+h.connect_uri(os.environ["uri"])
+h.pwrite(b"1" * 512, 0)
+h.trim(1 << 31, 0)
+assert h.pread(512, 0) == b"1" * 512
+h.flush()
+E2
+explore --size 2G --limit 1M --workload '/usr/bin/python3 trim.py' --check true --json >trim.json \
+    2>explore.log
+[ "$(jq .states trim.json)" -eq 2 ] || fail "$(cat trim.json)"
+
 say 'only the first failure'
 explore --size 1M --replay none.rec --check false --jobs 1 -x --json >first.json 2>explore.log || true
 [ "$(jq .states first.json)" -eq 1 ] || fail 'it went on'
@@ -126,6 +168,25 @@ expect_fail 2 'cut short|no log of dm-log-writes' explore --size 1M --replay mag
 expect_fail 2 'no log of dm-log-writes' explore --size 1M --replay "$BREAKWATER" --check true
 expect_fail 2 'recorded on a disk of 1048576 bytes' explore --size 2M --replay flush.rec --check true
 expect_fail 2 'no regular file' explore --size 1M --replay . --check true
+
+say 'damaged logs are refused or explored, and harm nothing'
+cat >damage.py <<'E2'
+import random, sys
+random.seed(int(sys.argv[1]))
+log = bytearray(open("flush.rec", "rb").read())
+for _ in range(random.randrange(1, 4)):
+    sector = random.randrange(len(log) // 512)
+    log[sector * 512 + random.randrange(40)] = random.choice((0, 1, 2, 4, 8, 127, 128, 255))
+open("damaged.rec", "wb").write(log[:random.choice((len(log), len(log), random.randrange(len(log))))])
+E2
+for seed in $(seq 40); do
+    /usr/bin/python3 damage.py "$seed"
+    status=0
+    timeout 20 "$BREAKWATER" explore --size 1M --replay damaged.rec --check builtin:qcow2 --states 20 -q \
+        >damaged.out 2>&1 </dev/null || status=$?
+    [ $status -eq 2 ] || [ $status -eq 3 ] || { cat damaged.out && fail "seed $seed: $status"; }
+    no_sanitizer_report damaged.out
+done
 
 say 'a check that hangs has failed; a workload that fails ends it'
 status=0
