@@ -188,6 +188,20 @@ bool bitmap_enable(struct bitmap *b, bool enable, struct err **errp)
     return true;
 }
 
+bool bitmap_renew(struct bitmap *b, struct err **errp)
+{
+    if (!check_not_busy(b, errp) || !check_not_readonly(b, errp))
+        return false;
+    if (b->foreign)
+        return err_set(errp, ENOTSUP,
+                       "Bitmap '%s' has properties that are not known here; it can only be removed",
+                       b->name ? b->name : "");
+    bitmap_mark_all(b);
+    b->inconsistent = false;
+    b->enabled = true;
+    return true;
+}
+
 uint64_t bitmap_dirty_bytes(const struct bitmap *b)
 {
     return b->inconsistent ? 0 : hbits_count(b->bits) * b->granularity;

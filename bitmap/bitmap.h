@@ -28,6 +28,7 @@ struct bitmap {
     bool persistent;
     bool readonly; /* stored in an image that is not written: may be read and merged from */
     bool inconsistent;
+    bool foreign;   /* inconsistent for good: it has properties that are unknown here */
     bool all_dirty; /* memory ran out: counts as wholly dirty */
     unsigned busy;  /* holders; > 0 refuses removal, clear, enable, disable, merge */
     struct bitmap *successor;
@@ -69,6 +70,9 @@ bool bitmap_check_removable(const struct bitmap *b, struct err **errp);
 bool bitmap_remove(struct bitmap_set *s, const char *name, struct err **errp);
 bool bitmap_clear(struct bitmap *b, struct err **errp);
 bool bitmap_enable(struct bitmap *b, bool enable, struct err **errp);
+/* bitmap_renew: an inconsistent bitmap goes on, dirty all over and recording: so it holds whatever
+ * it has missed. Errors: EBUSY in use, EPERM readonly, ENOTSUP foreign. */
+bool bitmap_renew(struct bitmap *b, struct err **errp);
 /* bitmap_merge: dst |= src; equal disk size, any granularities. All or nothing. */
 bool bitmap_merge(struct bitmap *dst, const struct bitmap *src, struct err **errp);
 

@@ -12,16 +12,30 @@
 #include "cli/serve_graph.h"
 #include "qcow2/qcow2.h"
 
-static bool check_found(const struct serve_opts *o, const struct bitmap_arg *a,
-                        const struct bitmap *b, const struct node *owner, struct err **errp)
+/* After a crash the disk must be served again without anybody's help, and no change may be missing
+ * from the bitmap: so it goes on with everything dirty. */
+static bool renew(const struct bitmap_arg *a, struct bitmap *b, const struct node *owner,
+                  struct err **errp)
 {
-    if (b->inconsistent)
-        return err_set(
-            errp, EBUSY,
-            "bitmap '%s' of '%s' is inconsistent: the image was not closed cleanly while "
-            "it was in use. Remove it with 'breakwater image bitmap --remove -f qcow2 %s "
-            "%s', and take a full backup",
-            a->name, owner->name, owner->name, a->name);
+    if (!bitmap_renew(b, errp)) {
+        err_prefix(errp,
+                   "bitmap '%s' of '%s' is inconsistent: the image was not closed cleanly while it "
+                   "was in use. Remove it with 'breakwater image bitmap --remove -f qcow2 %s %s', "
+                   "and take a full backup: ",
+                   a->name, owner->name, owner->name, a->name);
+        return false;
+    }
+    log_warn("bitmap '%s' of '%s' is inconsistent: the image was not closed cleanly while it was "
+             "in use. It goes on with everything dirty: the next backup by it is a full one",
+             a->name, owner->name);
+    return true;
+}
+
+static bool check_found(const struct serve_opts *o, const struct bitmap_arg *a, struct bitmap *b,
+                        const struct node *owner, struct err **errp)
+{
+    if (b->inconsistent && !renew(a, b, owner, errp))
+        return false;
     if (a->granularity && a->granularity != b->granularity)
         return err_set(errp, EEXIST,
                        "bitmap '%s' of '%s' has granularity %" PRIu32 ", not %" PRIu32, a->name,
@@ -56,7 +70,7 @@ bool serve_bitmaps_add(const struct serve_opts *o, struct serve_graph *g, struct
     for (unsigned i = 0; i < o->n_bitmaps; i++) {
         const struct bitmap_arg *a = &o->bitmaps[i];
         struct node *owner;
-        const struct bitmap *b = node_bitmap_search(g->top, a->name, &owner);
+        struct bitmap *b = node_bitmap_search(g->top, a->name, &owner);
 
         if (!(b ? check_found(o, a, b, owner, errp) : make(o, g, a, errp)))
             return false;

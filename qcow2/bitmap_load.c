@@ -117,6 +117,7 @@ static bool load_one(struct qc *q, const struct qc_stored_bitmap *s, uint64_t *b
     b->persistent = true;
     b->readonly = read_only;
     b->inconsistent = !qc_bitmap_usable(s);
+    b->foreign = s->extra_len && !(s->flags & QC_BITMAP_EXTRA_COMPATIBLE);
     b->enabled = (s->flags & QC_BITMAP_AUTO) && !b->inconsistent;
     if ((b->inconsistent || qc_bitmap_read(q, s, b, budget, errp)) &&
         node_bitmap_attach(q->node, b, errp))

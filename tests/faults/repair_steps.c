@@ -109,7 +109,9 @@ static void judge(const struct trial *t, struct sim_disk *d, const char *when)
     repair(&a);
     if (!a.ok)
         sweep_fail("%s: the next repair fails: %s", when, err_msg(a.e));
-    if (a.r.left.corruptions != t->left)
+    /* Fewer are possible: what the first repair placed behind the end has made the file longer, and
+     * from there a reference past its end may be near enough to be believed. */
+    if (a.r.left.corruptions > t->left)
         sweep_fail("%s: the next repair leaves %" PRIu64 " corruptions, not %" PRIu64, when,
                    a.r.left.corruptions, t->left);
     if (!t->left && a.r.left.leaks)

@@ -139,12 +139,23 @@ nbd_io "$(uri s)" 'write 1M 64k'
 kill_serve s
 expect_flags disk.qcow2 again "65536 auto in-use"
 expect_fail 2 "inconsistent.*image bitmap --remove" "$BREAKWATER" serve -k "$tmp/x.sock" -f qcow2 \
-    -B again disk.qcow2
+    -r -B again disk.qcow2
 expect_fail 1 'inconsistent' bitmap --clear disk.qcow2 again
 expect_fail 1 'Bitmap already exists' bitmap --add disk.qcow2 again
+cp disk.qcow2 crashed.qcow2
 bitmap --remove --add disk.qcow2 again
 expect_flags disk.qcow2 again "65536 auto"
 sound disk.qcow2
+
+say "a server goes on with it, dirty all over, and so it is stored"
+start_serve s -f qcow2 -B again crashed.qcow2
+grep -q 'inconsistent.*everything dirty' s.log || fail "no warning"
+[ "$(dirty_bytes "$(uri s)" again)" -eq 67108864 ] || fail "not wholly dirty"
+expect_flags crashed.qcow2 again "65536 auto in-use"
+stop_serve s
+expect_flags crashed.qcow2 again "65536 auto"
+[ "$(stored crashed.qcow2 again)" = "0 67108864 1" ] || fail "not stored as wholly dirty"
+sound crashed.qcow2
 
 say "a backing file's bitmap is found through its overlay"
 qemu-img create -q -f qcow2 -b disk.qcow2 -F qcow2 overlay.qcow2

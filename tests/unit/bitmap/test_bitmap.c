@@ -231,6 +231,39 @@ static void inconsistent_bitmaps_can_only_be_removed(void **state)
     assert_null(s.head);
 }
 
+static void an_inconsistent_bitmap_goes_on_wholly_dirty(void **state)
+{
+    struct bitmap_set s;
+    struct err *e = NULL;
+
+    bitmap_set_init(&s, 10 * MiB);
+    struct bitmap *b = bitmap_add(&s, "b", 0, NULL);
+    b->inconsistent = true;
+    b->enabled = false;
+    b->busy = 1;
+    assert_false(bitmap_renew(b, &e));
+    assert_error(e, EBUSY, "in use");
+    e = NULL;
+    b->busy = 0;
+    b->readonly = true;
+    assert_false(bitmap_renew(b, &e));
+    assert_error(e, EPERM, "readonly");
+    e = NULL;
+    b->readonly = false;
+    b->foreign = true;
+    assert_false(bitmap_renew(b, &e));
+    assert_error(e, ENOTSUP, "not known");
+    assert_true(b->inconsistent);
+    b->foreign = false;
+    assert_true(bitmap_renew(b, NULL));
+    assert_int_equal(bitmap_dirty_bytes(b), 10 * MiB);
+    assert_true(bitmap_recording(b));
+    assert_true(bitmap_clear(b, NULL));
+    bitmap_mark(b, 0, 1);
+    assert_int_equal(bitmap_dirty_bytes(b), 65536);
+    bitmap_set_clear(&s);
+}
+
 static void disabled_bitmaps_record_nothing(void **state)
 {
     struct bitmap_set s;
@@ -450,6 +483,7 @@ int main(void)
         cmocka_unit_test(names_and_granularities_are_checked),
         cmocka_unit_test(busy_bitmaps_refuse_changes_but_keep_recording),
         cmocka_unit_test(inconsistent_bitmaps_can_only_be_removed),
+        cmocka_unit_test(an_inconsistent_bitmap_goes_on_wholly_dirty),
         cmocka_unit_test(disabled_bitmaps_record_nothing),
         cmocka_unit_test(frozen_bits_stay_while_a_successor_records),
         cmocka_unit_test(reclaiming_joins_both),

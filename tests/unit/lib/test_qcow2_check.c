@@ -167,7 +167,7 @@ static void the_header_is_checked(void **state)
     expect(1, 0, "the corrupt bit");
     put_be64(at(AT_HEADER, 72), 1);
     expect(1, 0, "the dirty bit");
-    put_be64(at(AT_HEADER, 72), 16);
+    put_be64(at(AT_HEADER, 72), 32);
     expect(1, 0, "not understood");
     make_image(NULL);
     put_be64(at(AT_HEADER, 24), 65 * CLUSTER);
