@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * A snapshot that could not be made leaves nothing behind in memory: what its attempt had taken for
+ * tables may be used for data afterwards. And what one that was made leaves on disk.
+ */
+#include <errno.h>
+
+#include "base/log.h"
+#include "qcow2/format.h"
+#include "qcow2/snapshot.h"
+#include "tests/unit/qcow2/image.h"
+
+#define CLUSTER 512
+#define SIZE (UINT64_C(512) << 10)
+#define CORRUPT_AT 79
+#define COPIED (UINT64_C(1) << 63)
+
+static void no_log(enum log_level level, const char *line, void *arg)
+{
+}
+
+static void fill(struct node *n, uint64_t from, uint64_t end, const char *what)
+{
+    static uint8_t buf[4096];
+    memset(buf, 1, sizeof(buf));
+    for (; from < end; from += sizeof(buf))
+        must(node_write(n, from, buf, min_u64(sizeof(buf), end - from), 0) == 0, "%s", what);
+}
+
+static bool marked_corrupt(struct sim_disk *d)
+{
+    uint8_t byte;
+    sim_disk_peek(d, CORRUPT_AT, &byte, 1);
+    return byte & 2;
+}
+
+/* True if the attempt failed. */
+static bool try_once(uint64_t used, uint64_t nth)
+{
+    const struct qc_create_opts co = {.size = SIZE, .cluster_size = CLUSTER};
+    struct sim_disk *d = image_new(&co);
+    struct node *n = image_open(d, &(struct qc_open_opts){0});
+    char what[64];
+    snprintf(what, sizeof(what), "write %llu with %llu bytes used", (unsigned long long)nth,
+             (unsigned long long)used);
+    fill(n, 0, used, what);
+    must(node_flush(n) == 0, "%s", what);
+    sim_fail_nth(d, &(struct sim_fail){.nth = nth, .error = ENOSPC, .op_mask = 1u << REQ_WRITE});
+    bool ok = qc_snapshot_create(n, &(struct qc_new_snapshot){.name = "x"}, NULL, NULL);
+    bool fired = sim_fired(d);
+    sim_fail_nth(d, &(struct sim_fail){0});
+    must(ok || fired, "%s", what);
+    /* When it was the header's, it is not known which tables are in force, and nothing goes on. */
+    bool frozen = !ok && node_write(n, 0, "?", 1, 0) < 0;
+    if (!frozen)
+        fill(n, used, SIZE, what);
+    must(!marked_corrupt(d), "%s: marked corrupt", what);
+    node_unref(n);
+    image_judge(d, true, what);
+    sim_disk_free(d);
+    return fired;
+}
+
+static void failed_body(void *arg)
+{
+    unsigned tries = 0;
+    log_set_sink(no_log, NULL);
+    for (uint64_t used = 80 << 10; used <= 128 << 10; used += 4 << 10)
+        for (uint64_t nth = 1; try_once(used, nth); nth++)
+            tries++;
+    must(tries > 20, "%u tries", tries);
+}
+
+static uint64_t peek64(const struct sim_disk *d, uint64_t off)
+{
+    uint8_t be[8];
+    sim_disk_peek(d, off, be, sizeof(be));
+    return get_be64(be);
+}
+
+static void flags_body(void *arg)
+{
+    const struct qc_create_opts co = {.size = SIZE, .cluster_size = CLUSTER};
+    struct sim_disk *d = image_new(&co);
+    struct node *n = image_open(d, &(struct qc_open_opts){0});
+    unsigned tables = 0;
+    fill(n, 0, SIZE / 2, "fill");
+    must(qc_snapshot_create(n, &(struct qc_new_snapshot){.name = "x"}, NULL, NULL), "create");
+    node_unref(n);
+    uint64_t l1 = peek64(d, peek64(d, QCH_SNAPSHOTS_OFF));
+    for (uint64_t i = 0; i < SIZE / (CLUSTER / 8 * CLUSTER); i++) {
+        uint64_t entry = peek64(d, l1 + i * 8);
+        tables += entry != 0;
+        must(!(entry & COPIED), "entry %llu says unshared", (unsigned long long)i);
+    }
+    must(tables == 8, "%u tables", tables);
+    sim_disk_free(d);
+}
+
+static void a_failed_attempt_leaves_nothing_behind(void **state)
+{
+    run_sim(failed_body, NULL);
+}
+
+static void the_table_of_a_snapshot_says_nothing_of_unshared(void **state)
+{
+    run_sim(flags_body, NULL);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_failed_attempt_leaves_nothing_behind),
+        cmocka_unit_test(the_table_of_a_snapshot_says_nothing_of_unshared),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
