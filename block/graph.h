@@ -32,11 +32,12 @@ enum graph_perm {
 
 /* How a parent uses a child, which says what permissions its edge has. */
 enum graph_role {
-    ROLE_USER,    /* an export, a job: fixed permissions */
-    ROLE_FORMAT,  /* metadata and data of a format */
-    ROLE_DATA,    /* a part of the child is the parent's content */
-    ROLE_FILTER,  /* the child's content is the parent's */
-    ROLE_BACKING, /* read where the parent has nothing */
+    ROLE_USER,         /* an export, a job: fixed permissions */
+    ROLE_FORMAT,       /* metadata and data of a format */
+    ROLE_DATA,         /* a part of the child is the parent's content */
+    ROLE_COPY_ON_READ, /* as a filter, and what is read may be written back */
+    ROLE_FILTER,       /* the child's content is the parent's */
+    ROLE_BACKING,      /* read where the parent has nothing */
 };
 
 struct graph_node;

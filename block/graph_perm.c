@@ -46,6 +46,9 @@ static struct wish wish_of_role(enum graph_role role, struct wish w, bool writab
         w.perm &= PERM_CONSISTENT_READ;
         w.shared = (w.shared & PERM_WRITE ? PERM_WRITE | PERM_RESIZE : 0) | PERM_CONSISTENT_READ;
         break;
+    case ROLE_COPY_ON_READ:
+        w.perm |= PERM_WRITE_UNCHANGED;
+        break;
     case ROLE_FILTER:
     case ROLE_USER:
         break;

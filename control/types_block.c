@@ -107,9 +107,19 @@ static const struct qtype q_options_nbd = {
     .member = Q_MEMBERS({"server", &q_socket_address, false}, {"export", &q_str, true},
                         {"reconnect-delay", &q_uint32, true}, {"open-timeout", &q_uint32, true})};
 
+static const struct qtype q_options_filter = {.kind = Q_STRUCT,
+                                              .name = "BlockdevOptionsGenericFormat",
+                                              .member =
+                                                  Q_MEMBERS({"file", &q_blockdev_ref, false})};
+static const struct qtype q_options_blkverify = {
+    .kind = Q_STRUCT,
+    .name = "BlockdevOptionsBlkverify",
+    .member = Q_MEMBERS({"test", &q_blockdev_ref, false}, {"raw", &q_blockdev_ref, false})};
+
 static const struct qtype q_driver = {.kind = Q_ENUM,
                                       .name = "BlockdevDriver",
-                                      .values = Q_NAMES("blkdebug", "file", "nbd", "null-aio",
+                                      .values = Q_NAMES("blkdebug", "blkverify", "compress",
+                                                        "copy-on-read", "file", "nbd", "null-aio",
                                                         "null-co", "qcow2", "raw", "throttle")};
 
 const struct qtype q_blockdev_options = {
@@ -121,6 +131,9 @@ const struct qtype q_blockdev_options = {
                         {"force-share", &q_bool, true}, {"detect-zeroes", &q_detect_zeroes, true}),
     .tag = "driver",
     .variant = (const struct qvariant[]){{"blkdebug", &q_options_blkdebug},
+                                         {"blkverify", &q_options_blkverify},
+                                         {"compress", &q_options_filter},
+                                         {"copy-on-read", &q_options_filter},
                                          {"file", &q_options_file},
                                          {"nbd", &q_options_nbd},
                                          {"null-aio", &q_options_null},

@@ -3,6 +3,7 @@
 """The drivers of `blockdev-add` over QMP: each does what QEMU's driver of that name does."""
 
 import atexit
+import json
 import os
 import pathlib
 import random
@@ -351,9 +352,94 @@ def free_port():
         return s.getsockname()[1]
 
 
+def what_was_read_is_kept():
+    image("base.qcow2", size="4M")
+    sh("qemu-io", "-f", "qcow2", "-c", "write -P 5 0 1M", "-c", "write -z 1M 64k", "-c",
+       "write -P 6 3M 1M", "base.qcow2")
+    image("top.qcow2", "-b", "base.qcow2", "-F", "qcow2", size="4M")
+    sh("qemu-io", "-f", "qcow2", "-c", "write -P 7 128k 64k", "top.qcow2")
+    sh("qemu-img", "convert", "-O", "raw", "top.qcow2", "want")
+    top = {"driver": "qcow2", "file": {"driver": "file", "filename": "top.qcow2"}}
+    with Daemon(PROGRAM) as d:
+        q = d.connect()
+        expect_error("read-only", q, "blockdev-add", driver="copy-on-read", node_name="d",
+                     file=dict(top, **{"read-only": True}))
+        expect_error("'bottom' is unexpected", q, "blockdev-add", driver="copy-on-read",
+                     node_name="d", file=top, bottom="x")
+        q("blockdev-add", driver="copy-on-read", node_name="d", file={
+            "driver": "blkdebug", "image": top, "inject-error": [{"event": "cor_write", "once": True}]})
+        assert "Input/output error" in monitor_io(q, "read -P 5 0 4k")
+        out = monitor_io(q, "read -P 5 4k 4k")
+        assert "rror" not in out and "failed" not in out, out
+        q("quit")
+        assert d.end() == 0
+    depths = [(e["start"], e["length"]) for e in
+              json.loads(sh("qemu-img", "map", "--output=json", "top.qcow2")) if e["depth"] == 0
+              and e["present"]]
+    assert depths == [(0, 65536), (131072, 65536)], depths
+    with Daemon(PROGRAM) as d:
+        q = d.connect()
+        q("blockdev-add", driver="copy-on-read", node_name="d", file=top)
+        q("nbd-server-start", addr=address("nbd.sock"))
+        q("block-export-add", type="nbd", id="e", node_name="d", name="x")
+        sh("nbdcopy", uri("nbd.sock", "x"), "copy")
+        assert open("copy", "rb").read() == open("want", "rb").read()
+        q("quit")
+        assert d.end() == 0
+    sh("qemu-img", "rebase", "-u", "-b", "", "top.qcow2")
+    sh("qemu-img", "check", "top.qcow2")
+    sh("qemu-img", "compare", "-f", "qcow2", "-F", "raw", "top.qcow2", "want")
+
+
+def writes_are_compressed():
+    image("a.qcow2", size="4194816")
+    with open("want", "wb") as f:
+        f.truncate(4194816)
+    commands = [a for c in ["write -P 1 0 1M", "write -P 2 100k 1000", "write -P 3 4194304 512",
+                            "write -P 4 200k 300k"] for a in ("-c", c)]
+    sh("qemu-io", "-f", "raw", *commands, "want")
+    with Daemon(PROGRAM) as d:
+        q = d.connect()
+        expect_error("Compression is not supported for underlying format", q, "blockdev-add",
+                     driver="compress", node_name="d", file={"driver": "null-co"})
+        q("blockdev-add", driver="compress", node_name="d", file={
+            "driver": "qcow2", "file": {"driver": "file", "filename": "a.qcow2"}})
+        q("nbd-server-start", addr=address("nbd.sock"))
+        q("block-export-add", type="nbd", id="e", node_name="d", name="x", writable=True)
+        sh("qemu-io", "-f", "raw", *commands, uri("nbd.sock", "x"))
+        q("quit")
+        assert d.end() == 0
+    check = json.loads(sh("qemu-img", "check", "--output=json", "a.qcow2"))
+    assert check["compressed-clusters"] == check["allocated-clusters"] == 17, check
+    sh("qemu-img", "compare", "-f", "qcow2", "-F", "raw", "a.qcow2", "want")
+
+
+def differing_mirrors_are_found():
+    image("a.qcow2", size="1M")
+    with open("r", "wb") as f:
+        f.truncate(1 << 20)
+    with Daemon(PROGRAM) as d:
+        q = d.connect()
+        q("blockdev-add", driver="qcow2", node_name="a", file={
+            "driver": "file", "filename": "a.qcow2"})
+        q("blockdev-add", driver="blkverify", node_name="d", test="a",
+          raw={"driver": "file", "filename": "r"})
+        for command in ["write -P 1 1000 5000", "write -z 2000 100", "read 0 1M", "flush"]:
+            out = monitor_io(q, command)
+            assert "rror" not in out and "failed" not in out, out
+        with open("r", "r+b") as f:
+            f.seek(70000)
+            f.write(b"x")
+        assert "Input/output error" in monitor_io(q, "read 64k 64k")
+        assert "rror" not in monitor_io(q, "read 0 64k")
+        q("quit")
+        assert d.end() == 0
+
+
 def main():
     for test in [blkdebug_pretends_limits, throttled_nodes_share_a_limit, nbd_node_equals_its_server,
-                 nbd_servers_that_can_do_little_are_used, a_lost_nbd_server_is_waited_for, half_an_answer_is_none]:
+                 nbd_servers_that_can_do_little_are_used, a_lost_nbd_server_is_waited_for, half_an_answer_is_none,
+                 what_was_read_is_kept, writes_are_compressed, differing_mirrors_are_found]:
         print("-", test.__name__, flush=True)
         with tempfile.TemporaryDirectory() as folder:
             os.chdir(folder)
