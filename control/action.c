@@ -81,15 +81,38 @@ static const struct action_kind *kind_by_name(const char *name)
     return &abort_kind;
 }
 
-/* Nodes that are not there are complained of when their action is prepared. */
+/* How many nodes at most lie between a node and what nobody uses but from outside. */
+static unsigned rank_of(const struct graph_node *n)
+{
+    unsigned rank = 0;
+
+    for (const struct graph_edge *e = n->users; e; e = e->next_user) {
+        if (e->parent && rank_of(e->parent) >= rank)
+            rank = rank_of(e->parent) + 1;
+    }
+    return rank;
+}
+
+/* Parents first: a request that is on its way through a parent cannot end while its child is
+ * drained. Nodes that are not there are complained of when their action is prepared. */
 static void drain_all(struct control *c, struct action *v, size_t n)
 {
+    size_t left = 0;
+
     for (size_t i = 0; i < n; i++) {
         const char *name = v[i].kind->node_key ? arg_str(v[i].data, v[i].kind->node_key) : NULL;
 
         v[i].node = name ? graph_find(&c->graph, name) : NULL;
-        if (v[i].node)
+        v[i].rank = v[i].node ? rank_of(v[i].node) : 0;
+        left += v[i].node != NULL;
+    }
+    for (unsigned rank = 0; left > 0; rank++) {
+        for (size_t i = 0; i < n; i++) {
+            if (!v[i].node || v[i].rank != rank)
+                continue;
             node_drain_begin(v[i].node->node);
+            left--;
+        }
     }
 }
 

@@ -12,6 +12,7 @@ struct action {
     const struct action_kind *kind;
     const json_t *data;      /* checked */
     struct graph_node *node; /* that it is about; drained until the end */
+    unsigned rank;           /* of node: parents come before their children */
     struct bitmap *bitmap;
     struct job *job;
     struct job_txn *group; /* of the jobs of a grouped transaction; else NULL */
