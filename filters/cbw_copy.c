@@ -36,9 +36,12 @@ static void view_break(struct cbw_view *v, const char *what, int error)
     v->error = -error;
     if (v->on_broken)
         v->on_broken(v->arg);
-    log_warn("%s: the frozen view is lost: %s: %s (it held %" PRIu64 " of at most %" PRIu64
-             " bytes of old data)",
-             v->node->name, what, strerror(error), v->scratch_used, v->scratch_limit);
+    if (v->scratch_limit == UINT64_MAX)
+        log_warn("%s: the frozen view is lost: %s: %s", v->node->name, what, strerror(error));
+    else
+        log_warn("%s: the frozen view is lost: %s: %s (it held %" PRIu64 " of at most %" PRIu64
+                 " bytes of old data)",
+                 v->node->name, what, strerror(error), v->scratch_used, v->scratch_limit);
 }
 
 /* Note whole units as copied. The order matters to readers only across yields: there is none. */
