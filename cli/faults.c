@@ -10,6 +10,7 @@
 #include "block/node.h"
 #include "cli/cli.h"
 #include "cli/faults_events.h"
+#include "cli/faults_trace.h"
 #include "faults/fault.h"
 #include "filters/filters.h"
 
@@ -18,7 +19,9 @@ static const char help_text[] =
     "       breakwater faults explain FILE    say in words what its rules do\n"
     "       breakwater faults events          list the events of [inject-error] and [set-state]\n"
     "       breakwater faults actions         list the actions and keys of [fault]\n"
+    "       breakwater faults trace FILE      print what serve --fault-trace recorded\n"
     "\n"
+    "  -j, --json      trace: one line of JSON a record\n"
     "  -h, --help\n"
     "\n"
     "Exit code: 0 the file can be used; 1 usage; 2 it cannot.\n";
@@ -93,13 +96,19 @@ static int list_actions(void)
 
 static int faults_main(int argc, char **argv)
 {
-    static const struct option long_options[] = {{"help", no_argument, NULL, 'h'}, {0}};
+    static const struct option long_options[] = {
+        {"help", no_argument, NULL, 'h'}, {"json", no_argument, NULL, 'j'}, {0}};
     const char *what, *file;
+    bool json = false;
     int c;
 
     optind = 1;
     opterr = 0;
-    while ((c = getopt_long(argc, argv, ":h", long_options, NULL)) != -1) {
+    while ((c = getopt_long(argc, argv, ":hj", long_options, NULL)) != -1) {
+        if (c == 'j') {
+            json = true;
+            continue;
+        }
         if (c != 'h')
             return cli_usage("faults", "unknown option '%s'", argv[optind - 1]);
         fputs(help_text, stdout);
@@ -112,6 +121,9 @@ static int faults_main(int argc, char **argv)
             return cli_usage("faults", "%s needs one rule file", what);
         return read_file(file, what[0] == 'e');
     }
+    if (strcmp(what, "trace") == 0)
+        return argc - optind == 2 ? faults_trace(file, json)
+                                  : cli_usage("faults", "trace needs one file%s", "");
     if (file)
         return cli_usage("faults", "'%s' is one too many", file);
     if (strcmp(what, "events") == 0)
@@ -119,8 +131,8 @@ static int faults_main(int argc, char **argv)
     if (strcmp(what, "actions") == 0)
         return list_actions();
     return cli_usage("faults",
-                     *what ? "there is no '%s'; there are check, explain, events, actions"
-                           : "what? check, explain, events or actions%s",
+                     *what ? "there is no '%s'; there are check, explain, events, actions, trace"
+                           : "what? check, explain, events, actions or trace%s",
                      what);
 }
 

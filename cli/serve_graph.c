@@ -16,6 +16,8 @@
 #include "filters/filters.h"
 #include "qcow2/qcow2.h"
 
+#define TRACE_SIZE (UINT64_C(64) << 20)
+
 /* Each step puts a node on top of *top, which owns its child from then on. */
 
 static void show_warning(void *arg, const char *text)
@@ -39,7 +41,7 @@ static bool load_faults(const struct serve_opts *o, struct rules *rules,
     if (o->fault_seed_given)
         rules_set_seed(rules, o->fault_seed);
     rules_warn(rules, show_warning, NULL);
-    if (rules_has_layer(rules, FAULT_HOST) || rules_has_layer(rules, FAULT_GUEST))
+    if (o->fault_trace || rules_has_layer(rules, FAULT_HOST) || rules_has_layer(rules, FAULT_GUEST))
         log_info("faults are drawn with --fault-seed 0x%" PRIx64, rules_seed(rules));
     return true;
 }
@@ -89,7 +91,10 @@ static bool add_faults(const struct serve_opts *o, struct serve_graph *g, struct
     g->rules = rules;
     if (g->cache)
         fault_set_cache(n, g->cache);
-    return fault_set_limits(n, &limits, errp);
+    return fault_set_limits(n, &limits, errp) &&
+           (!o->fault_trace ||
+            fault_trace_start(n, o->fault_trace,
+                              o->fault_trace_size ? o->fault_trace_size : TRACE_SIZE, errp));
 }
 
 /* A cache of the guest's disk lies between its faults and the format. */
@@ -192,10 +197,10 @@ struct node *serve_graph_crash(void *arg, unsigned i, struct err **errp)
     return top;
 }
 
-/* With a control socket rules for it may come later. */
+/* With a control socket rules for it may come later, and a trace shall have its requests. */
 static bool wants_guest_faults(const struct serve_opts *o, const struct serve_graph *g)
 {
-    return g->rules && (o->control || rules_has_layer(g->rules, FAULT_GUEST));
+    return g->rules && (o->control || o->fault_trace || rules_has_layer(g->rules, FAULT_GUEST));
 }
 
 bool serve_graph_open(const struct serve_opts *o, struct serve_graph *g, struct err **errp)

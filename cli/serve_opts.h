@@ -39,6 +39,8 @@ struct serve_opts { /* strings belong to argv, except the bitmaps' names */
     const char **fault;             /* faults given one by one */
     unsigned n_fault;
     uint64_t fault_seed;
+    const char *fault_trace; /* NULL: none */
+    uint64_t fault_trace_size;
     bool fault_seed_given;
 
     const char *name, *description;

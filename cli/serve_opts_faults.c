@@ -52,7 +52,7 @@ bool serve_settle_image(struct serve_opts *o, struct err **errp)
 
 bool serve_has_faults(const struct serve_opts *o)
 {
-    return o->faults || o->n_fault || o->blkdebug || o->blkdebug_config;
+    return o->fault_trace || o->faults || o->n_fault || o->blkdebug || o->blkdebug_config;
 }
 
 static bool take_blkdebug(struct serve_opts *o, const char *arg, struct err **errp)
@@ -76,6 +76,13 @@ enum take serve_take_faults(int opt, const char *arg, struct serve_opts *o,
         return take_if(add_fault(o, arg, errp));
     case OPT_BLKDEBUG:
         return take_if(take_blkdebug(o, arg, errp));
+    case OPT_FAULT_TRACE:
+        o->fault_trace = arg;
+        return TAKE_OK;
+    case OPT_FAULT_TRACE_SIZE:
+        return take_if(parse_size(arg, "--fault-trace-size", &o->fault_trace_size, errp) &&
+                       (o->fault_trace_size >= 4096 ||
+                        err_set(errp, EINVAL, "--fault-trace-size must be at least 4k")));
     case OPT_FAULT_SEED:
         o->fault_seed_given = true;
         return take_if(parse_u64(arg, "--fault-seed", 0, UINT64_MAX, &o->fault_seed, errp));

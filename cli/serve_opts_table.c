@@ -34,6 +34,8 @@ const struct option serve_long_options[] = {
     {"faults", required_argument, NULL, OPT_FAULTS},
     {"fault", required_argument, NULL, OPT_FAULT},
     {"fault-seed", required_argument, NULL, OPT_FAULT_SEED},
+    {"fault-trace", required_argument, NULL, OPT_FAULT_TRACE},
+    {"fault-trace-size", required_argument, NULL, OPT_FAULT_TRACE_SIZE},
     {"blkdebug", required_argument, NULL, OPT_BLKDEBUG},
     {"checkpoints", no_argument, NULL, OPT_CHECKPOINTS},
     {"no-checkpoints", no_argument, NULL, OPT_NO_CHECKPOINTS},
@@ -105,6 +107,9 @@ const char serve_help[] =
     "      --faults FILE         inject faults by these rules (blkdebug's, and [fault] sections)\n"
     "      --fault 'KEY=VALUE ...'  inject this fault; repeatable. See breakwater-faults(1)\n"
     "      --fault-seed N        of what faults draw [a random one, which is logged]\n"
+    "      --fault-trace FILE    record what faults meet and decide (breakwater faults trace)\n"
+    "      --fault-trace-size SIZE\n"
+    "                            end the trace there [64M]\n"
     "      --blkdebug KEY=VALUE,...  options of QEMU's blkdebug, or a JSON object of them\n"
     "  -B, --bitmap NAME[,granularity=N]\n"
     "                            record changed blocks as qemu:dirty-bitmap:NAME; repeatable\n"

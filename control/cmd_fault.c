@@ -14,7 +14,7 @@
 #include "base/log.h"
 #include "control/blockdev.h"
 #include "control/fault_watch.h"
-#include "faults/live.h"
+#include "faults/trace.h"
 #include "filters/cache.h"
 #include "filters/filters.h"
 
@@ -242,6 +242,7 @@ static bool run_mark(struct call *call, struct err **errp)
 
     if (!n)
         return false;
+    rules_mark(fault_rules(n->node), arg_str(call->args, "name"));
     log_info("%s: mark \"%s\"", n->name, arg_str(call->args, "name"));
     return true;
 }

@@ -184,6 +184,8 @@ bool rules_watches(const struct rules *r, enum fault_layer layer, enum fault_io 
 {
     const struct fault_set *s = rules_faults_const(r);
 
+    if (r->trace_fn)
+        return true;
     /* Writes heal sectors and end damage; reads find it. */
     if (s->by[layer][op].head || layer == FAULT_WIRE)
         return s->by[layer][op].head;
@@ -356,9 +358,11 @@ void rules_decide(struct rules *r, const struct fault_req *q, struct fault_decis
         default:
             act_on(f, q, draw, d);
             f->ended[q->op]++;
+            trace_request(r, q, d);
             return;
         }
     }
+    trace_request(r, q, d);
 }
 
 uint64_t rules_wanted_events(const struct rules *r)

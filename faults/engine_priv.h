@@ -7,6 +7,7 @@
 
 #include "faults/cache.h"
 #include "faults/fault_priv.h"
+#include "faults/trace.h"
 
 #define RULES_MAX 65536 /* that were added while serving, with those there */
 
@@ -41,6 +42,8 @@ struct rules {
     struct rules_gen *oldest, *current; /* a list from the one to the other */
     void (*fire_fn)(void *arg, const struct rules_fire *fire);
     void *fire_arg;
+    void (*trace_fn)(void *arg, const struct trace_record *t);
+    void *trace_arg;
 };
 
 /* rules_unlink: take a rule out of the list of its event. */
@@ -48,6 +51,9 @@ void rules_unlink(struct rules *r, struct rule *rule);
 /* rules_tell_fire: to whom it concerns. */
 void rules_tell_fire(struct rules *r, uint64_t number, const char *id, const char *where,
                      const char *action, const struct fault_req *q);
+/* trace_event, trace_request: to who records, if somebody does. */
+void trace_event(struct rules *r, unsigned event);
+void trace_request(struct rules *r, const struct fault_req *q, const struct fault_decision *d);
 /* rule_text: what it says. */
 void rule_text(const struct rule *rule, const struct rules_names *names, struct out *o);
 

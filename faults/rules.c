@@ -190,6 +190,7 @@ void rules_event(struct rules *r, unsigned event, struct rules_sleeper *s)
     bool emptied = false;
 
     assert(event < r->names->n_events);
+    trace_event(r, event);
     for (struct rule *rule = r->by_event[event], *next; rule; rule = next) {
         next = rule->event_next;
         rule->seen++;
@@ -248,6 +249,8 @@ struct fault_verdict rules_check(struct rules *r, enum fault_io io, uint64_t off
 {
     struct fault_verdict v = {0};
     struct rule **at = &r->armed, *rule;
+    struct fault_req q = {.op = io, .off = off, .len = len};
+    struct fault_decision d = {.deed = FAULT_FAIL};
 
     while (*at && !io_matches(*at, io, off, len))
         at = &(*at)->armed_next;
@@ -258,8 +261,10 @@ struct fault_verdict rules_check(struct rules *r, enum fault_io io, uint64_t off
     v.immediately = rule->immediately;
     rule->fired++;
     rule->last = (struct fault_last){true, io, off, len};
-    rules_tell_fire(r, rule->number, rule->id, rule->where, "error",
-                    &(struct fault_req){.op = io, .off = off, .len = len});
+    rules_tell_fire(r, rule->number, rule->id, rule->where, "error", &q);
+    d.id = rule->number;
+    d.error = rule->error;
+    trace_request(r, &q, &d);
     if (rule->once)
         rule_spend(r, at);
     return v;
@@ -282,7 +287,7 @@ bool rules_idle(const struct rules *r)
 
 bool rules_listens(const struct rules *r, unsigned event)
 {
-    return r->by_event[event] != NULL;
+    return r->by_event[event] || r->trace_fn;
 }
 
 unsigned rules_count(const struct rules *r)

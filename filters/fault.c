@@ -167,6 +167,7 @@ static void fault_close(struct node *n)
         rules_describe(f->rules, i, line, sizeof(line));
         log_info("%s: %s", n->name, line);
     }
+    fault_trace_end(f);
     rules_free(f->rules);
 }
 

@@ -15,10 +15,11 @@ struct fault_node {
     enum fault_layer layer;
     bool may_hang;
     struct co_queue hung;
-    struct co_queue stopped; /* who waits for a request to meet a breakpoint */
-    bool limited;            /* fault_limit has something to say */
-    int64_t start_ns;        /* when serving began */
-    struct node *cache;      /* whose power faults cut; NULL: none */
+    struct co_queue stopped;   /* who waits for a request to meet a breakpoint */
+    bool limited;              /* fault_limit has something to say */
+    int64_t start_ns;          /* when serving began */
+    struct fault_trace *trace; /* NULL: none */
+    struct node *cache;        /* whose power faults cut; NULL: none */
 };
 
 /* fault_carry_out: do with r what was decided. Yields. */
@@ -30,6 +31,8 @@ int fault_pass(struct node *n, struct req *r);
 int fault_keep_old(struct node *n, const struct req *r);
 /* fault_announce: tell the engine of ev, and sleep at its breakpoints. Yields. */
 void fault_announce(struct fault_node *f, enum blk_event ev);
+/* fault_trace_end: write what is left, and let go of the file. */
+void fault_trace_end(struct fault_node *f);
 /* fault_limit: -ENOTSUP for a ZERO that is shorter than the zero alignment that was asked for, so
  * that writes take its place, which the rules then see; else 0. */
 int fault_limit(const struct node *n, const struct req *r);

@@ -53,6 +53,9 @@ struct rules *fault_rules(struct node *n);
 bool fault_adopt(struct node *n, struct rules *fresh, const char *before, struct err **errp);
 bool fault_replace(struct node *n, struct rules *fresh, struct err **errp);
 struct node *fault_cache(struct node *n);
+/* fault_trace_start: record all that n (of the host layer) and the other filters of its engine hear
+ * and decide, in a new file of at most limit bytes (faults/trace.h), until n is closed. */
+bool fault_trace_start(struct node *n, const char *path, uint64_t limit, struct err **errp);
 /* fault_names: the block layer's names of events and kinds, as rules_new wants them. */
 const struct rules_names *fault_names(void);
 

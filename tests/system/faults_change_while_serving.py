@@ -3,6 +3,7 @@
 """Fault rules come, go and strike over the control socket, as an NBD client sees it."""
 
 import errno
+import json
 import os
 import pathlib
 import subprocess
@@ -262,6 +263,60 @@ def a_daemon_has_them_too():
         d.end()
 
 
+def equal_runs_leave_equal_traces():
+    rules = ("[engine]\nseed = 7\n[fault \"p\"]\nlayer = guest\nop = write\nprob = 30%\n"
+             "action = error\n[fault]\nkind = l2\naction = delay\nms = 1..9\n")
+    failed = []
+    for name in ("one", "two"):
+        with Served(rules, "--fault-trace", name) as s:
+            h = s.client()
+            for i in range(60):
+                try:
+                    h.pwrite(bytes([i + 1]) * 4096, i * 70000)
+                except nbd.Error:
+                    failed.append(i)
+            h.flush()
+            h.pread(65536, 0)
+            s.qmp("faults-mark", name="the end\n")
+            h.shutdown()
+    first = pathlib.Path("one").read_bytes()
+    assert first == pathlib.Path("two").read_bytes() and len(first) > 2000
+    assert 5 < len(failed) / 2 < 35, failed
+    text = subprocess.run([BREAKWATER, "faults", "trace", "one"], check=True, capture_output=True,
+                          text=True).stdout
+    assert text.startswith("seed 0x7\n")
+    assert text.count("guest write") == 60
+    assert text.count("guest write") - text.count("fails, Input/output error, by rule #1") == \
+        60 - len(failed) // 2
+    for part in ("event write_aio\n", "kind=l2", "passes after", "mark the end?\n", "guest flush 0+0",
+                 "wire write 0+4096"):
+        assert part in text, part
+    lines = subprocess.run([BREAKWATER, "faults", "trace", "--json", "one"], check=True,
+                           capture_output=True, text=True).stdout.splitlines()
+    records = [json.loads(line) for line in lines]
+    assert records[0] == {"seed": "0x7"} and len(records) == len(text.splitlines())
+    assert [r["record"] for r in records[1:]] == list(range(1, len(records)))
+    # What is cut off, or no trace at all, is told.
+    pathlib.Path("cut").write_bytes(first[:-3])
+    for name, problem in (("cut", "not whole, at byte"), ("rules.conf", "is no fault trace"),
+                          ("nowhere", "Could not open")):
+        p = subprocess.run([BREAKWATER, "faults", "trace", name], capture_output=True, text=True)
+        assert p.returncode == 2 and problem in p.stderr, p
+
+
+def a_trace_ends_at_its_limit():
+    with Served("", "--fault-trace", "t", "--fault-trace-size", "4k") as s:
+        h = s.client()
+        for i in range(500):
+            h.pwrite(b"x" * 512, i * 512)
+        h.shutdown()
+    assert 3900 < os.path.getsize("t") <= 4096, os.path.getsize("t")
+    text = subprocess.run([BREAKWATER, "faults", "trace", "t"], check=True, capture_output=True,
+                          text=True).stdout
+    assert text.endswith(" the trace is full\n")
+    assert "limit of 4096 bytes" in pathlib.Path("serve.log").read_text()
+
+
 def human(q, node, command):
     return q("human-monitor-command", command_line='qemu-io %s "%s"' % (node, command))
 
@@ -370,7 +425,8 @@ def main():
                  what_is_armed_strikes_the_next_request_once, damage_at_rest_ends_with_its_rule,
                  requests_under_way_keep_what_was_decided, states_are_told_and_set,
                  fires_are_told_to_those_who_asked, power_is_cut_by_command,
-                 a_daemon_has_them_too, breakpoints_fail_as_qemus,
+                 a_daemon_has_them_too, equal_runs_leave_equal_traces,
+                 a_trace_ends_at_its_limit, breakpoints_fail_as_qemus,
                  two_writes_to_one_cluster_race_at_each_event):
         print("-", test.__name__, flush=True)
         with tempfile.TemporaryDirectory() as folder:

@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * A trace of what an engine heard and decided, as bytes: a header, then records of a few bytes
+ * each.
+ *
+ * There is no time in it, nor anything else that differs from run to run: the same requests in the
+ * same order with the same seed give the same bytes. Numbers are base 128, low part first. Pure: no
+ * I/O.
+ */
+#ifndef FAULTS_TRACE_H
+#define FAULTS_TRACE_H
+
+#include "faults/live.h"
+
+enum trace_type {
+    TRACE_EVENT = 1, /* the format announced it */
+    TRACE_REQUEST,   /* a request, and what became of it */
+    TRACE_MARK,      /* somebody wrote a word into it */
+    TRACE_FULL,      /* nothing more was recorded */
+    TRACE_TYPES
+};
+
+struct trace_record {
+    enum trace_type type;
+    unsigned event;         /* EVENT */
+    enum fault_layer layer; /* REQUEST */
+    enum fault_io op;
+    unsigned kind;
+    bool fua;
+    uint64_t off, len, conn;
+    enum fault_deed deed;
+    uint64_t rule; /* the rule's number; 0: none */
+    unsigned error;
+    uint64_t delay_ns;
+    char mark[64]; /* MARK */
+};
+
+#define TRACE_HEADER_LEN 16
+#define TRACE_RECORD_MAX 80 /* bytes */
+
+/* trace_header: TRACE_HEADER_LEN bytes. trace_header_seed: false: these are none. */
+void trace_header(uint8_t *buf, uint64_t seed);
+bool trace_header_seed(const uint8_t *buf, size_t len, uint64_t *seed);
+/* trace_encode: at most TRACE_RECORD_MAX bytes; how many. */
+size_t trace_encode(const struct trace_record *t, uint8_t *buf);
+/* trace_decode: how many bytes of buf the next record has; 0: it is not whole, or none. Numbers out
+ * of range, of events and kinds of names, are none. */
+size_t trace_decode(const uint8_t *buf, size_t len, const struct rules_names *names,
+                    struct trace_record *out);
+/* fault_deed_name: "passed", "failed", ... */
+const char *fault_deed_name(enum fault_deed deed);
+
+/* rules_on_trace: fn is told of each event and each request that r hears of, in order; with it, r
+ * wants to hear of all. t is its own only during the call. fn NULL: no more. rules_mark: a mark is
+ * made: false: nobody records. */
+void rules_on_trace(struct rules *r, void (*fn)(void *arg, const struct trace_record *t),
+                    void *arg);
+bool rules_mark(struct rules *r, const char *text);
+
+#endif
