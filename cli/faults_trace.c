@@ -32,6 +32,13 @@ struct trace_reader {
     uint8_t buf[BUF];
 };
 
+static const char *kind_name(unsigned kind)
+{
+    const struct rules_names *names = fault_names();
+
+    return kind < names->n_kinds ? names->kind[kind] : "other";
+}
+
 static void print_json(uint64_t number, const struct trace_record *t)
 {
     const struct rules_names *names = fault_names();
@@ -47,7 +54,7 @@ static void print_json(uint64_t number, const struct trace_record *t)
     else
         o = json_pack("{s:I,s:s,s:s,s:s,s:b,s:I,s:I,s:I,s:s,s:I,s:I,s:I}", "record",
                       (json_int_t)number, "layer", fault_layer_name(t->layer), "op",
-                      fault_op_name(t->op), "kind", names->kind[t->kind], "fua", t->fua, "offset",
+                      fault_op_name(t->op), "kind", kind_name(t->kind), "fua", t->fua, "offset",
                       (json_int_t)t->off, "length", (json_int_t)t->len, "connection",
                       (json_int_t)t->conn, "outcome", fault_deed_name(t->deed), "rule",
                       (json_int_t)t->rule, "errno", (json_int_t)t->error, "delay-ns",
@@ -63,7 +70,7 @@ static void print_request(const struct trace_record *t)
     printf("%s %s %" PRIu64 "+%" PRIu64 "%s", fault_layer_name(t->layer), fault_op_name(t->op),
            t->off, t->len, t->fua ? " fua" : "");
     if (t->kind)
-        printf(" kind=%s", fault_names()->kind[t->kind]);
+        printf(" kind=%s", kind_name(t->kind));
     if (t->conn)
         printf(" conn=%" PRIu64, t->conn);
     if (t->deed != FAULT_PASS)

@@ -82,8 +82,7 @@ static uint64_t take(struct reader *r, uint64_t most)
     return 0;
 }
 
-static void take_request(struct reader *r, const struct rules_names *names,
-                         struct trace_record *out)
+static void take_request(struct reader *r, struct trace_record *out)
 {
     uint64_t v;
 
@@ -91,7 +90,7 @@ static void take_request(struct reader *r, const struct rules_names *names,
     v = take(r, FAULT_IO_COUNT * 2 - 1);
     out->op = (enum fault_io)(v >> 1);
     out->fua = v & 1;
-    out->kind = (unsigned)take(r, names->n_kinds - 1);
+    out->kind = (unsigned)take(r, TRACE_KINDS - 1);
     out->off = take(r, UINT64_MAX);
     out->len = take(r, UINT64_MAX);
     out->conn = take(r, UINT64_MAX);
@@ -125,7 +124,7 @@ size_t trace_decode(const uint8_t *buf, size_t len, const struct rules_names *na
         out->event = (unsigned)take(&r, names->n_events - 1);
         break;
     case TRACE_REQUEST:
-        take_request(&r, names, out);
+        take_request(&r, out);
         break;
     case TRACE_MARK:
         take_mark(&r, out);

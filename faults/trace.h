@@ -35,6 +35,7 @@ struct trace_record {
     char mark[64]; /* MARK */
 };
 
+#define TRACE_KINDS 32 /* more than there are names for: some kinds cannot be selected */
 #define TRACE_HEADER_LEN 16
 #define TRACE_RECORD_MAX 80 /* bytes */
 
@@ -44,7 +45,7 @@ bool trace_header_seed(const uint8_t *buf, size_t len, uint64_t *seed);
 /* trace_encode: at most TRACE_RECORD_MAX bytes; how many. */
 size_t trace_encode(const struct trace_record *t, uint8_t *buf);
 /* trace_decode: how many bytes of buf the next record has; 0: it is not whole, or none. Numbers out
- * of range, of events and kinds of names, are none. */
+ * of range, of events those of names, are none. */
 size_t trace_decode(const uint8_t *buf, size_t len, const struct rules_names *names,
                     struct trace_record *out);
 /* fault_deed_name: "passed", "failed", ... */

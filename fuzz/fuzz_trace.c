@@ -25,8 +25,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         n = trace_decode(data + at, size - at, &names, &t);
         if (n == 0)
             return 0;
-        if (t.event >= 3 || t.kind >= 3 || !fault_deed_name(t.deed) || !fault_op_name(t.op) ||
-            !fault_layer_name(t.layer) || strnlen(t.mark, sizeof(t.mark)) == sizeof(t.mark))
+        if (t.event >= 3 || t.kind >= TRACE_KINDS || !fault_deed_name(t.deed) ||
+            !fault_op_name(t.op) || !fault_layer_name(t.layer) ||
+            strnlen(t.mark, sizeof(t.mark)) == sizeof(t.mark))
             __builtin_trap();
         size_t len = trace_encode(&t, again);
         /* A mark ends at its first NUL. */

@@ -304,6 +304,17 @@ def equal_runs_leave_equal_traces():
         assert p.returncode == 2 and problem in p.stderr, p
 
 
+def writes_of_every_kind_can_be_read_back():
+    with Served("", "--fault-trace", "t", "-B", "daily") as s:
+        h = s.client()
+        h.pwrite(b"x" * 65536, 0)
+        h.flush()
+        h.shutdown()
+    out = subprocess.run([BREAKWATER, "faults", "trace", "t"], check=True, capture_output=True,
+                         text=True).stdout
+    assert "kind=other" in out, out
+
+
 def a_trace_ends_at_its_limit():
     with Served("", "--fault-trace", "t", "--fault-trace-size", "4k") as s:
         h = s.client()
@@ -426,7 +437,8 @@ def main():
                  requests_under_way_keep_what_was_decided, states_are_told_and_set,
                  fires_are_told_to_those_who_asked, power_is_cut_by_command,
                  a_daemon_has_them_too, equal_runs_leave_equal_traces,
-                 a_trace_ends_at_its_limit, breakpoints_fail_as_qemus,
+                 writes_of_every_kind_can_be_read_back, a_trace_ends_at_its_limit,
+                 breakpoints_fail_as_qemus,
                  two_writes_to_one_cluster_race_at_each_event):
         print("-", test.__name__, flush=True)
         with tempfile.TemporaryDirectory() as folder:

@@ -18,7 +18,7 @@ static struct trace_record random_record(struct rng *rng)
         return t;
     t.layer = (enum fault_layer)rng_below(rng, FAULT_LAYERS);
     t.op = (enum fault_io)rng_below(rng, FAULT_IO_COUNT);
-    t.kind = (unsigned)rng_below(rng, 6);
+    t.kind = (unsigned)rng_below(rng, TRACE_KINDS);
     t.fua = rng_below(rng, 2);
     t.off = rng_u64(rng) >> rng_below(rng, 64);
     t.len = rng_u64(rng) >> rng_below(rng, 64);
@@ -59,7 +59,7 @@ static void what_is_out_of_range_is_none(void **state)
                                       {TRACE_EVENT, 0x80, 0x80, 0x01},
                                       {TRACE_REQUEST, FAULT_LAYERS},
                                       {TRACE_REQUEST, 0, FAULT_IO_COUNT * 2},
-                                      {TRACE_REQUEST, 0, 0, 6},
+                                      {TRACE_REQUEST, 0, 0, TRACE_KINDS},
                                       {TRACE_REQUEST, 0, 0, 0, 0, 0, 0, FAULT_REPLY + 1},
                                       {TRACE_REQUEST, 0, 0, 0, 0, 0, 0, 0, 0, 0x80, 0x20},
                                       {TRACE_MARK, 64},
