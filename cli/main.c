@@ -17,6 +17,7 @@
 #include "block/sim.h"
 #include "cli/cli.h"
 #include "filters/filters.h"
+#include "filters/log_writes.h"
 #include "filters/stack.h"
 #include "filters/throttle.h"
 #include "qcow2/qcow2.h"
@@ -27,10 +28,10 @@ static const struct subcommand *const subcommands[] = {
 };
 
 static const struct driver *const drivers[] = {
-    &file_driver,        &mem_driver,          &sim_driver,      &qcow2_driver,
-    &fault_driver,       &cbw_driver,          &cbw_view_driver, &offset_driver,
-    &fault_guest_driver, &raw_driver,          &null_driver,     &throttle_driver,
-    &nbd_driver,         &copy_on_read_driver, &compress_driver, &verify_driver,
+    &file_driver,   &mem_driver,        &sim_driver,    &qcow2_driver,        &fault_driver,
+    &cbw_driver,    &cbw_view_driver,   &offset_driver, &fault_guest_driver,  &raw_driver,
+    &null_driver,   &throttle_driver,   &nbd_driver,    &copy_on_read_driver, &compress_driver,
+    &verify_driver, &log_writes_driver,
 };
 
 int cli_fail(enum cli_exit code, struct err *e)

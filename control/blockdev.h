@@ -35,7 +35,7 @@ struct blockdev_driver {
 
 extern const struct blockdev_driver blockdev_file, blockdev_null_co, blockdev_null_aio,
     blockdev_qcow2, blockdev_raw, blockdev_blkdebug, blockdev_throttle, blockdev_nbd,
-    blockdev_copy_on_read, blockdev_compress, blockdev_blkverify;
+    blockdev_copy_on_read, blockdev_compress, blockdev_blkverify, blockdev_blklogwrites;
 
 /* q_inet, q_unix, q_address_type: of socket addresses. */
 extern const struct qtype q_inet, q_unix, q_address_type;

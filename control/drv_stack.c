@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * The drivers copy-on-read, compress and blkverify.
+ * The drivers copy-on-read, compress, blkverify and blklogwrites.
  */
 #include <errno.h>
 
 #include "control/blockdev.h"
+#include "filters/log_writes.h"
 #include "filters/stack.h"
 #include "qcow2/qcow2.h"
 
@@ -58,4 +59,22 @@ const struct blockdev_driver blockdev_blkverify = {
     .name = "blkverify",
     .child = {{"test", "test", ROLE_FILTER, false}, {"raw", "raw", ROLE_FILTER, false}},
     .open = open_blkverify,
+};
+
+static struct node *open_blklogwrites(struct blockdev_open *o, struct err **errp)
+{
+    int64_t interval = arg_int(o->options, "log-super-update-interval", 4096);
+    struct node *n = log_writes_open(node_ref(o->child[0]), node_ref(o->child[1]),
+                                     (uint64_t)arg_int(o->options, "log-sector-size", 512),
+                                     interval < 0 ? 0 : (uint64_t)interval, errp);
+
+    if (!n)
+        node_unref(o->child[1]);
+    return keep_or_drop(o, n);
+}
+
+const struct blockdev_driver blockdev_blklogwrites = {
+    .name = "blklogwrites",
+    .child = {{"file", "file", ROLE_FILTER, false}, {"log", "log", ROLE_FORMAT, false}},
+    .open = open_blklogwrites,
 };

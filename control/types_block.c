@@ -116,11 +116,18 @@ static const struct qtype q_options_blkverify = {
     .name = "BlockdevOptionsBlkverify",
     .member = Q_MEMBERS({"test", &q_blockdev_ref, false}, {"raw", &q_blockdev_ref, false})};
 
-static const struct qtype q_driver = {.kind = Q_ENUM,
-                                      .name = "BlockdevDriver",
-                                      .values = Q_NAMES("blkdebug", "blkverify", "compress",
-                                                        "copy-on-read", "file", "nbd", "null-aio",
-                                                        "null-co", "qcow2", "raw", "throttle")};
+static const struct qtype q_options_blklogwrites = {
+    .kind = Q_STRUCT,
+    .name = "BlockdevOptionsBlklogwrites",
+    .member = Q_MEMBERS({"file", &q_blockdev_ref, false}, {"log", &q_blockdev_ref, false},
+                        {"log-sector-size", &q_uint32, true},
+                        {"log-super-update-interval", &q_size, true})};
+
+static const struct qtype q_driver = {
+    .kind = Q_ENUM,
+    .name = "BlockdevDriver",
+    .values = Q_NAMES("blkdebug", "blklogwrites", "blkverify", "compress", "copy-on-read", "file",
+                      "nbd", "null-aio", "null-co", "qcow2", "raw", "throttle")};
 
 const struct qtype q_blockdev_options = {
     .kind = Q_UNION,
@@ -131,6 +138,7 @@ const struct qtype q_blockdev_options = {
                         {"force-share", &q_bool, true}, {"detect-zeroes", &q_detect_zeroes, true}),
     .tag = "driver",
     .variant = (const struct qvariant[]){{"blkdebug", &q_options_blkdebug},
+                                         {"blklogwrites", &q_options_blklogwrites},
                                          {"blkverify", &q_options_blkverify},
                                          {"compress", &q_options_filter},
                                          {"copy-on-read", &q_options_filter},

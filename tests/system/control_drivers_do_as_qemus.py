@@ -436,10 +436,65 @@ def differing_mirrors_are_found():
         assert d.end() == 0
 
 
+def read_log(name):
+    """The sector size and the entries of a dm-log-writes log: (offset, length, flags, data)."""
+    log = open(name, "rb").read()
+    magic, version, count, size = struct.unpack("<QQQI", log[:28])
+    assert (magic, version) == (0x6a736677736872, 1), log[:28]
+    entries, at = [], size
+    for _ in range(count):
+        sector, n, flags, length = struct.unpack("<4Q", log[at:at + 32])
+        assert at + size + length <= len(log)
+        entries.append((sector * size, n * size, flags, log[at + size:at + size + length]))
+        at += size + length
+    return size, entries
+
+
+def writes_are_logged():
+    rng = random.Random(3)
+    for options in [{}, {"log-sector-size": 4096, "log-super-update-interval": 1}]:
+        for name in ["f", "log"]:
+            with open(name, "wb") as f:
+                f.truncate(1 << 20 if name == "f" else 0)
+        log = {"driver": "file", "filename": "log"}
+        disk = {"driver": "file", "filename": "f"}
+        with Daemon(PROGRAM) as d:
+            q = d.connect()
+            for bad, text in [({"log-sector-size": 1000}, "Invalid log sector size 1000"),
+                              ({"log-super-update-interval": 0}, "Invalid log superblock"),
+                              ({"log-append": True}, "'log-append' is unexpected")]:
+                expect_error(text, q, "blockdev-add", driver="blklogwrites", node_name="d",
+                             file=disk, log=log, **bad)
+            q("blockdev-add", driver="blklogwrites", node_name="d", file=disk, log=log,
+              discard="unmap", **options)
+            for _ in range(60):
+                kind = rng.choice(["write -P %d" % rng.randrange(1, 255), "write -z", "flush"])
+                out = monitor_io(q, kind if kind == "flush" else "%s %d %d" % (
+                    kind, rng.randrange(0, 900000), rng.choice([512, 5000, 100000])))
+                assert "rror" not in out and "failed" not in out, out
+            monitor_io(q, "write -f -P 9 64k 8k")
+            monitor_io(q, "discard 512k 64k")
+            monitor_io(q, "flush")
+            if options: # each entry is told of at once
+                assert read_log("log")[1][-1][2] == 1
+            q("quit")
+            assert d.end() == 0
+        size, entries = read_log("log")
+        assert size == options.get("log-sector-size", 512)
+        assert [e[:3] for e in entries[-3:]] == [(65536, 8192, 2), (524288, 65536, 4), (0, 0, 1)]
+        assert sum(e[2] == 1 for e in entries) > 5
+        replayed = bytearray(1 << 20)
+        for off, length, flags, data in entries:
+            assert len(data) == (0 if flags & 5 else length)
+            replayed[off:off + length] = bytes(length) if flags & 4 else data
+        assert replayed == open("f", "rb").read()
+
+
 def main():
     for test in [blkdebug_pretends_limits, throttled_nodes_share_a_limit, nbd_node_equals_its_server,
                  nbd_servers_that_can_do_little_are_used, a_lost_nbd_server_is_waited_for, half_an_answer_is_none,
-                 what_was_read_is_kept, writes_are_compressed, differing_mirrors_are_found]:
+                 what_was_read_is_kept, writes_are_compressed, differing_mirrors_are_found,
+                 writes_are_logged]:
         print("-", test.__name__, flush=True)
         with tempfile.TemporaryDirectory() as folder:
             os.chdir(folder)

@@ -9,6 +9,7 @@
 #include "base/mem.h"
 #include "base/rng.h"
 #include "block/mem_disk.h"
+#include "filters/log_writes.h"
 #include "filters/stack.h"
 
 #define UNIT 4096u
@@ -258,6 +259,40 @@ SIM_TEST(a_difference_between_mirrors_fails_the_read)
     node_unref(raw);
 }
 
+static void flush_it(void *arg)
+{
+    struct io *io = arg;
+
+    assert_int_equal(node_flush(io->n), 0);
+    co_group_done(io->all);
+}
+
+SIM_TEST(a_write_that_ends_during_a_flush_is_logged_behind_it)
+{
+    struct node *child = layered_open(), *log = mem_open(1 * MiB, NULL);
+    struct node *n = log_writes_open(child, log, 512, 4096, NULL);
+    struct co_group all = {0};
+    struct io a = {n, false, &all}, b = {n, true, &all};
+
+    assert_non_null(n);
+    memset(want, 0xdd, 512);
+    assert_int_equal(node_write(n, 0, want, 512, 0), 0);
+    disk.slow = true;
+    co_group_add(&all);
+    co_group_add(&all);
+    assert_true(co_start(write_sector, &a));
+    co_sleep_until(clock_ns() + NS_PER_MS / 2);
+    assert_true(co_start(flush_it, &b));
+    co_group_wait(&all);
+    assert_int_equal(node_read(log, 0, buf, 4096), 0);
+    assert_int_equal(get_le64(buf + 16), 3);
+    assert_int_equal(get_le64(buf + 512), 0);       /* sector 0... */
+    assert_int_equal(get_le64(buf + 1536 + 16), 1); /* ...then the flush... */
+    assert_int_equal(get_le64(buf + 2048), 2);      /* ...and sector 2 */
+    assert_memory_equal(buf + 2560, want, 512);
+    node_unref(n);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -267,6 +302,7 @@ int main(void)
         cmocka_unit_test(writes_are_compressed_in_whole_clusters),
         cmocka_unit_test(two_writes_to_one_compressed_cluster_are_both_there),
         cmocka_unit_test(a_difference_between_mirrors_fails_the_read),
+        cmocka_unit_test(a_write_that_ends_during_a_flush_is_logged_behind_it),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
