@@ -249,6 +249,40 @@ def a_guests_write_never_fails_for_a_backup():
         d.drop_target()
 
 
+def two_copies_of_one_moment_are_equal():
+    with Rig() as rig:
+        d = Drive(rig)
+        d.write(BATCH1)
+        d.add_bitmap()
+        for i in range(8):
+            guest = subprocess.Popen(
+                ["qemu-img", "bench", "-w", "-c", "100000000", "-d", "16", "-s", "24576",
+                 "-S", "32768", "--pattern", str(i + 1), "-f", "raw",
+                 "nbd+unix:///drive0?socket=" + os.path.abspath("nbd.sock")],
+                stdout=subprocess.DEVNULL)
+            while not d.bitmap()["count"]:
+                pass
+            rig.q("block-dirty-bitmap-clear", node="drive0", name="bitmap0")
+            actions = []
+            for name in "a", "b":
+                create(name + ".qcow2")
+                rig.q("blockdev-add", driver="qcow2", node_name=name,
+                      file={"driver": "file", "filename": name + ".qcow2"})
+                actions.append({"type": "blockdev-backup", "data": {
+                    "job-id": name, "device": "drive0", "target": name, "sync": "full",
+                    "compress": name == "a" and i % 4 == 0}})
+            rig.q("transaction", actions=actions,
+                  properties={"completion-mode": "grouped" if i % 2 else "individual"})
+            rig.run({"a": RAN, "b": RAN})
+            assert guest.poll() is None
+            guest.kill()
+            guest.wait()
+            for name in "a", "b":
+                rig.q("blockdev-del", node_name=name)
+                sh("qemu-img", "check", "-q", name + ".qcow2")
+            same("a.qcow2", "b.qcow2")
+
+
 def a_node_and_what_lies_below_it_are_drained_together():
     """The lower one first, by its place in the transaction; and requests pass through both."""
     with Rig() as rig:
@@ -271,7 +305,9 @@ def a_node_and_what_lies_below_it_are_drained_together():
         guest.wait()
 
 
-SCENARIOS = [a_node_and_what_lies_below_it_are_drained_together, every_cell_in_success, every_cell_in_failure, only_the_top_layer_is_copied,
+SCENARIOS = [two_copies_of_one_moment_are_equal,
+             a_node_and_what_lies_below_it_are_drained_together, every_cell_in_success,
+             every_cell_in_failure, only_the_top_layer_is_copied,
              guests_write_and_the_copy_is_of_its_moment, fleecing_keeps_what_is_overwritten,
              a_cancelled_job_gives_the_bitmap_back, clients_pause_finalize_and_dismiss,
              the_target_may_fail, a_guests_write_never_fails_for_a_backup]
