@@ -217,7 +217,7 @@ int qcc_check_l2_tables(struct qcc *c)
     uint8_t *buf = c->n_l2 ? mem_alloc_aligned(batch << c->cluster_bits, 4096) : NULL;
     if (c->n_l2 && !buf)
         return -ENOMEM;
-    for (size_t i = 0; i < batch; i++) {
+    for (size_t i = 0; i < batch && buf; i++) {
         f[i].c = c;
         f[i].buf = buf + (i << c->cluster_bits);
     }

@@ -106,8 +106,9 @@ static int fix(struct qcr *q)
         return fix_in_place(q);
     if (!c->need_end)
         return q->all ? fix_beside(q) : 0;
-    /* A longer file may give garbage a meaning: not while there is any. */
-    return q->all && !c->incomplete ? extend(q) : 0;
+    /* A longer file may give garbage a meaning, also to a snapshot table entry that the end cuts
+     * off: not while there is any. */
+    return q->all && !c->incomplete && !c->snapshots.rewrite ? extend(q) : 0;
 }
 
 static int clear_marks(struct qcc *c)

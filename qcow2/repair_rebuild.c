@@ -189,10 +189,10 @@ static int switch_header(struct rebuild *b)
     uint64_t snapshots = (b->first + b->table_n + b->n_used) << c->cluster_bits;
     memcpy(part, c->first.buf + QCH_REFTABLE_OFF, sizeof(part));
     put_be64(part, b->first << c->cluster_bits);
-    put_be32(part + QCH_REFTABLE_CLUSTERS - QCH_REFTABLE_OFF, (uint32_t)b->table_n);
+    put_be32(part + (QCH_REFTABLE_CLUSTERS - QCH_REFTABLE_OFF), (uint32_t)b->table_n);
     if (c->snapshots.rewrite) {
-        put_be32(part + QCH_NB_SNAPSHOTS - QCH_REFTABLE_OFF, c->snapshots.n);
-        put_be64(part + QCH_SNAPSHOTS_OFF - QCH_REFTABLE_OFF, b->snapshots_len ? snapshots : 0);
+        put_be32(part + (QCH_NB_SNAPSHOTS - QCH_REFTABLE_OFF), c->snapshots.n);
+        put_be64(part + (QCH_SNAPSHOTS_OFF - QCH_REFTABLE_OFF), b->snapshots_len ? snapshots : 0);
     }
     int r = qcr_write(b->q, QCH_REFTABLE_OFF, part, sizeof(part), KIND_HEADER);
     return r == 0 ? node_flush(c->file) : r;

@@ -21,11 +21,12 @@ static bool find_extension(struct qck_image *im, struct dir *d)
 {
     uint8_t *h = qck_alloc(im->cluster, 1);
     im->src->read(im->src->arg, 0, h, im->cluster);
-    uint64_t backing = get_be64(h + 8), end = backing ? backing : im->cluster;
+    uint64_t backing = get_be64(h + 8);
+    uint64_t end = backing && backing < im->cluster ? backing : im->cluster;
     uint64_t at = get_be32(h + 100);
     bool vouched = get_be64(h + 88) & 1, found = false;
     while (im->version == 3 && at + 8 <= end && get_be32(h + at) && !found) {
-        if (get_be32(h + at) == MAGIC_BITMAPS) {
+        if (get_be32(h + at) == MAGIC_BITMAPS && at + 8 + 24 <= im->cluster) {
             found = true;
             *d = (struct dir){get_be32(h + at + 8), get_be64(h + at + 16), get_be64(h + at + 24)};
             if (get_be32(h + at + 4) != 24 || get_be32(h + at + 12) || d->n == 0)
