@@ -30,6 +30,9 @@ struct subcommand {
 extern const struct subcommand serve_command, backup_command, restore_command, verify_command,
     image_command, faults_command, daemon_command, ctl_command, tls_command, explore_command;
 
+/* What the program is when it is started under the name qemu-nbd; no word of the command line. */
+extern const struct subcommand qemu_nbd_command;
+
 /* cli_fail: print "breakwater: MESSAGE" on standard error, free e, return code. */
 int cli_fail(enum cli_exit code, struct err *e);
 /* cli_usage: print "breakwater SUB: MESSAGE" and a hint at --help; returns CLI_USAGE. */

@@ -95,6 +95,8 @@ int main(int argc, char **argv)
         driver_register(drivers[i]);
     if (argc > 0 && is_called(argv[0], "qemu-storage-daemon"))
         return daemon_command.run(argc, argv);
+    if (argc > 0 && is_called(argv[0], "qemu-nbd"))
+        return qemu_nbd_command.run(argc, argv);
     if (argc < 2)
         return cli_usage(NULL, "a command is missing");
     if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||

@@ -283,17 +283,20 @@ static int run_reactor(struct serve *sv)
     return sv->error ? cli_fail(CLI_FAILED, sv->error) : CLI_OK;
 }
 
-static int serve_run(int argc, char **argv)
+/* usage: what to do about a wrong command line; returns the exit code. */
+static int serve_as(enum serve_parse (*parse)(int, char **, struct serve_opts *, struct err **),
+                    int (*usage)(const char *text), int argc, char **argv)
 {
+
     struct serve sv = {.signal_fd = -1};
     struct err *e = NULL;
     int code = CLI_OK;
 
-    switch (serve_parse(argc, argv, &sv.opts, &e)) {
+    switch (parse(argc, argv, &sv.opts, &e)) {
     case SERVE_DONE:
         break;
     case SERVE_WRONG:
-        code = cli_usage("serve", "%s", err_msg(e));
+        code = usage(err_msg(e));
         err_free(e);
         break;
     case SERVE_RUN:
@@ -315,8 +318,36 @@ static int serve_run(int argc, char **argv)
     return code;
 }
 
+static int serve_usage(const char *text)
+{
+    return cli_usage("serve", "%s", text);
+}
+
+static int serve_run(int argc, char **argv)
+{
+    return serve_as(serve_parse, serve_usage, argc, argv);
+}
+
+static int qemu_nbd_usage(const char *text)
+{
+    fprintf(stderr, "qemu-nbd: %s\nTry 'qemu-nbd --help'.\n", text);
+    return CLI_USAGE;
+}
+
+/* qemu-nbd knows one exit code for all that can fail. */
+static int qemu_nbd_run(int argc, char **argv)
+{
+    return serve_as(qemu_nbd_parse, qemu_nbd_usage, argc, argv) == CLI_OK ? 0 : 1;
+}
+
 const struct subcommand serve_command = {
     .name = "serve",
     .summary = "serve a disk image over NBD",
     .run = serve_run,
+};
+
+const struct subcommand qemu_nbd_command = {
+    .name = "qemu-nbd",
+    .summary = "serve a disk image over NBD, as qemu-nbd",
+    .run = qemu_nbd_run,
 };

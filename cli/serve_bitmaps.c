@@ -72,6 +72,8 @@ bool serve_bitmaps_add(const struct serve_opts *o, struct serve_graph *g, struct
         struct node *owner;
         struct bitmap *b = node_bitmap_search(g->top, a->name, &owner);
 
+        if (!b && o->bitmaps_stored)
+            return err_set(errp, ENOENT, "bitmap '%s' is not found in '%s'", a->name, o->image);
         if (!(b ? check_found(o, a, b, owner, errp) : make(o, g, a, errp)))
             return false;
         g->bitmaps[i].name = a->name;

@@ -138,16 +138,23 @@ static bool add_qcow2(const struct serve_opts *o, struct node **top, struct err 
 }
 
 /* Not to guess the format, but because a guest would see, and overwrite, the container. */
-static void warn_of_raw_qcow2(const struct serve_opts *o, struct node *top)
+static bool check_raw(const struct serve_opts *o, struct node *top, struct err **errp)
 {
     uint8_t magic[4];
 
-    if (top->size >= sizeof(magic) && node_read(top, 0, magic, sizeof(magic)) == 0 &&
-        memcmp(magic, "QFI\xfb", sizeof(magic)) == 0)
-        log_warn(
-            "'%s' is served as a raw disk, as asked, but it begins like a qcow2 image; for the "
-            "disk inside of it say -f qcow2",
+    if (top->size < sizeof(magic) || node_read(top, 0, magic, sizeof(magic)) != 0 ||
+        memcmp(magic, "QFI\xfb", sizeof(magic)) != 0)
+        return true;
+    if (o->format_assumed)
+        return err_set(
+            errp, EINVAL,
+            "what is the format of '%s'? It begins like a qcow2 image, which a guest may "
+            "have written there: say -f qcow2 or -f raw",
             o->image);
+    log_warn("'%s' is served as a raw disk, as asked, but it begins like a qcow2 image; for the "
+             "disk inside of it say -f qcow2",
+             o->image);
+    return true;
 }
 
 static bool add_offset(const struct serve_opts *o, struct node **top, struct err **errp)
@@ -174,9 +181,12 @@ static bool add_cbw(struct serve_graph *g, struct err **errp)
 
 static bool add_format(const struct serve_opts *o, struct serve_graph *g, struct err **errp)
 {
-    if (!add_qcow2(o, &g->top, errp))
-        return false;
-    g->format = g->top;
+    if (o->format == FORMAT_QCOW2) {
+        if (!add_qcow2(o, &g->top, errp))
+            return false;
+        g->format = g->top;
+    }
+    g->top->detect_zeroes = o->detect_zeroes;
     return true;
 }
 
@@ -217,10 +227,8 @@ bool serve_graph_open(const struct serve_opts *o, struct serve_graph *g, struct 
     g->top = file_open(&fo, errp);
     if (!g->top)
         return false;
-    if (o->format == FORMAT_RAW)
-        warn_of_raw_qcow2(o, g->top);
-    if ((serve_has_faults(o) && !add_faults(o, g, errp)) ||
-        (o->format == FORMAT_QCOW2 && !add_format(o, g, errp)) ||
+    if ((o->format == FORMAT_RAW && !check_raw(o, g->top, errp)) ||
+        (serve_has_faults(o) && !add_faults(o, g, errp)) || !add_format(o, g, errp) ||
         (o->offset > 0 && !add_offset(o, &g->top, errp)) ||
         (g->rules && !add_guest_cache(g, errp)) ||
         (wants_guest_faults(o, g) && !add_guest_faults(g, errp)) ||

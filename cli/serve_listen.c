@@ -57,7 +57,7 @@ bool listen_check(struct listen_opts *o, struct err **errp)
     if (o->n_ports == 0)
         o->port[o->n_ports++] = DEFAULT_PORT;
     if (o->n_hosts == 0 && !o->vsock_not_tcp)
-        o->host[o->n_hosts++] = NULL; /* localhost */
+        o->host[o->n_hosts++] = o->default_host;
     return true;
 }
 
@@ -93,11 +93,12 @@ bool listen_standard_streams(struct listen_opts *o, struct err **errp)
     return true;
 }
 
-static bool print_uri(char *uri, struct err **errp)
+static bool print_uri(const struct listen_opts *o, char *uri, struct err **errp)
 {
     if (!uri)
         return err_set(errp, ENOMEM, "out of memory for the URI");
-    printf("%s\n", uri);
+    if (!o->quiet)
+        printf("%s\n", uri);
     mem_free(uri);
     return true;
 }
@@ -173,8 +174,8 @@ static bool serve_inherited(struct server *s, int fd, const char *what, char **u
                   : err_set(errp, ENOMEM, "out of memory for a connection");
 }
 
-static bool listen_inherited(struct server *s, int fd, const char *what, const char *export_name,
-                             bool tls, struct err **errp)
+static bool listen_inherited(struct server *s, const struct listen_opts *o, int fd,
+                             const char *what, const char *export_name, bool tls, struct err **errp)
 {
     char *uri = NULL;
 
@@ -182,34 +183,34 @@ static bool listen_inherited(struct server *s, int fd, const char *what, const c
         mem_free(uri);
         return false;
     }
-    return !uri || print_uri(uri, errp);
+    return !uri || print_uri(o, uri, errp);
 }
 
-static bool listen_vsock(struct server *s, uint32_t port, const char *export_name, bool tls,
-                         struct err **errp)
+static bool listen_vsock(struct server *s, const struct listen_opts *o, uint32_t port,
+                         const char *export_name, bool tls, struct err **errp)
 {
     uint32_t cid;
     int fd;
 
     return socket_listen_vsock(port, &fd, &cid, &port, errp) && server_listen(s, fd, errp) &&
-           print_uri(uri_vsock(tls, cid, port, export_name), errp);
+           print_uri(o, uri_vsock(tls, cid, port, export_name), errp);
 }
 
 static bool listen_internet(struct server *s, const struct listen_opts *o, const char *export_name,
                             bool tls, struct err **errp)
 {
     for (unsigned p = 0; p < o->n_ports; p++) {
-        if (o->vsock_not_tcp && !listen_vsock(s, o->port[p], export_name, tls, errp))
+        if (o->vsock_not_tcp && !listen_vsock(s, o, o->port[p], export_name, tls, errp))
             return false;
         for (unsigned h = 0; h < o->n_hosts; h++) {
             uint16_t port = o->port[p];
             if (!listen_tcp(s, o->host[h], &port, errp) ||
-                !print_uri(uri_tcp(tls, o->host[h], port, export_name), errp))
+                !print_uri(o, uri_tcp(tls, o->host[h], port, export_name), errp))
                 return false;
         }
     }
     for (unsigned i = 0; i < o->n_vsock; i++) {
-        if (!listen_vsock(s, o->vsock[i], export_name, tls, errp))
+        if (!listen_vsock(s, o, o->vsock[i], export_name, tls, errp))
             return false;
     }
     return true;
@@ -220,7 +221,7 @@ bool listen_all(struct server *s, const struct listen_opts *o, const char *expor
 {
     for (unsigned i = 0; i < o->n_sockets; i++) {
         if (!listen_unix(s, o->socket[i], l, errp) ||
-            !print_uri(uri_unix(tls, o->socket[i], export_name), errp))
+            !print_uri(o, uri_unix(tls, o->socket[i], export_name), errp))
             return false;
     }
     if (!listen_internet(s, o, export_name, tls, errp))
@@ -228,14 +229,15 @@ bool listen_all(struct server *s, const struct listen_opts *o, const char *expor
     for (unsigned i = 0; i < o->n_fds; i++) {
         AUTO_FREE char *what = o->use_stdin ? mem_strdup("--stdin: standard input")
                                             : mem_printf("--socket-fd: descriptor %d", o->fd[i]);
-        if (!listen_inherited(s, o->fd[i], what ? what : "--socket-fd", export_name, tls, errp))
+        if (!listen_inherited(s, o, o->fd[i], what ? what : "--socket-fd", export_name, tls, errp))
             return false;
     }
     for (unsigned i = 0; i < o->activation.n; i++) {
         const char *name = o->activation.name[i];
         AUTO_FREE char *what = mem_printf("the socket '%s' of the service manager", name);
         log_info("listening on socket '%s' of the service manager", name);
-        if (!listen_inherited(s, o->activation.fd[i], what ? what : name, export_name, tls, errp))
+        if (!listen_inherited(s, o, o->activation.fd[i], what ? what : name, export_name, tls,
+                              errp))
             return false;
     }
     return true;

@@ -24,6 +24,8 @@ struct listen_opts { /* strings belong to argv */
     unsigned n_sockets, n_hosts, n_ports, n_vsock, n_fds;
     bool vsock_not_tcp; /* --vsock without a port: the ports are vsock's */
     bool use_stdin;
+    bool quiet;               /* print no URIs */
+    const char *default_host; /* with nothing said; NULL: localhost */
     struct activation activation;
 };
 
@@ -33,13 +35,14 @@ struct listening { /* what is to be undone */
     unsigned n_files;
 };
 
-/* listen_check: does it fit together? With nothing said, TCP on localhost is added. */
+/* listen_check: does it fit together? With nothing said, TCP on the default host is added. */
 bool listen_check(struct listen_opts *o, struct err **errp);
 /* listen_standard_streams: with --stdin, the connection is moved away from descriptors 0 to 2,
  * which nobody may write to; before anything is printed or logged. */
 bool listen_standard_streams(struct listen_opts *o, struct err **errp);
 /* listen_all: everything in o; a line for each URI goes to standard output at the end, but not with
- * --stdin. Clients are told to use TLS if tls is set. Some may listen already on a failure. */
+ * --stdin or quiet. Clients are told to use TLS if tls is set. Some may listen already on a
+ * failure. */
 bool listen_all(struct server *s, const struct listen_opts *o, const char *export_name, bool tls,
                 struct listening *l, struct err **errp);
 /* listen_remove_files: the socket files, if they are still ours. May be called again. */

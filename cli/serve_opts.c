@@ -67,8 +67,8 @@ static enum take take_running(int opt, const char *arg, struct serve_opts *o,
     return TAKE_OTHER;
 }
 
-static bool take_option(int opt, const char *arg, struct serve_opts *o, struct serve_choices *ch,
-                        struct err **errp)
+bool serve_take(int opt, const char *arg, struct serve_opts *o, struct serve_choices *ch,
+                struct err **errp)
 {
     static enum take (*const groups[])(int, const char *, struct serve_opts *,
                                        struct serve_choices *, struct err **) = {
@@ -84,10 +84,12 @@ static bool take_option(int opt, const char *arg, struct serve_opts *o, struct s
     return err_set(errp, EINVAL, "option %d has no meaning", opt); /* a fault in the table */
 }
 
-static bool finish(struct serve_opts *o, const struct serve_choices *ch, struct err **errp)
+bool serve_settle(struct serve_opts *o, const struct serve_choices *ch, struct err **errp)
 {
     if (!serve_settle_image(o, errp) || !format_settle(o->image, "-f", &o->format, errp))
         return false;
+    if (o->detect_zeroes == DETECT_ZEROES_UNMAP && o->ignore_discard)
+        return err_set(errp, EINVAL, "--detect-zeroes=unmap needs --discard=unmap");
     if (o->has_snapshot && o->format != FORMAT_QCOW2)
         return err_set(errp, EINVAL, "-l: a raw image has no snapshots");
     if (o->has_snapshot && o->n_bitmaps)
@@ -114,6 +116,13 @@ static bool finish(struct serve_opts *o, const struct serve_choices *ch, struct 
     return true;
 }
 
+bool serve_bad_option(int opt, const char *word, struct err **errp)
+{
+    if (opt == ':')
+        return err_set(errp, EINVAL, "option '%s' needs a value", word);
+    return err_set(errp, EINVAL, "option '%s' is not known", word);
+}
+
 enum serve_parse serve_parse(int argc, char **argv, struct serve_opts *o, struct err **errp)
 {
     struct serve_choices ch = {0};
@@ -132,14 +141,10 @@ enum serve_parse serve_parse(int argc, char **argv, struct serve_opts *o, struct
             return SERVE_DONE;
         }
         if (opt == ':' || opt == '?') {
-            const char *word = argv[optind > at ? optind - 1 : at];
-            if (opt == ':')
-                err_set(errp, EINVAL, "option '%s' needs a value", word);
-            else
-                err_set(errp, EINVAL, "option '%s' is not known", word);
+            serve_bad_option(opt, argv[optind > at ? optind - 1 : at], errp);
             return SERVE_WRONG;
         }
-        if (!take_option(opt, optarg, o, &ch, errp))
+        if (!serve_take(opt, optarg, o, &ch, errp))
             return SERVE_WRONG;
         at = optind;
     }
@@ -150,7 +155,7 @@ enum serve_parse serve_parse(int argc, char **argv, struct serve_opts *o, struct
     if (optind + 1 != argc)
         return SERVE_WRONG;
     o->image = argv[optind];
-    return finish(o, &ch, errp) ? SERVE_RUN : SERVE_WRONG;
+    return serve_settle(o, &ch, errp) ? SERVE_RUN : SERVE_WRONG;
 }
 
 void serve_opts_free(struct serve_opts *o)
@@ -162,6 +167,7 @@ void serve_opts_free(struct serve_opts *o)
     serve_tls_free(&o->tls);
     mem_free(o->fault);
     mem_free(o->snapshot_text);
+    mem_free(o->image_text);
     mem_free(o->blkdebug_config);
     if (o->blkdebug)
         blkdebug_args_free(o->blkdebug);

@@ -10,6 +10,7 @@
 
 #include "base/err.h"
 #include "base/log.h"
+#include "block/node.h"
 #include "cli/blkdebug.h"
 #include "cli/format.h"
 #include "cli/serve_listen.h"
@@ -26,9 +27,12 @@ enum cache_mode { CACHE_WRITEBACK, CACHE_NONE, CACHE_UNSAFE };
 
 struct serve_opts { /* strings belong to argv, except the bitmaps' names */
     const char *image;
+    char *image_text; /* what the image's name may lie in; owned */
     enum image_format format;
+    bool format_assumed; /* nobody said raw: refused for what looks like qcow2 */
     bool read_only, no_lock, ignore_discard, resizable, allocation_depth;
     enum cache_mode cache;
+    enum detect_zeroes detect_zeroes;
     uint64_t offset; /* where the export begins in the disk, bytes */
     bool has_snapshot;
     struct qc_snapshot_ref snapshot; /* serve this one; read_only is set then */
@@ -46,6 +50,7 @@ struct serve_opts { /* strings belong to argv, except the bitmaps' names */
     const char *name, *description;
     struct bitmap_arg *bitmaps;
     unsigned n_bitmaps;
+    bool bitmaps_stored; /* the image must store them already */
     bool checkpoints;
     unsigned max_connections; /* 0: no limit but the server's */
 
@@ -64,6 +69,8 @@ enum serve_parse { SERVE_RUN, SERVE_DONE, SERVE_WRONG };
  * --version was answered. SERVE_WRONG: *errp says what is wrong with the command line. Sets the log
  * level. */
 enum serve_parse serve_parse(int argc, char **argv, struct serve_opts *o, struct err **errp);
+/* qemu_nbd_parse: the same for a command line of qemu-nbd, argv[0] being the program. */
+enum serve_parse qemu_nbd_parse(int argc, char **argv, struct serve_opts *o, struct err **errp);
 /* serve_has_faults: shall there be a fault filter? */
 bool serve_has_faults(const struct serve_opts *o);
 void serve_opts_free(struct serve_opts *o);

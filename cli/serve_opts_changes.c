@@ -14,11 +14,11 @@
 #define MAX_BITMAPS 64
 #define LONGEST_MS (UINT64_C(100) * 365 * 24 * 3600 * 1000)
 
-static bool check_bitmap(const struct serve_opts *o, const struct kv_list *l, uint64_t *granularity,
-                         struct err **errp)
+bool serve_add_bitmap(struct serve_opts *o, const char *name, uint32_t granularity,
+                      struct err **errp)
 {
-    const char *name = l->n > 0 && !*l->v[0].key ? l->v[0].value : "";
-
+    if (o->n_bitmaps == MAX_BITMAPS)
+        return err_set(errp, E2BIG, "--bitmap: at most %d are possible", MAX_BITMAPS);
     if (!*name || strlen(name) > BITMAP_NAME_MAX)
         return err_set(errp, EINVAL, "--bitmap: a name of 1 to %d bytes must come first",
                        BITMAP_NAME_MAX);
@@ -26,6 +26,18 @@ static bool check_bitmap(const struct serve_opts *o, const struct kv_list *l, ui
         if (strcmp(o->bitmaps[i].name, name) == 0)
             return err_set(errp, EEXIST, "--bitmap: '%s' is given twice", name);
     }
+    if (!o->bitmaps)
+        o->bitmaps = mem_array(MAX_BITMAPS, sizeof(*o->bitmaps));
+    char *copy = o->bitmaps ? mem_strdup(name) : NULL;
+    if (!copy)
+        return err_set(errp, ENOMEM, "out of memory for bitmaps");
+    o->bitmaps[o->n_bitmaps].name = copy;
+    o->bitmaps[o->n_bitmaps++].granularity = granularity;
+    return true;
+}
+
+static bool parse_granularity(const struct kv_list *l, uint64_t *granularity, struct err **errp)
+{
     for (size_t i = 1; i < l->n; i++) {
         if (strcmp(l->v[i].key, "granularity") != 0)
             return err_set(errp, EINVAL, "--bitmap: '%s' is not known; there is granularity=N",
@@ -38,28 +50,18 @@ static bool check_bitmap(const struct serve_opts *o, const struct kv_list *l, ui
     return true;
 }
 
-static bool add_bitmap(struct serve_opts *o, const char *text, struct err **errp)
+static bool take_bitmap(struct serve_opts *o, const char *text, struct err **errp)
 {
     struct kv_list l;
     uint64_t granularity = 0;
 
-    if (o->n_bitmaps == MAX_BITMAPS)
-        return err_set(errp, E2BIG, "--bitmap: at most %d are possible", MAX_BITMAPS);
     if (!kv_parse(text, "--bitmap", &l, errp))
         return false;
-    if (!check_bitmap(o, &l, &granularity, errp)) {
-        kv_free(&l);
-        return false;
-    }
-    if (!o->bitmaps)
-        o->bitmaps = mem_array(MAX_BITMAPS, sizeof(*o->bitmaps));
-    char *name = o->bitmaps ? mem_strdup(l.v[0].value) : NULL;
+    const char *name = l.n > 0 && !*l.v[0].key ? l.v[0].value : "";
+    bool ok = parse_granularity(&l, &granularity, errp) &&
+              serve_add_bitmap(o, name, (uint32_t)granularity, errp);
     kv_free(&l);
-    if (!name)
-        return err_set(errp, ENOMEM, "out of memory for bitmaps");
-    o->bitmaps[o->n_bitmaps].name = name;
-    o->bitmaps[o->n_bitmaps++].granularity = (uint32_t)granularity;
-    return true;
+    return ok;
 }
 
 static bool take_scratch_limit(const char *arg, struct server_opts *s, struct err **errp)
@@ -86,7 +88,7 @@ enum take serve_take_changes(int opt, const char *arg, struct serve_opts *o,
 
     switch (opt) {
     case 'B':
-        return take_if(add_bitmap(o, arg, errp));
+        return take_if(take_bitmap(o, arg, errp));
     case OPT_CHECKPOINTS:
         ch->checkpoints = true;
         return TAKE_OK;

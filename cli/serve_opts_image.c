@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "base/mem.h"
 #include "base/parse.h"
 #include "cli/serve_opts_priv.h"
@@ -31,6 +32,20 @@ static bool parse_discard(const char *text, bool *ignore, struct err **errp)
     return err_set(errp, EINVAL, "--discard: '%s' is not known; it is unmap or ignore", text);
 }
 
+static bool parse_detect_zeroes(const char *text, enum detect_zeroes *out, struct err **errp)
+{
+    static const char *const modes[] = {"off", "on", "unmap"}; /* in the order of the enum */
+
+    for (size_t i = 0; i < ARRAY_LEN(modes); i++) {
+        if (strcmp(text, modes[i]) == 0) {
+            *out = (enum detect_zeroes)i;
+            return true;
+        }
+    }
+    return err_set(errp, EINVAL, "--detect-zeroes: '%s' is not known; it is off, on or unmap",
+                   text);
+}
+
 enum take serve_take_image(int opt, const char *arg, struct serve_opts *o, struct serve_choices *ch,
                            struct err **errp)
 {
@@ -53,6 +68,8 @@ enum take serve_take_image(int opt, const char *arg, struct serve_opts *o, struc
         return take_if(parse_cache(arg, &o->cache, errp));
     case OPT_DISCARD:
         return take_if(parse_discard(arg, &o->ignore_discard, errp));
+    case OPT_DETECT_ZEROES:
+        return take_if(parse_detect_zeroes(arg, &o->detect_zeroes, errp));
     case OPT_ALLOW_RESIZE:
         o->resizable = true;
         return TAKE_OK;

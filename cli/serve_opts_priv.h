@@ -24,6 +24,7 @@ enum {
     OPT_SCRATCH_LIMIT,
     OPT_CACHE,
     OPT_DISCARD,
+    OPT_DETECT_ZEROES,
     OPT_ALLOW_RESIZE,
     OPT_HANDSHAKE_LIMIT,
     OPT_MAX_REQUESTS,
@@ -79,6 +80,16 @@ enum take serve_take_changes(int opt, const char *arg, struct serve_opts *o,
 enum take serve_take_tls(int opt, const char *arg, struct serve_opts *o, struct serve_choices *ch,
                          struct err **errp);
 
+/* serve_take: one option, by the group that it is of. */
+bool serve_take(int opt, const char *arg, struct serve_opts *o, struct serve_choices *ch,
+                struct err **errp);
+/* serve_bad_option: what getopt's ':' or '?' stands for. Returns false. */
+bool serve_bad_option(int opt, const char *word, struct err **errp);
+/* serve_settle: after all options and the image: do they fit together? */
+bool serve_settle(struct serve_opts *o, const struct serve_choices *ch, struct err **errp);
+/* serve_add_bitmap: the name is copied. */
+bool serve_add_bitmap(struct serve_opts *o, const char *name, uint32_t granularity,
+                      struct err **errp);
 /* serve_settle_image: the image's name may hold a rule file: blkdebug:CONFIG:IMAGE. */
 bool serve_settle_image(struct serve_opts *o, struct err **errp);
 /* serve_check_faults: are the faults given one by one well-formed? */

@@ -43,6 +43,7 @@ const struct option serve_long_options[] = {
     {"scratch-limit", required_argument, NULL, OPT_SCRATCH_LIMIT},
     {"cache", required_argument, NULL, OPT_CACHE},
     {"discard", required_argument, NULL, OPT_DISCARD},
+    {"detect-zeroes", required_argument, NULL, OPT_DETECT_ZEROES},
     {"handshake-limit", required_argument, NULL, OPT_HANDSHAKE_LIMIT},
     {"max-requests", required_argument, NULL, OPT_MAX_REQUESTS},
     {"max-bytes", required_argument, NULL, OPT_MAX_BYTES},
@@ -101,6 +102,8 @@ const char serve_help[] =
     "      --cache MODE          writeback, none (direct I/O), unsafe (flushes do nothing)\n"
     "  -n, --nocache             the same as --cache none\n"
     "      --discard MODE        unmap or ignore [unmap]\n"
+    "      --detect-zeroes MODE  off, on (a write of zeros takes no space), unmap (frees it) "
+    "[off]\n"
     "      --allow-resize        clients may change the size of the disk\n"
     "      --no-lock             take no lock on the image\n"
     "      --backing-dir DIR     where backing files may lie [the folder of IMAGE]\n"

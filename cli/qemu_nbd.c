@@ -1,0 +1,269 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * The command line of qemu-nbd, for a breakwater that is started under its name: qemu-nbd's letters
+ * and defaults, turned into serve's options. What is different on purpose: the format is never
+ * probed, and what is not supported is refused by its name, never passed over.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/bytes.h"
+#include "base/mem.h"
+#include "base/parse.h"
+#include "cli/serve_opts_priv.h"
+
+/* Options of qemu-nbd that serve does not have. */
+enum {
+    OPT_AIO = 1024,
+    OPT_IMAGE_OPTS,
+    OPT_SELINUX_LABEL,
+};
+
+struct dropin {
+    struct serve_opts *o;
+    struct serve_choices ch;
+    bool persistent, image_opts;
+};
+
+static const char short_options[] = ":hVb:o:p:rsnc:dvk:e:f:tl:x:T:D:AB:LP:";
+
+static const struct option long_options[] = {
+    {"help", no_argument, NULL, 'h'},
+    {"version", no_argument, NULL, 'V'},
+    {"bind", required_argument, NULL, 'b'},
+    {"port", required_argument, NULL, 'p'},
+    {"socket", required_argument, NULL, 'k'},
+    {"offset", required_argument, NULL, 'o'},
+    {"read-only", no_argument, NULL, 'r'},
+    {"partition", required_argument, NULL, 'P'},
+    {"allocation-depth", no_argument, NULL, 'A'},
+    {"bitmap", required_argument, NULL, 'B'},
+    {"connect", required_argument, NULL, 'c'},
+    {"disconnect", no_argument, NULL, 'd'},
+    {"list", no_argument, NULL, 'L'},
+    {"snapshot", no_argument, NULL, 's'},
+    {"load-snapshot", required_argument, NULL, 'l'},
+    {"nocache", no_argument, NULL, 'n'},
+    {"cache", required_argument, NULL, OPT_CACHE},
+    {"aio", required_argument, NULL, OPT_AIO},
+    {"discard", required_argument, NULL, OPT_DISCARD},
+    {"detect-zeroes", required_argument, NULL, OPT_DETECT_ZEROES},
+    {"shared", required_argument, NULL, 'e'},
+    {"handshake-limit", required_argument, NULL, OPT_HANDSHAKE_LIMIT},
+    {"format", required_argument, NULL, 'f'},
+    {"persistent", no_argument, NULL, 't'},
+    {"verbose", no_argument, NULL, 'v'},
+    {"object", required_argument, NULL, OPT_OBJECT},
+    {"export-name", required_argument, NULL, 'x'},
+    {"description", required_argument, NULL, 'D'},
+    {"tls-creds", required_argument, NULL, OPT_TLS_CREDS},
+    {"tls-hostname", required_argument, NULL, OPT_TLS_HOSTNAME},
+    {"tls-authz", required_argument, NULL, OPT_TLS_AUTHZ},
+    {"image-opts", no_argument, NULL, OPT_IMAGE_OPTS},
+    {"fork", no_argument, NULL, OPT_FORK},
+    {"trace", required_argument, NULL, 'T'},
+    {"pid-file", required_argument, NULL, OPT_PID_FILE},
+    {"selinux-label", required_argument, NULL, OPT_SELINUX_LABEL},
+    {"backing-dir", required_argument, NULL, OPT_BACKING_DIR},
+    {0},
+};
+
+static const char help[] =
+    "Usage: qemu-nbd [OPTION]... IMAGE\n"
+    "This is breakwater, with the command line and the defaults of qemu-nbd.\n"
+    "\n"
+    "  -p, --port N  -b, --bind ADDRESS  where to listen [0.0.0.0:10809]\n"
+    "  -k, --socket PATH         listen on a Unix socket instead\n"
+    "  -e, --shared N            at most N clients; 0: no limit [1]\n"
+    "  -t, --persistent          stay when the last client leaves\n"
+    "  -x, --export-name NAME  -D, --description TEXT\n"
+    "  -o, --offset BYTES  -A, --allocation-depth  -r, --read-only\n"
+    "  -B, --bitmap NAME         publish this bitmap, which the image stores; repeatable\n"
+    "  -f, --format FORMAT       qcow2 or raw; never probed [qcow2 if IMAGE ends in .qcow2]\n"
+    "      --image-opts          IMAGE is driver=qcow2|raw,file.driver=file,file.filename=PATH\n"
+    "      --backing-dir DIR     where backing files may lie [the folder of IMAGE]\n"
+    "  -l, --load-snapshot SNAPSHOT\n"
+    "  -n, --nocache  --cache none|writeback|unsafe\n"
+    "      --aio MODE            threads, native or io_uring: no effect\n"
+    "      --discard MODE        ignore or unmap [ignore]\n"
+    "      --detect-zeroes MODE  off, on or unmap [off]\n"
+    "      --object TYPE,id=ID,...  --tls-creds ID  --tls-authz ID\n"
+    "      --handshake-limit SECONDS\n"
+    "      --fork  --pid-file FILE  -v, --verbose  -T, --trace SPEC (no effect)\n"
+    "  -h, --help  -V, --version\n"
+    "\n"
+    "There is no -c, -d, -s, -L, -P and --selinux-label. See breakwater-serve(1).\n";
+
+/* refusal: why an option of qemu-nbd is not one of ours; NULL: it is. */
+static const char *refusal(int opt)
+{
+    switch (opt) {
+    case 'c':
+        return "-c, --connect: kernel devices are not supported; connect with nbd-client";
+    case 'd':
+        return "-d, --disconnect: kernel devices are not supported; disconnect with nbd-client -d";
+    case 's':
+        return "-s, --snapshot: temporary overlays are not supported; serve an image that has this "
+               "one as its backing file";
+    case 'L':
+        return "-L, --list: listing the exports of a server is not supported; nbdinfo --list does "
+               "it";
+    case 'P':
+        return "-P, --partition is not supported; give the partition's begin as --offset";
+    case OPT_SELINUX_LABEL:
+        return "--selinux-label: SELinux labels are not supported";
+    }
+    return NULL;
+}
+
+static bool check_aio(const char *text, struct err **errp)
+{
+    return strcmp(text, "threads") == 0 || strcmp(text, "native") == 0 ||
+           strcmp(text, "io_uring") == 0 ||
+           err_set(errp, EINVAL, "--aio: '%s' is not known; it is threads, native or io_uring",
+                   text);
+}
+
+/* QEMU knows two names for each. */
+static const char *discard_mode(const char *text)
+{
+    if (strcmp(text, "on") == 0)
+        return "unmap";
+    return strcmp(text, "off") == 0 ? "ignore" : text;
+}
+
+static bool take(struct dropin *d, int opt, const char *arg, struct err **errp)
+{
+    struct listen_opts *l = &d->o->listen;
+    const char *no = refusal(opt);
+
+    if (no)
+        return err_set(errp, ENOTSUP, "%s", no);
+    switch (opt) {
+    case 't':
+        d->persistent = true;
+        return true;
+    case 'T':
+        return true;
+    case OPT_AIO:
+        return check_aio(arg, errp);
+    case OPT_IMAGE_OPTS:
+        d->image_opts = true;
+        return true;
+    case OPT_DISCARD:
+        arg = discard_mode(arg);
+        break;
+    case 'B':
+        return serve_add_bitmap(d->o, arg, 0, errp); /* commas and all */
+    case 'k':
+        l->n_sockets = 0; /* qemu-nbd listens in one place: the last one said */
+        break;
+    case 'p':
+        l->n_ports = 0;
+        break;
+    case 'b':
+        l->n_hosts = 0;
+        break;
+    }
+    return serve_take(opt, arg, d->o, &d->ch, errp);
+}
+
+static bool take_image_key(struct serve_opts *o, const struct kv *kv, struct err **errp)
+{
+    const char *what = *kv->key ? kv->key : kv->value;
+
+    if (strcmp(kv->key, "driver") == 0)
+        return format_parse(kv->value, "--image-opts driver", &o->format, errp);
+    if (strcmp(kv->key, "file.driver") == 0)
+        return strcmp(kv->value, "file") == 0 ||
+               err_set(errp, ENOTSUP, "--image-opts: file.driver=%s is not supported; it is file",
+                       kv->value);
+    if (strcmp(kv->key, "file.filename") == 0) {
+        mem_free(o->image_text);
+        o->image_text = mem_strdup(kv->value);
+        return o->image_text || err_set(errp, ENOMEM, "--image-opts: out of memory");
+    }
+    return err_set(errp, ENOTSUP,
+                   "--image-opts: '%s' is not supported; there are driver, file.driver and "
+                   "file.filename",
+                   what);
+}
+
+static bool take_image_opts(struct serve_opts *o, const char *text, struct err **errp)
+{
+    struct kv_list list;
+    bool ok = true;
+
+    if (o->format != FORMAT_UNSAID)
+        return err_set(errp, EINVAL, "--image-opts and -f exclude each other");
+    if (!kv_parse(text, "--image-opts", &list, errp))
+        return false;
+    for (size_t i = 0; ok && i < list.n; i++)
+        ok = take_image_key(o, &list.v[i], errp);
+    kv_free(&list);
+    if (!ok)
+        return false;
+    if (o->format == FORMAT_UNSAID || !o->image_text)
+        return err_set(errp, EINVAL, "--image-opts: %s is missing",
+                       o->image_text ? "driver" : "file.filename");
+    o->image = o->image_text;
+    return true;
+}
+
+/* qemu-nbd would look into the image; what a guest has written there must not decide. */
+static void assume_format(struct serve_opts *o)
+{
+    if (o->format != FORMAT_UNSAID || format_settle(o->image, "-f", &o->format, NULL))
+        return;
+    o->format = FORMAT_RAW;
+    o->format_assumed = true;
+    log_warn("the format of '%s' is not said, and never probed: it is taken for raw. Say -f",
+             o->image);
+}
+
+static bool finish(struct dropin *d, const char *image, struct err **errp)
+{
+    struct serve_opts *o = d->o;
+
+    o->image = image;
+    if (d->image_opts && !take_image_opts(o, image, errp))
+        return false;
+    assume_format(o);
+    if (o->listen.n_sockets > 0)
+        o->listen.n_ports = o->listen.n_hosts = 0;
+    d->ch.no_checkpoints = true;
+    o->bitmaps_stored = true;
+    o->server.exit_on_last_disconnect = !d->persistent;
+    return serve_settle(o, &d->ch, errp);
+}
+
+enum serve_parse qemu_nbd_parse(int argc, char **argv, struct serve_opts *o, struct err **errp)
+{
+    struct dropin d = {.o = o};
+    int opt, at = 1;
+
+    *o = (struct serve_opts){.name = "", .max_connections = 1, .ignore_discard = true};
+    o->listen.default_host = "0.0.0.0";
+    o->listen.quiet = true;
+    optind = 1;
+    opterr = 0;
+    while ((opt = getopt_long(argc, argv, short_options, long_options, NULL)) != -1) {
+        if (opt == 'h' || opt == 'V') {
+            fputs(opt == 'h' ? help : "qemu-nbd, of breakwater " BREAKWATER_VERSION "\n", stdout);
+            return SERVE_DONE;
+        }
+        if (opt == ':' || opt == '?') {
+            serve_bad_option(opt, argv[optind > at ? optind - 1 : at], errp);
+            return SERVE_WRONG;
+        }
+        if (!take(&d, opt, optarg, errp))
+            return SERVE_WRONG;
+        at = optind;
+    }
+    if (optind + 1 != argc) {
+        err_set(errp, EINVAL, optind == argc ? "the image is missing" : "one image at a time");
+        return SERVE_WRONG;
+    }
+    return finish(&d, argv[optind], errp) ? SERVE_RUN : SERVE_WRONG;
+}
