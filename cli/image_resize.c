@@ -92,7 +92,7 @@ static void resize_run(struct image_job *job)
 {
     const struct image_change *ch = &job->change;
     const struct qc_truncate_opts qo = {.shrink = ch->shrink, .preallocation = ch->preallocation};
-    uint64_t size;
+    uint64_t size = 0;
     struct node *n = open_image(job);
     if (!n)
         return;

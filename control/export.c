@@ -126,7 +126,7 @@ static bool check_wish(struct control *c, const struct export_wish *w, struct gr
 
 bool export_add(struct control *c, const struct export_wish *w, struct err **errp)
 {
-    struct graph_node *n;
+    struct graph_node *n = NULL;
     struct control_export *e;
     AUTO_FREE char *user = NULL;
 

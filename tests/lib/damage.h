@@ -11,7 +11,7 @@
 #include "base/rng.h"
 
 struct damage_image {
-    char name[80];
+    char name[256];
     uint8_t *data; /* with room for DAMAGE_SPARE bytes more */
     uint64_t len;
 };
