@@ -11,18 +11,16 @@
  * refused or is a valid image.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include "base/bytes.h"
 #include "base/rng.h"
 #include "io/reactor.h"
 #include "qcow2/qcow2.h"
+#include "tests/lib/ask_qemu.h"
 #include "tests/lib/judge.h"
 #include "tests/lib/sweep.h"
 #include "tests/lib/workload.h"
@@ -46,28 +44,6 @@ struct exploration {
     bool creating;
     bool again; /* after a first power cut */
 };
-
-static void ask_qemu(struct sim_disk *d)
-{
-    char path[] = "/tmp/crash-state-XXXXXX", command[128];
-    uint64_t size = sim_disk_size(d);
-    uint8_t *bytes = malloc(size + 1);
-    int fd = mkostemp(path, O_CLOEXEC);
-    if (!bytes || fd < 0)
-        sweep_fail("no memory or no temporary file");
-    sim_disk_peek(d, 0, bytes, size);
-    if (write(fd, bytes, size) != (ssize_t)size)
-        sweep_fail("%s cannot be written", path);
-    close(fd);
-    free(bytes);
-    snprintf(command, sizeof(command), "qemu-img check -q -f qcow2 %s >/dev/null 2>&1", path);
-    int status = system(command); /* NOLINT: the words are ours */
-    int code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-    if (code != 0 && code != 3)
-        sweep_fail("qemu-img check exits with %d on this state, left in %s", code, path);
-    unlink(path);
-    n_qemu++;
-}
 
 struct open_args {
     struct sim_disk *d;
@@ -141,8 +117,10 @@ static bool judge_state(struct sim_disk *state, const struct sim_crash *how, voi
                       .open = true,
                       .write_after = x->index % WRITE_AFTER_EVERY == 0,
                       .run = x->run};
-    if (qemu && !x->creating && !x->w->data_file && n_states % QEMU_EVERY == 0)
-        ask_qemu(state);
+    if (qemu && !x->creating && !x->w->data_file && n_states % QEMU_EVERY == 0) {
+        ask_qemu(state, 3); /* 3: leaks */
+        n_qemu++;
+    }
     n_states++;
     if (x->creating && refused(state)) {
         n_refused++;

@@ -13,20 +13,18 @@
  *   - it takes less than a second and 64 MiB.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <sys/wait.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "base/bytes.h"
 #include "block/sim.h"
 #include "io/reactor.h"
 #include "qcow2/repair.h"
+#include "tests/lib/ask_qemu.h"
 #include "tests/lib/damage.h"
 #include "tests/lib/qcow2_view.h"
 #include "tests/lib/sweep.h"
@@ -82,29 +80,6 @@ static uint64_t repair(struct attempt *a)
     for (uint64_t i = before; i < sim_log_len(a->d); i++)
         writes += sim_log_at(a->d, i)->op != REQ_FLUSH;
     return writes;
-}
-
-static void ask_qemu(struct sim_disk *d)
-{
-    char path[] = "/tmp/mutate-repair-XXXXXX", command[128];
-    uint64_t size = sim_disk_size(d);
-    uint8_t *bytes = malloc(size + 1);
-    int fd = mkostemp(path, O_CLOEXEC);
-    if (!bytes || fd < 0)
-        sweep_fail("no memory or no temporary file");
-    sim_disk_peek(d, 0, bytes, size);
-    if (write(fd, bytes, size) != (ssize_t)size)
-        sweep_fail("%s cannot be written", path);
-    close(fd);
-    free(bytes);
-    snprintf(command, sizeof(command), "qemu-img check -q -f qcow2 %s >/dev/null 2>&1", path);
-    int status = system(command); /* NOLINT: the words are ours */
-    int code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-    /* 1: qemu-img cannot open it, for lack of a data file, say. */
-    if (code != 0 && code != 1)
-        sweep_fail("qemu-img check exits with %d on the repaired image, left in %s", code, path);
-    unlink(path);
-    n_qemu++;
 }
 
 static void same_view(const struct qcv *before, struct sim_disk *d, const char *when)
@@ -172,8 +147,11 @@ static void judge_repaired(struct attempt *a, const struct damage_image *im, boo
     if (left->corruptions || a->o.fix == QC_FIX_LEAKS)
         return;
     ask_judge(im, a->d);
-    if (with_qemu && n_clean % QEMU_EVERY == 0)
-        ask_qemu(a->d);
+    if (with_qemu && n_clean % QEMU_EVERY == 0) {
+        /* 1: qemu-img cannot open it, for lack of a data file, say. */
+        ask_qemu(a->d, 1);
+        n_qemu++;
+    }
 }
 
 /* A second repair finds what the first has left, and has nothing to do. */

@@ -12,13 +12,10 @@
  * is tried again: then the snapshots must still hold what they held.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include "base/bytes.h"
 #include "base/mem.h"
@@ -27,6 +24,7 @@
 #include "io/reactor.h"
 #include "qcow2/qcow2.h"
 #include "qcow2/snapshot.h"
+#include "tests/lib/ask_qemu.h"
 #include "tests/lib/image_state.h"
 #include "tests/lib/sweep.h"
 #include "tests/lib/workload.h"
@@ -168,28 +166,6 @@ static void run(struct trial *t, co_fn *fn)
         sweep_fail("it hangs");
 }
 
-static void ask_qemu(struct sim_disk *d)
-{
-    char path[] = "/tmp/one-step-XXXXXX", command[128];
-    uint64_t size = sim_disk_size(d);
-    uint8_t *bytes = malloc(size + 1);
-    int fd = mkostemp(path, O_CLOEXEC);
-    if (!bytes || fd < 0)
-        sweep_fail("no memory or no temporary file");
-    sim_disk_peek(d, 0, bytes, size);
-    if (write(fd, bytes, size) != (ssize_t)size)
-        sweep_fail("%s cannot be written", path);
-    close(fd);
-    free(bytes);
-    snprintf(command, sizeof(command), "qemu-img check -q -f qcow2 %s >/dev/null 2>&1", path);
-    int status = system(command); /* NOLINT: the words are ours */
-    int code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-    if (code != 0 && code != 3)
-        sweep_fail("qemu-img check exits with %d on this state, left in %s", code, path);
-    unlink(path);
-    n_qemu++;
-}
-
 struct use_args {
     struct trial *t;
     struct sim_disk *d;
@@ -255,8 +231,10 @@ static void judge(struct trial *t, struct sim_disk *d, bool done, const char *wh
         sweep_fail("%s %" PRIu64 ": neither the state before nor the one after", what, at);
     n_leaky += s.leaks != 0;
     image_state_free(&s);
-    if (qemu && (n_cuts + n_io + n_mem) % QEMU_EVERY == 0)
-        ask_qemu(d);
+    if (qemu && (n_cuts + n_io + n_mem) % QEMU_EVERY == 0) {
+        ask_qemu(d, 3); /* 3: leaks */
+        n_qemu++;
+    }
     if (t->index % USE_EVERY)
         return;
     struct use_args u = {.t = t, .d = d};
