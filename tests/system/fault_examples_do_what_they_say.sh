@@ -31,10 +31,11 @@ works() { # URI COMMAND...
     image_io_run -t writeback -f raw "${arguments[@]}" "$target"
 }
 
+# The seed is fixed: one in 33 draws tears a page after none of its units, which leaves one state only.
 served() { # FILE ARG...
     local file=$1
     shift
-    start_serve s --faults "$examples/$file" "$@"
+    start_serve s --faults "$examples/$file" --fault-seed 1 "$@"
 }
 
 say "all of them are well-formed, can fire, and can be explained"
@@ -130,7 +131,7 @@ stop_serve s
 
 say "5: writes get slower"
 truncate -s 1M slow.raw
-served 5-fail-slow.conf -f raw --fault-seed 1 slow.raw
+served 5-fail-slow.conf -f raw slow.raw
 /usr/bin/python3 - "$(uri s)" <<'END'
 import nbd, sys, time
 h = nbd.NBD()
