@@ -22,7 +22,6 @@ enum {
 
 struct dropin {
     struct serve_opts *o;
-    struct serve_choices ch;
     bool persistent, image_opts;
 };
 
@@ -155,7 +154,7 @@ static bool take(struct dropin *d, int opt, const char *arg, struct err **errp)
         arg = discard_mode(arg);
         break;
     case 'B':
-        return serve_add_bitmap(d->o, arg, 0, errp); /* commas and all */
+        return serve_add_bitmap(d->o->export, arg, 0, errp); /* commas and all */
     case 'k':
         l->n_sockets = 0; /* qemu-nbd listens in one place: the last one said */
         break;
@@ -166,23 +165,23 @@ static bool take(struct dropin *d, int opt, const char *arg, struct err **errp)
         l->n_hosts = 0;
         break;
     }
-    return serve_take(opt, arg, d->o, &d->ch, errp);
+    return serve_take(opt, arg, d->o, d->o->export, errp);
 }
 
-static bool take_image_key(struct serve_opts *o, const struct kv *kv, struct err **errp)
+static bool take_image_key(struct serve_export *x, const struct kv *kv, struct err **errp)
 {
     const char *what = *kv->key ? kv->key : kv->value;
 
     if (strcmp(kv->key, "driver") == 0)
-        return format_parse(kv->value, "--image-opts driver", &o->format, errp);
+        return format_parse(kv->value, "--image-opts driver", &x->format, errp);
     if (strcmp(kv->key, "file.driver") == 0)
         return strcmp(kv->value, "file") == 0 ||
                err_set(errp, ENOTSUP, "--image-opts: file.driver=%s is not supported; it is file",
                        kv->value);
     if (strcmp(kv->key, "file.filename") == 0) {
-        mem_free(o->image_text);
-        o->image_text = mem_strdup(kv->value);
-        return o->image_text || err_set(errp, ENOMEM, "--image-opts: out of memory");
+        mem_free(x->image_text);
+        x->image_text = mem_strdup(kv->value);
+        return x->image_text || err_set(errp, ENOMEM, "--image-opts: out of memory");
     }
     return err_set(errp, ENOTSUP,
                    "--image-opts: '%s' is not supported; there are driver, file.driver and "
@@ -190,52 +189,53 @@ static bool take_image_key(struct serve_opts *o, const struct kv *kv, struct err
                    what);
 }
 
-static bool take_image_opts(struct serve_opts *o, const char *text, struct err **errp)
+static bool take_image_opts(struct serve_export *x, const char *text, struct err **errp)
 {
     struct kv_list list;
     bool ok = true;
 
-    if (o->format != FORMAT_UNSAID)
+    if (x->format != FORMAT_UNSAID)
         return err_set(errp, EINVAL, "--image-opts and -f exclude each other");
     if (!kv_parse(text, "--image-opts", &list, errp))
         return false;
     for (size_t i = 0; ok && i < list.n; i++)
-        ok = take_image_key(o, &list.v[i], errp);
+        ok = take_image_key(x, &list.v[i], errp);
     kv_free(&list);
     if (!ok)
         return false;
-    if (o->format == FORMAT_UNSAID || !o->image_text)
+    if (x->format == FORMAT_UNSAID || !x->image_text)
         return err_set(errp, EINVAL, "--image-opts: %s is missing",
-                       o->image_text ? "driver" : "file.filename");
-    o->image = o->image_text;
+                       x->image_text ? "driver" : "file.filename");
+    x->image = x->image_text;
     return true;
 }
 
 /* qemu-nbd would look into the image; what a guest has written there must not decide. */
-static void assume_format(struct serve_opts *o)
+static void assume_format(struct serve_export *x)
 {
-    if (o->format != FORMAT_UNSAID || format_settle(o->image, "-f", &o->format, NULL))
+    if (x->format != FORMAT_UNSAID || format_settle(x->image, "-f", &x->format, NULL))
         return;
-    o->format = FORMAT_RAW;
-    o->format_assumed = true;
+    x->format = FORMAT_RAW;
+    x->format_assumed = true;
     log_warn("the format of '%s' is not said, and never probed: it is taken for raw. Say -f",
-             o->image);
+             x->image);
 }
 
 static bool finish(struct dropin *d, const char *image, struct err **errp)
 {
     struct serve_opts *o = d->o;
+    struct serve_export *x = o->export;
 
-    o->image = image;
-    if (d->image_opts && !take_image_opts(o, image, errp))
+    x->image = image;
+    if (d->image_opts && !take_image_opts(x, image, errp))
         return false;
-    assume_format(o);
+    assume_format(x);
     if (o->listen.n_sockets > 0)
         o->listen.n_ports = o->listen.n_hosts = 0;
-    d->ch.no_checkpoints = true;
-    o->bitmaps_stored = true;
+    x->without_checkpoints = true;
+    x->bitmaps_stored = true;
     o->server.exit_on_last_disconnect = !d->persistent;
-    return serve_settle(o, &d->ch, errp);
+    return serve_settle(o, errp);
 }
 
 enum serve_parse qemu_nbd_parse(int argc, char **argv, struct serve_opts *o, struct err **errp)
@@ -243,7 +243,11 @@ enum serve_parse qemu_nbd_parse(int argc, char **argv, struct serve_opts *o, str
     struct dropin d = {.o = o};
     int opt, at = 1;
 
-    *o = (struct serve_opts){.name = "", .max_connections = 1, .ignore_discard = true};
+    *o = (struct serve_opts){.export = serve_export_new(errp)};
+    if (!o->export)
+        return SERVE_WRONG;
+    o->export->max_connections = 1;
+    o->export->ignore_discard = true;
     o->listen.default_host = "0.0.0.0";
     o->listen.quiet = true;
     optind = 1;

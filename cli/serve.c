@@ -44,7 +44,7 @@ struct serve {
 /* Must a client of the export use TLS? */
 static bool wants_tls(const struct serve_opts *o)
 {
-    return o->tls.mode == SERVER_TLS_REQUIRE || o->tls.authz;
+    return o->tls.mode == SERVER_TLS_REQUIRE || o->export->authz.authz;
 }
 
 /* Said at the start, not when the first view is opened in the night. */
@@ -53,7 +53,7 @@ static bool check_scratch_dir(const struct serve_opts *o, struct err **errp)
     const char *dir = o->server.scratch_dir;
     AUTO_FREE char *inside = dir ? mem_printf("%s/.", dir) : NULL;
 
-    if (!o->checkpoints || !dir)
+    if (!o->export->checkpoints || !dir)
         return true;
     if (!inside)
         return err_set(errp, ENOMEM, "out of memory");
@@ -106,14 +106,15 @@ static void on_quit(void *arg)
 static bool start_control(struct serve *sv, struct err **errp)
 {
     const struct serve_opts *o = &sv->opts;
+    const struct serve_export *x = o->export;
     struct control_adoption a = {
         .node_name = "disk",
         .top = sv->graph.top,
         .server = sv->server,
         .export_id = "disk",
-        .export_name = o->name,
-        .writable = !o->read_only && !sv->graph.top->read_only,
-        .resizable = o->resizable,
+        .export_name = x->name,
+        .writable = !x->read_only && !sv->graph.top->read_only,
+        .resizable = x->resizable,
     };
     struct control_opts co = {0};
 
@@ -144,21 +145,22 @@ static void stop_control(struct serve *sv)
 static bool start(struct serve *sv, struct err **errp)
 {
     const struct serve_opts *o = &sv->opts;
+    const struct serve_export *x = o->export;
     struct export_opts eo = {
-        .name = o->name,
-        .description = o->description,
-        .read_only = o->read_only,
-        .ignore_discard = o->ignore_discard,
-        .resizable = o->resizable,
-        .allocation_depth = o->allocation_depth,
-        .checkpoints = o->checkpoints,
-        .max_connections = o->max_connections,
-        .authz = o->tls.authz,
+        .name = x->name,
+        .description = x->description,
+        .read_only = x->read_only,
+        .ignore_discard = x->ignore_discard,
+        .resizable = x->resizable,
+        .allocation_depth = x->allocation_depth,
+        .checkpoints = x->checkpoints,
+        .max_connections = x->max_connections,
+        .authz = x->authz.authz,
     };
     struct server_opts so = o->server;
 
     if (!check_scratch_dir(o, errp) || !load_creds(sv, errp) ||
-        !serve_graph_open(o, &sv->graph, errp))
+        !serve_graph_open(x, &sv->graph, errp))
         return false;
     eo.top = sv->graph.top;
     eo.rules = sv->graph.rules;
@@ -176,7 +178,7 @@ static bool start(struct serve *sv, struct err **errp)
         return false;
     }
     server_on_idle(sv->server, nobody_comes, sv);
-    if (!listen_all(sv->server, &o->listen, o->name, wants_tls(o), &sv->listening, errp))
+    if (!listen_all(sv->server, &o->listen, x->name, wants_tls(o), &sv->listening, errp))
         return false;
     if (!start_control(sv, errp))
         return false;
@@ -252,7 +254,7 @@ static void serve_main(void *arg)
         serve_until_signal(sv);
         if (sv->stop_result < 0 && !serve_graph_is_cut(&sv->graph))
             err_set_errno(&sv->error, -sv->stop_result, "'%s': the last flush failed",
-                          sv->opts.image);
+                          sv->opts.export->image);
         node_bitmap_store_chain(sv->graph.top, sv->error ? NULL : &sv->error);
     } else if (sv->server) {
         stop_control(sv);

@@ -31,7 +31,7 @@ static bool renew(const struct bitmap_arg *a, struct bitmap *b, const struct nod
     return true;
 }
 
-static bool check_found(const struct serve_opts *o, const struct bitmap_arg *a, struct bitmap *b,
+static bool check_found(const struct serve_export *x, const struct bitmap_arg *a, struct bitmap *b,
                         const struct node *owner, struct err **errp)
 {
     if (b->inconsistent && !renew(a, b, owner, errp))
@@ -40,44 +40,44 @@ static bool check_found(const struct serve_opts *o, const struct bitmap_arg *a, 
         return err_set(errp, EEXIST,
                        "bitmap '%s' of '%s' has granularity %" PRIu32 ", not %" PRIu32, a->name,
                        owner->name, b->granularity, a->granularity);
-    if (!b->enabled && !o->read_only)
+    if (!b->enabled && !x->read_only)
         log_warn("bitmap '%s' is disabled: what is written is not recorded in it", a->name);
     return true;
 }
 
-static bool make(const struct serve_opts *o, const struct serve_graph *g,
+static bool make(const struct serve_export *x, const struct serve_graph *g,
                  const struct bitmap_arg *a, struct err **errp)
 {
     struct qc_info info = {0};
 
     /* With an offset the export is not the disk that the image's bitmaps are for. */
-    if (g->format && !o->read_only && o->offset == 0)
+    if (g->format && !x->read_only && x->offset == 0)
         qc_get_info(g->format, &info);
     if (info.version >= 3) {
-        log_info("bitmap '%s' is new, and stored in '%s'", a->name, o->image);
+        log_info("bitmap '%s' is new, and stored in '%s'", a->name, x->image);
         return node_bitmap_add(g->format, a->name, a->granularity, true, errp);
     }
-    if (!o->read_only)
+    if (!x->read_only)
         log_warn("bitmap '%s' is kept in memory only: it ends with the server", a->name);
     return node_bitmap_add(g->top, a->name, a->granularity, false, errp);
 }
 
-bool serve_bitmaps_add(const struct serve_opts *o, struct serve_graph *g, struct err **errp)
+bool serve_bitmaps_add(const struct serve_export *x, struct serve_graph *g, struct err **errp)
 {
-    g->bitmaps = mem_array(o->n_bitmaps, sizeof(*g->bitmaps));
+    g->bitmaps = mem_array(x->n_bitmaps, sizeof(*g->bitmaps));
     if (!g->bitmaps)
         return err_set(errp, ENOMEM, "out of memory for bitmaps");
-    for (unsigned i = 0; i < o->n_bitmaps; i++) {
-        const struct bitmap_arg *a = &o->bitmaps[i];
+    for (unsigned i = 0; i < x->n_bitmaps; i++) {
+        const struct bitmap_arg *a = &x->bitmaps[i];
         struct node *owner;
         struct bitmap *b = node_bitmap_search(g->top, a->name, &owner);
 
-        if (!b && o->bitmaps_stored)
-            return err_set(errp, ENOENT, "bitmap '%s' is not found in '%s'", a->name, o->image);
-        if (!(b ? check_found(o, a, b, owner, errp) : make(o, g, a, errp)))
+        if (!b && x->bitmaps_stored)
+            return err_set(errp, ENOENT, "bitmap '%s' is not found in '%s'", a->name, x->image);
+        if (!(b ? check_found(x, a, b, owner, errp) : make(x, g, a, errp)))
             return false;
         g->bitmaps[i].name = a->name;
     }
-    g->n_bitmaps = o->n_bitmaps;
+    g->n_bitmaps = x->n_bitmaps;
     return true;
 }

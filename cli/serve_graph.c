@@ -25,23 +25,23 @@ static void show_warning(void *arg, const char *text)
     log_warn("%s", text);
 }
 
-static bool load_faults(const struct serve_opts *o, struct rules *rules,
+static bool load_faults(const struct serve_export *x, struct rules *rules,
                         struct fault_limits *limits, struct err **errp)
 {
-    bool named = o->blkdebug_config && *o->blkdebug_config;
-    const char *file = named ? o->blkdebug_config : o->faults;
+    bool named = x->blkdebug_config && *x->blkdebug_config;
+    const char *file = named ? x->blkdebug_config : x->faults;
 
     if (file && !rules_load_file(rules, file, errp))
         return false;
-    if (o->blkdebug && !rules_load_blkdebug(rules, o->blkdebug->v, o->blkdebug->n, limits, errp))
+    if (x->blkdebug && !rules_load_blkdebug(rules, x->blkdebug->v, x->blkdebug->n, limits, errp))
         return false;
-    for (unsigned i = 0; i < o->n_fault; i++)
-        if (!rules_load_option(rules, o->fault[i], i + 1, errp))
+    for (unsigned i = 0; i < x->n_fault; i++)
+        if (!rules_load_option(rules, x->fault[i], i + 1, errp))
             return false;
-    if (o->fault_seed_given)
-        rules_set_seed(rules, o->fault_seed);
+    if (x->fault_seed_given)
+        rules_set_seed(rules, x->fault_seed);
     rules_warn(rules, show_warning, NULL);
-    if (o->fault_trace || rules_has_layer(rules, FAULT_HOST) || rules_has_layer(rules, FAULT_GUEST))
+    if (x->fault_trace || rules_has_layer(rules, FAULT_HOST) || rules_has_layer(rules, FAULT_GUEST))
         log_info("faults are drawn with --fault-seed 0x%" PRIx64, rules_seed(rules));
     return true;
 }
@@ -72,7 +72,7 @@ static bool add_cache(struct serve_graph *g, const struct rules *rules, enum fau
     return true;
 }
 
-static bool add_faults(const struct serve_opts *o, struct serve_graph *g, struct err **errp)
+static bool add_faults(const struct serve_export *x, struct serve_graph *g, struct err **errp)
 {
     struct rules *rules = rules_new(fault_names());
     struct fault_limits limits = {0};
@@ -80,7 +80,7 @@ static bool add_faults(const struct serve_opts *o, struct serve_graph *g, struct
 
     if (!rules)
         return err_set(errp, ENOMEM, "out of memory for fault rules");
-    if (load_faults(o, rules, &limits, errp) && check_cache(rules, errp) &&
+    if (load_faults(x, rules, &limits, errp) && check_cache(rules, errp) &&
         add_cache(g, rules, FAULT_HOST, errp))
         n = fault_open(g->top, rules, errp);
     if (!n) {
@@ -92,9 +92,9 @@ static bool add_faults(const struct serve_opts *o, struct serve_graph *g, struct
     if (g->cache)
         fault_set_cache(n, g->cache);
     return fault_set_limits(n, &limits, errp) &&
-           (!o->fault_trace ||
-            fault_trace_start(n, o->fault_trace,
-                              o->fault_trace_size ? o->fault_trace_size : TRACE_SIZE, errp));
+           (!x->fault_trace ||
+            fault_trace_start(n, x->fault_trace,
+                              x->fault_trace_size ? x->fault_trace_size : TRACE_SIZE, errp));
 }
 
 /* A cache of the guest's disk lies between its faults and the format. */
@@ -119,15 +119,15 @@ static bool add_guest_faults(struct serve_graph *g, struct err **errp)
     return true;
 }
 
-static bool add_qcow2(const struct serve_opts *o, struct node **top, struct err **errp)
+static bool add_qcow2(const struct serve_export *x, struct node **top, struct err **errp)
 {
     struct qc_open_opts qo = {
-        .path = o->image,
-        .backing_dir = o->backing_dir,
-        .read_only = o->read_only,
-        .direct = o->cache == CACHE_NONE,
-        .no_lock = o->no_lock,
-        .snapshot = o->has_snapshot ? &o->snapshot : NULL,
+        .path = x->image,
+        .backing_dir = x->backing_dir,
+        .read_only = x->read_only,
+        .direct = x->cache == CACHE_NONE,
+        .no_lock = x->no_lock,
+        .snapshot = x->has_snapshot ? &x->snapshot : NULL,
     };
     struct node *n = qc_open(*top, &qo, errp);
 
@@ -138,31 +138,31 @@ static bool add_qcow2(const struct serve_opts *o, struct node **top, struct err 
 }
 
 /* Not to guess the format, but because a guest would see, and overwrite, the container. */
-static bool check_raw(const struct serve_opts *o, struct node *top, struct err **errp)
+static bool check_raw(const struct serve_export *x, struct node *top, struct err **errp)
 {
     uint8_t magic[4];
 
     if (top->size < sizeof(magic) || node_read(top, 0, magic, sizeof(magic)) != 0 ||
         memcmp(magic, "QFI\xfb", sizeof(magic)) != 0)
         return true;
-    if (o->format_assumed)
+    if (x->format_assumed)
         return err_set(
             errp, EINVAL,
             "what is the format of '%s'? It begins like a qcow2 image, which a guest may "
             "have written there: say -f qcow2 or -f raw",
-            o->image);
+            x->image);
     log_warn("'%s' is served as a raw disk, as asked, but it begins like a qcow2 image; for the "
              "disk inside of it say -f qcow2",
-             o->image);
+             x->image);
     return true;
 }
 
-static bool add_offset(const struct serve_opts *o, struct node **top, struct err **errp)
+static bool add_offset(const struct serve_export *x, struct node **top, struct err **errp)
 {
-    if (o->offset >= (*top)->size)
+    if (x->offset >= (*top)->size)
         return err_set(errp, EINVAL, "--offset %llu is past the end of '%s', which has %llu bytes",
-                       (unsigned long long)o->offset, o->image, (unsigned long long)(*top)->size);
-    struct node *n = offset_open(*top, o->offset, 0, o->read_only, errp);
+                       (unsigned long long)x->offset, x->image, (unsigned long long)(*top)->size);
+    struct node *n = offset_open(*top, x->offset, 0, x->read_only, errp);
     if (!n)
         return false;
     *top = n;
@@ -179,14 +179,14 @@ static bool add_cbw(struct serve_graph *g, struct err **errp)
     return true;
 }
 
-static bool add_format(const struct serve_opts *o, struct serve_graph *g, struct err **errp)
+static bool add_format(const struct serve_export *x, struct serve_graph *g, struct err **errp)
 {
-    if (o->format == FORMAT_QCOW2) {
-        if (!add_qcow2(o, &g->top, errp))
+    if (x->format == FORMAT_QCOW2) {
+        if (!add_qcow2(x, &g->top, errp))
             return false;
         g->format = g->top;
     }
-    g->top->detect_zeroes = o->detect_zeroes;
+    g->top->detect_zeroes = x->detect_zeroes;
     return true;
 }
 
@@ -194,13 +194,13 @@ static bool add_format(const struct serve_opts *o, struct serve_graph *g, struct
 struct node *serve_graph_crash(void *arg, unsigned i, struct err **errp)
 {
     struct serve_graph *g = arg;
-    const struct serve_opts *o = g->opts;
+    const struct serve_export *x = g->x;
     struct node *top = cache_crash_open(g->cache, i, errp);
 
     if (!top || rules_cache(g->rules)->layer == FAULT_GUEST)
         return top;
-    if ((o->format == FORMAT_QCOW2 && !add_qcow2(o, &top, errp)) ||
-        (o->offset > 0 && !add_offset(o, &top, errp))) {
+    if ((x->format == FORMAT_QCOW2 && !add_qcow2(x, &top, errp)) ||
+        (x->offset > 0 && !add_offset(x, &top, errp))) {
         node_unref(top);
         return NULL;
     }
@@ -208,32 +208,33 @@ struct node *serve_graph_crash(void *arg, unsigned i, struct err **errp)
 }
 
 /* With a control socket rules for it may come later, and a trace shall have its requests. */
-static bool wants_guest_faults(const struct serve_opts *o, const struct serve_graph *g)
+static bool wants_guest_faults(const struct serve_export *x, const struct serve_graph *g)
 {
-    return g->rules && (o->control || o->fault_trace || rules_has_layer(g->rules, FAULT_GUEST));
+    return g->rules &&
+           (x->faults_may_come || x->fault_trace || rules_has_layer(g->rules, FAULT_GUEST));
 }
 
-bool serve_graph_open(const struct serve_opts *o, struct serve_graph *g, struct err **errp)
+bool serve_graph_open(const struct serve_export *x, struct serve_graph *g, struct err **errp)
 {
     struct file_opts fo = {
-        .path = o->image,
-        .read_only = o->read_only,
-        .direct = o->cache == CACHE_NONE,
-        .no_lock = o->no_lock,
-        .no_flush = o->cache == CACHE_UNSAFE,
+        .path = x->image,
+        .read_only = x->read_only,
+        .direct = x->cache == CACHE_NONE,
+        .no_lock = x->no_lock,
+        .no_flush = x->cache == CACHE_UNSAFE,
     };
 
-    *g = (struct serve_graph){.opts = o};
+    *g = (struct serve_graph){.x = x};
     g->top = file_open(&fo, errp);
     if (!g->top)
         return false;
-    if ((o->format == FORMAT_RAW && !check_raw(o, g->top, errp)) ||
-        (serve_has_faults(o) && !add_faults(o, g, errp)) || !add_format(o, g, errp) ||
-        (o->offset > 0 && !add_offset(o, &g->top, errp)) ||
+    if ((x->format == FORMAT_RAW && !check_raw(x, g->top, errp)) ||
+        (serve_has_faults(x) && !add_faults(x, g, errp)) || !add_format(x, g, errp) ||
+        (x->offset > 0 && !add_offset(x, &g->top, errp)) ||
         (g->rules && !add_guest_cache(g, errp)) ||
-        (wants_guest_faults(o, g) && !add_guest_faults(g, errp)) ||
-        (o->checkpoints && !add_cbw(g, errp)) ||
-        (o->n_bitmaps > 0 && !serve_bitmaps_add(o, g, errp))) {
+        (wants_guest_faults(x, g) && !add_guest_faults(g, errp)) ||
+        (x->checkpoints && !add_cbw(g, errp)) ||
+        (x->n_bitmaps > 0 && !serve_bitmaps_add(x, g, errp))) {
         node_unref(g->top);
         serve_graph_close(g);
         return false;

@@ -16,15 +16,15 @@ struct serve_graph {
     struct node *host_faults, *guest_faults; /* in the graph; NULL: none */
     struct rules *rules;                     /* theirs */
     struct node *cache;                      /* in the graph; NULL: no [cache] */
-    const struct serve_opts *opts;           /* for crash states */
+    const struct serve_export *x;            /* for crash states */
     struct export_bitmap *bitmaps;           /* to publish; names belong to the options */
     unsigned n_bitmaps;
 };
 
 /* serve_graph_open: yields. On failure nothing is left open. */
-bool serve_graph_open(const struct serve_opts *o, struct serve_graph *g, struct err **errp);
+bool serve_graph_open(const struct serve_export *x, struct serve_graph *g, struct err **errp);
 /* serve_bitmaps_add: find or make the bitmaps that the options name. Part of serve_graph_open. */
-bool serve_bitmaps_add(const struct serve_opts *o, struct serve_graph *g, struct err **errp);
+bool serve_bitmaps_add(const struct serve_export *x, struct serve_graph *g, struct err **errp);
 /* serve_graph_crash: state i of the cut power, as the export shows it. arg: the graph. Yields. */
 struct node *serve_graph_crash(void *arg, unsigned i, struct err **errp);
 /* serve_graph_is_cut: was the power of its disk cut? Then the last flush fails, as it should. */

@@ -11,7 +11,6 @@
 #include <string.h>
 
 #include "base/bytes.h"
-#include "base/mem.h"
 #include "base/parse.h"
 #include "cli/serve_opts_priv.h"
 
@@ -41,8 +40,7 @@ static bool parse_level(const char *text, enum log_level *out, struct err **errp
 }
 
 /* How the program runs. */
-static enum take take_running(int opt, const char *arg, struct serve_opts *o,
-                              struct serve_choices *ch, struct err **errp)
+enum take serve_take_running(int opt, const char *arg, struct serve_opts *o, struct err **errp)
 {
     switch (opt) {
     case 't':
@@ -58,61 +56,60 @@ static enum take take_running(int opt, const char *arg, struct serve_opts *o,
         o->fork = true;
         return TAKE_OK;
     case 'v':
-        ch->verbose++;
+        o->verbose++;
         return TAKE_OK;
     case OPT_LOG_LEVEL:
-        ch->level_given = true;
-        return take_if(parse_level(arg, &ch->level, errp));
+        o->log_level_given = true;
+        return take_if(parse_level(arg, &o->log_level, errp));
     }
     return TAKE_OTHER;
 }
 
-bool serve_take(int opt, const char *arg, struct serve_opts *o, struct serve_choices *ch,
+bool serve_take(int opt, const char *arg, struct serve_opts *o, struct serve_export *x,
                 struct err **errp)
 {
-    static enum take (*const groups[])(int, const char *, struct serve_opts *,
-                                       struct serve_choices *, struct err **) = {
-        take_running,      serve_take_listen,  serve_take_export, serve_take_image,
-        serve_take_faults, serve_take_changes, serve_take_tls,
+    static enum take (*const of_server[])(int, const char *, struct serve_opts *, struct err **) = {
+        serve_take_running, serve_take_listen, serve_take_limits, serve_take_views, serve_take_tls,
     };
+    static enum take (*const of_export[])(int, const char *, struct serve_export *,
+                                          struct err **) = {
+        serve_take_export,
+        serve_take_image,
+        serve_take_faults,
+        serve_take_changes,
+    };
+    enum take t = TAKE_OTHER;
 
-    for (size_t i = 0; i < ARRAY_LEN(groups); i++) {
-        enum take t = groups[i](opt, arg, o, ch, errp);
-        if (t != TAKE_OTHER)
-            return t == TAKE_OK;
-    }
-    return err_set(errp, EINVAL, "option %d has no meaning", opt); /* a fault in the table */
+    for (size_t i = 0; t == TAKE_OTHER && i < ARRAY_LEN(of_server); i++)
+        t = of_server[i](opt, arg, o, errp);
+    for (size_t i = 0; t == TAKE_OTHER && i < ARRAY_LEN(of_export); i++)
+        t = of_export[i](opt, arg, x, errp);
+    if (t == TAKE_OTHER) /* a fault in the table */
+        return err_set(errp, EINVAL, "option %d has no meaning", opt);
+    return t == TAKE_OK;
 }
 
-bool serve_settle(struct serve_opts *o, const struct serve_choices *ch, struct err **errp)
+static void set_log_level(const struct serve_opts *o)
 {
-    if (!serve_settle_image(o, errp) || !format_settle(o->image, "-f", &o->format, errp))
-        return false;
-    if (o->detect_zeroes == DETECT_ZEROES_UNMAP && o->ignore_discard)
-        return err_set(errp, EINVAL, "--detect-zeroes=unmap needs --discard=unmap");
-    if (o->has_snapshot && o->format != FORMAT_QCOW2)
-        return err_set(errp, EINVAL, "-l: a raw image has no snapshots");
-    if (o->has_snapshot && o->n_bitmaps)
-        return err_set(errp, EINVAL, "-l and -B exclude each other: nothing changes in a snapshot");
+    /* Who injects faults wants to see the rules' counters at the end. */
+    if (o->verbose || serve_has_faults(o->export))
+        log_set_level(o->verbose > 1 ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO);
+    if (o->log_level_given)
+        log_set_level(o->log_level);
+}
+
+bool serve_settle(struct serve_opts *o, struct err **errp)
+{
     if (!activation_read(&o->listen.activation, errp) || !listen_check(&o->listen, errp))
         return false;
     if (o->listen.use_stdin && o->fork)
         return err_set(errp, EINVAL, "--stdin and --fork exclude each other");
-    if (ch->checkpoints && ch->no_checkpoints)
-        return err_set(errp, EINVAL, "--checkpoints and --no-checkpoints exclude each other");
-    o->checkpoints = ch->checkpoints || (o->n_bitmaps > 0 && !ch->no_checkpoints);
-    if (strlen(o->name) > 4096 || (o->description && strlen(o->description) > 4096))
-        return err_set(errp, EINVAL, "--export-name and --description have at most 4096 bytes");
-    if (!serve_check_faults(o, errp) || !serve_tls_settle(&o->tls, errp))
+    if (!serve_tls_settle(&o->tls, errp) || !serve_settle_export(o->export, o, errp))
         return false;
     /* Clients that only look (nbdinfo --list) need room beside those that are served. */
-    if (o->max_connections > 90)
-        o->server.max_connections = o->max_connections + 10;
-    /* Who injects faults wants to see the rules' counters at the end. */
-    if (ch->verbose || serve_has_faults(o))
-        log_set_level(ch->verbose > 1 ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO);
-    if (ch->level_given)
-        log_set_level(ch->level);
+    if (o->export->max_connections > 90)
+        o->server.max_connections = o->export->max_connections + 10;
+    set_log_level(o);
     return true;
 }
 
@@ -123,19 +120,28 @@ bool serve_bad_option(int opt, const char *word, struct err **errp)
     return err_set(errp, EINVAL, "option '%s' is not known", word);
 }
 
+/* "--help TOPIC" as well as "--help=TOPIC". */
+static enum serve_parse answer_help(int argc, char **argv, struct err **errp)
+{
+    const char *topic = optarg;
+
+    if (!topic && optind < argc && argv[optind][0] != '-')
+        topic = argv[optind];
+    return serve_help(topic, errp) ? SERVE_DONE : SERVE_WRONG;
+}
+
 enum serve_parse serve_parse(int argc, char **argv, struct serve_opts *o, struct err **errp)
 {
-    struct serve_choices ch = {0};
     int opt, at = 1;
 
-    *o = (struct serve_opts){.name = ""};
+    *o = (struct serve_opts){.export = serve_export_new(errp)};
+    if (!o->export)
+        return SERVE_WRONG;
     optind = 1;
     opterr = 0;
     while ((opt = getopt_long(argc, argv, serve_short_options, serve_long_options, NULL)) != -1) {
-        if (opt == 'h') {
-            fputs(serve_help, stdout);
-            return SERVE_DONE;
-        }
+        if (opt == 'h')
+            return answer_help(argc, argv, errp);
         if (opt == 'V') {
             printf("breakwater %s\n", BREAKWATER_VERSION);
             return SERVE_DONE;
@@ -144,7 +150,7 @@ enum serve_parse serve_parse(int argc, char **argv, struct serve_opts *o, struct
             serve_bad_option(opt, argv[optind > at ? optind - 1 : at], errp);
             return SERVE_WRONG;
         }
-        if (!serve_take(opt, optarg, o, &ch, errp))
+        if (!serve_take(opt, optarg, o, o->export, errp))
             return SERVE_WRONG;
         at = optind;
     }
@@ -154,22 +160,13 @@ enum serve_parse serve_parse(int argc, char **argv, struct serve_opts *o, struct
         err_set(errp, EINVAL, "one image at a time: '%s' is one too many", argv[optind + 1]);
     if (optind + 1 != argc)
         return SERVE_WRONG;
-    o->image = argv[optind];
-    return serve_settle(o, &ch, errp) ? SERVE_RUN : SERVE_WRONG;
+    o->export->image = argv[optind];
+    return serve_settle(o, errp) ? SERVE_RUN : SERVE_WRONG;
 }
 
 void serve_opts_free(struct serve_opts *o)
 {
-    for (unsigned i = 0; i < o->n_bitmaps; i++)
-        mem_free(o->bitmaps[i].name);
-    mem_free(o->bitmaps);
+    serve_export_free(o->export);
     activation_free(&o->listen.activation);
     serve_tls_free(&o->tls);
-    mem_free(o->fault);
-    mem_free(o->snapshot_text);
-    mem_free(o->image_text);
-    mem_free(o->blkdebug_config);
-    if (o->blkdebug)
-        blkdebug_args_free(o->blkdebug);
-    mem_free(o->blkdebug);
 }

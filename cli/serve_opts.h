@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * The options of `breakwater serve`, parsed and checked.
+ * The options of `breakwater serve`, parsed and checked: those of the server, and for each image
+ * those of the export that it becomes.
  */
 #ifndef CLI_SERVE_OPTS_H
 #define CLI_SERVE_OPTS_H
@@ -25,7 +26,7 @@ struct bitmap_arg {
 
 enum cache_mode { CACHE_WRITEBACK, CACHE_NONE, CACHE_UNSAFE };
 
-struct serve_opts { /* strings belong to argv, except the bitmaps' names */
+struct serve_export { /* strings belong to argv, except where it is said */
     const char *image;
     char *image_text; /* what the image's name may lie in; owned */
     enum image_format format;
@@ -37,27 +38,39 @@ struct serve_opts { /* strings belong to argv, except the bitmaps' names */
     bool has_snapshot;
     struct qc_snapshot_ref snapshot; /* serve this one; read_only is set then */
     char *snapshot_text;             /* what its strings may lie in; owned */
-    const char *backing_dir, *faults;
+    const char *backing_dir;
+
+    const char *faults;
     char *blkdebug_config;          /* of an image named blkdebug:CONFIG:IMAGE; owned */
-    struct blkdebug_args *blkdebug; /* --blkdebug; NULL: none */
-    const char **fault;             /* faults given one by one */
+    struct blkdebug_args *blkdebug; /* --blkdebug; NULL: none; owned */
+    const char **fault;             /* faults given one by one; the list is owned */
     unsigned n_fault;
     uint64_t fault_seed;
     const char *fault_trace; /* NULL: none */
     uint64_t fault_trace_size;
     bool fault_seed_given;
+    bool faults_may_come; /* clients of a control socket may add rules */
 
     const char *name, *description;
-    struct bitmap_arg *bitmaps;
+    struct bitmap_arg *bitmaps; /* owned, and the names */
     unsigned n_bitmaps;
-    bool bitmaps_stored; /* the image must store them already */
-    bool checkpoints;
-    unsigned max_connections; /* 0: no limit but the server's */
+    bool bitmaps_stored;                        /* the image must store them already */
+    bool with_checkpoints, without_checkpoints; /* as given */
+    bool checkpoints;                           /* settled */
+    unsigned max_connections;                   /* 0: no limit but the server's */
+    struct serve_authz authz;
+};
+
+struct serve_opts { /* strings belong to argv */
+    struct serve_export *export;
 
     struct listen_opts listen;
     const char *control; /* path of a control socket; NULL: none */
     const char *pid_file;
     bool fork;
+    unsigned verbose;
+    bool log_level_given;
+    enum log_level log_level;
 
     struct serve_tls tls;
     struct server_opts server; /* without tls and creds */
@@ -72,7 +85,7 @@ enum serve_parse serve_parse(int argc, char **argv, struct serve_opts *o, struct
 /* qemu_nbd_parse: the same for a command line of qemu-nbd, argv[0] being the program. */
 enum serve_parse qemu_nbd_parse(int argc, char **argv, struct serve_opts *o, struct err **errp);
 /* serve_has_faults: shall there be a fault filter? */
-bool serve_has_faults(const struct serve_opts *o);
+bool serve_has_faults(const struct serve_export *x);
 void serve_opts_free(struct serve_opts *o);
 
 #endif

@@ -14,25 +14,25 @@
 #define MAX_BITMAPS 64
 #define LONGEST_MS (UINT64_C(100) * 365 * 24 * 3600 * 1000)
 
-bool serve_add_bitmap(struct serve_opts *o, const char *name, uint32_t granularity,
+bool serve_add_bitmap(struct serve_export *x, const char *name, uint32_t granularity,
                       struct err **errp)
 {
-    if (o->n_bitmaps == MAX_BITMAPS)
+    if (x->n_bitmaps == MAX_BITMAPS)
         return err_set(errp, E2BIG, "--bitmap: at most %d are possible", MAX_BITMAPS);
     if (!*name || strlen(name) > BITMAP_NAME_MAX)
         return err_set(errp, EINVAL, "--bitmap: a name of 1 to %d bytes must come first",
                        BITMAP_NAME_MAX);
-    for (unsigned i = 0; i < o->n_bitmaps; i++) {
-        if (strcmp(o->bitmaps[i].name, name) == 0)
+    for (unsigned i = 0; i < x->n_bitmaps; i++) {
+        if (strcmp(x->bitmaps[i].name, name) == 0)
             return err_set(errp, EEXIST, "--bitmap: '%s' is given twice", name);
     }
-    if (!o->bitmaps)
-        o->bitmaps = mem_array(MAX_BITMAPS, sizeof(*o->bitmaps));
-    char *copy = o->bitmaps ? mem_strdup(name) : NULL;
+    if (!x->bitmaps)
+        x->bitmaps = mem_array(MAX_BITMAPS, sizeof(*x->bitmaps));
+    char *copy = x->bitmaps ? mem_strdup(name) : NULL;
     if (!copy)
         return err_set(errp, ENOMEM, "out of memory for bitmaps");
-    o->bitmaps[o->n_bitmaps].name = copy;
-    o->bitmaps[o->n_bitmaps++].granularity = granularity;
+    x->bitmaps[x->n_bitmaps].name = copy;
+    x->bitmaps[x->n_bitmaps++].granularity = granularity;
     return true;
 }
 
@@ -50,7 +50,7 @@ static bool parse_granularity(const struct kv_list *l, uint64_t *granularity, st
     return true;
 }
 
-static bool take_bitmap(struct serve_opts *o, const char *text, struct err **errp)
+static bool take_bitmap(struct serve_export *x, const char *text, struct err **errp)
 {
     struct kv_list l;
     uint64_t granularity = 0;
@@ -59,7 +59,7 @@ static bool take_bitmap(struct serve_opts *o, const char *text, struct err **err
         return false;
     const char *name = l.n > 0 && !*l.v[0].key ? l.v[0].value : "";
     bool ok = parse_granularity(&l, &granularity, errp) &&
-              serve_add_bitmap(o, name, (uint32_t)granularity, errp);
+              serve_add_bitmap(x, name, (uint32_t)granularity, errp);
     kv_free(&l);
     return ok;
 }
@@ -81,20 +81,26 @@ static bool take_view_grace(const char *arg, struct server_opts *s, struct err *
     return true;
 }
 
-enum take serve_take_changes(int opt, const char *arg, struct serve_opts *o,
-                             struct serve_choices *ch, struct err **errp)
+enum take serve_take_changes(int opt, const char *arg, struct serve_export *x, struct err **errp)
+{
+    switch (opt) {
+    case 'B':
+        return take_if(take_bitmap(x, arg, errp));
+    case OPT_CHECKPOINTS:
+        x->with_checkpoints = true;
+        return TAKE_OK;
+    case OPT_NO_CHECKPOINTS:
+        x->without_checkpoints = true;
+        return TAKE_OK;
+    }
+    return TAKE_OTHER;
+}
+
+enum take serve_take_views(int opt, const char *arg, struct serve_opts *o, struct err **errp)
 {
     struct server_opts *s = &o->server;
 
     switch (opt) {
-    case 'B':
-        return take_if(take_bitmap(o, arg, errp));
-    case OPT_CHECKPOINTS:
-        ch->checkpoints = true;
-        return TAKE_OK;
-    case OPT_NO_CHECKPOINTS:
-        ch->no_checkpoints = true;
-        return TAKE_OK;
     case OPT_SCRATCH_DIR:
         s->scratch_dir = arg;
         return TAKE_OK;

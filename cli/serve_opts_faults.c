@@ -12,80 +12,79 @@
 
 #define MAX_FAULTS 256
 
-static bool add_fault(struct serve_opts *o, const char *text, struct err **errp)
+static bool add_fault(struct serve_export *x, const char *text, struct err **errp)
 {
     const char **list;
 
-    if (o->n_fault == MAX_FAULTS)
+    if (x->n_fault == MAX_FAULTS)
         return err_set(errp, E2BIG, "--fault: at most %d are possible; --faults takes a file",
                        MAX_FAULTS);
-    list = mem_realloc(o->fault, (o->n_fault + 1) * sizeof(o->fault[0]));
+    list = mem_realloc(x->fault, (x->n_fault + 1) * sizeof(x->fault[0]));
     if (!list)
         return err_set(errp, ENOMEM, "out of memory for faults");
-    o->fault = list;
-    list[o->n_fault++] = text;
+    x->fault = list;
+    list[x->n_fault++] = text;
     return true;
 }
 
 /* They are read once more when the image is opened, together with those of the file. */
-bool serve_check_faults(const struct serve_opts *o, struct err **errp)
+bool serve_check_faults(const struct serve_export *x, struct err **errp)
 {
     struct rules *r = rules_new(fault_names());
     bool ok = r || err_set(errp, ENOMEM, "out of memory for faults");
 
-    for (unsigned i = 0; ok && i < o->n_fault; i++)
-        ok = rules_load_option(r, o->fault[i], i + 1, errp);
+    for (unsigned i = 0; ok && i < x->n_fault; i++)
+        ok = rules_load_option(r, x->fault[i], i + 1, errp);
     rules_free(r);
     return ok;
 }
 
-bool serve_settle_image(struct serve_opts *o, struct err **errp)
+bool serve_settle_image(struct serve_export *x, struct err **errp)
 {
-    if (!blkdebug_split_name(o->image, &o->blkdebug_config, &o->image, errp))
+    if (!blkdebug_split_name(x->image, &x->blkdebug_config, &x->image, errp))
         return false;
-    if (o->blkdebug_config && *o->blkdebug_config && o->faults)
+    if (x->blkdebug_config && *x->blkdebug_config && x->faults)
         return err_set(errp, EINVAL,
                        "--faults and a rule file in the image's name exclude each "
                        "other");
     return true;
 }
 
-bool serve_has_faults(const struct serve_opts *o)
+bool serve_has_faults(const struct serve_export *x)
 {
-    return o->fault_trace || o->faults || o->n_fault || o->blkdebug || o->blkdebug_config;
+    return x->fault_trace || x->faults || x->n_fault || x->blkdebug || x->blkdebug_config;
 }
 
-static bool take_blkdebug(struct serve_opts *o, const char *arg, struct err **errp)
+static bool take_blkdebug(struct serve_export *x, const char *arg, struct err **errp)
 {
-    if (o->blkdebug)
+    if (x->blkdebug)
         return err_set(errp, EINVAL, "--blkdebug is given twice");
-    o->blkdebug = mem_new(struct blkdebug_args);
-    if (!o->blkdebug)
+    x->blkdebug = mem_new(struct blkdebug_args);
+    if (!x->blkdebug)
         return err_set(errp, ENOMEM, "out of memory for options");
-    return blkdebug_parse(arg, "--blkdebug", o->blkdebug, errp);
+    return blkdebug_parse(arg, "--blkdebug", x->blkdebug, errp);
 }
 
-enum take serve_take_faults(int opt, const char *arg, struct serve_opts *o,
-                            struct serve_choices *ch, struct err **errp)
+enum take serve_take_faults(int opt, const char *arg, struct serve_export *x, struct err **errp)
 {
     switch (opt) {
     case OPT_FAULTS:
-        o->faults = arg;
+        x->faults = arg;
         return TAKE_OK;
     case OPT_FAULT:
-        return take_if(add_fault(o, arg, errp));
+        return take_if(add_fault(x, arg, errp));
     case OPT_BLKDEBUG:
-        return take_if(take_blkdebug(o, arg, errp));
+        return take_if(take_blkdebug(x, arg, errp));
     case OPT_FAULT_TRACE:
-        o->fault_trace = arg;
+        x->fault_trace = arg;
         return TAKE_OK;
     case OPT_FAULT_TRACE_SIZE:
-        return take_if(parse_size(arg, "--fault-trace-size", &o->fault_trace_size, errp) &&
-                       (o->fault_trace_size >= 4096 ||
+        return take_if(parse_size(arg, "--fault-trace-size", &x->fault_trace_size, errp) &&
+                       (x->fault_trace_size >= 4096 ||
                         err_set(errp, EINVAL, "--fault-trace-size must be at least 4k")));
     case OPT_FAULT_SEED:
-        o->fault_seed_given = true;
-        return take_if(parse_u64(arg, "--fault-seed", 0, UINT64_MAX, &o->fault_seed, errp));
+        x->fault_seed_given = true;
+        return take_if(parse_u64(arg, "--fault-seed", 0, UINT64_MAX, &x->fault_seed, errp));
     }
     return TAKE_OTHER;
 }

@@ -46,41 +46,40 @@ static bool parse_detect_zeroes(const char *text, enum detect_zeroes *out, struc
                    text);
 }
 
-enum take serve_take_image(int opt, const char *arg, struct serve_opts *o, struct serve_choices *ch,
-                           struct err **errp)
+enum take serve_take_image(int opt, const char *arg, struct serve_export *x, struct err **errp)
 {
     switch (opt) {
     case 'f':
-        return take_if(format_parse(arg, "--format", &o->format, errp));
+        return take_if(format_parse(arg, "--format", &x->format, errp));
     case 'l':
-        mem_free(o->snapshot_text);
-        o->has_snapshot = o->read_only = true;
-        return take_if(snapshot_ref_parse(arg, "-l", &o->snapshot, &o->snapshot_text, errp));
+        mem_free(x->snapshot_text);
+        x->has_snapshot = x->read_only = true;
+        return take_if(snapshot_ref_parse(arg, "-l", &x->snapshot, &x->snapshot_text, errp));
     case 'r':
-        o->read_only = true;
+        x->read_only = true;
         return TAKE_OK;
     case 'o':
-        return take_if(parse_size(arg, "--offset", &o->offset, errp));
+        return take_if(parse_size(arg, "--offset", &x->offset, errp));
     case 'n':
-        o->cache = CACHE_NONE;
+        x->cache = CACHE_NONE;
         return TAKE_OK;
     case OPT_CACHE:
-        return take_if(parse_cache(arg, &o->cache, errp));
+        return take_if(parse_cache(arg, &x->cache, errp));
     case OPT_DISCARD:
-        return take_if(parse_discard(arg, &o->ignore_discard, errp));
+        return take_if(parse_discard(arg, &x->ignore_discard, errp));
     case OPT_DETECT_ZEROES:
-        return take_if(parse_detect_zeroes(arg, &o->detect_zeroes, errp));
+        return take_if(parse_detect_zeroes(arg, &x->detect_zeroes, errp));
     case OPT_ALLOW_RESIZE:
-        o->resizable = true;
+        x->resizable = true;
         return TAKE_OK;
     case 'A':
-        o->allocation_depth = true;
+        x->allocation_depth = true;
         return TAKE_OK;
     case OPT_NO_LOCK:
-        o->no_lock = true;
+        x->no_lock = true;
         return TAKE_OK;
     case OPT_BACKING_DIR:
-        o->backing_dir = arg;
+        x->backing_dir = arg;
         return TAKE_OK;
     }
     return TAKE_OTHER;

@@ -52,48 +52,48 @@ enum {
     OPT_TLS_HOSTNAME,
 };
 
-/* What must be weighed against each other after all options were seen. */
-struct serve_choices {
-    bool checkpoints, no_checkpoints, level_given;
-    unsigned verbose;
-    enum log_level level;
-};
-
 extern const struct option serve_long_options[];
-extern const char serve_short_options[], serve_help[];
+extern const char serve_short_options[];
 
 enum take {
     TAKE_OTHER, /* not one of this group */
     TAKE_OK,
     TAKE_WRONG, /* *errp says why */
 };
-enum take serve_take_listen(int opt, const char *arg, struct serve_opts *o,
-                            struct serve_choices *ch, struct err **errp);
-enum take serve_take_export(int opt, const char *arg, struct serve_opts *o,
-                            struct serve_choices *ch, struct err **errp);
-enum take serve_take_image(int opt, const char *arg, struct serve_opts *o, struct serve_choices *ch,
-                           struct err **errp);
-enum take serve_take_faults(int opt, const char *arg, struct serve_opts *o,
-                            struct serve_choices *ch, struct err **errp);
-enum take serve_take_changes(int opt, const char *arg, struct serve_opts *o,
-                             struct serve_choices *ch, struct err **errp);
-enum take serve_take_tls(int opt, const char *arg, struct serve_opts *o, struct serve_choices *ch,
-                         struct err **errp);
+/* Of the server. */
+enum take serve_take_listen(int opt, const char *arg, struct serve_opts *o, struct err **errp);
+enum take serve_take_limits(int opt, const char *arg, struct serve_opts *o, struct err **errp);
+enum take serve_take_views(int opt, const char *arg, struct serve_opts *o, struct err **errp);
+enum take serve_take_tls(int opt, const char *arg, struct serve_opts *o, struct err **errp);
+enum take serve_take_running(int opt, const char *arg, struct serve_opts *o, struct err **errp);
+/* Of an export. */
+enum take serve_take_export(int opt, const char *arg, struct serve_export *x, struct err **errp);
+enum take serve_take_image(int opt, const char *arg, struct serve_export *x, struct err **errp);
+enum take serve_take_faults(int opt, const char *arg, struct serve_export *x, struct err **errp);
+enum take serve_take_changes(int opt, const char *arg, struct serve_export *x, struct err **errp);
 
-/* serve_take: one option, by the group that it is of. */
-bool serve_take(int opt, const char *arg, struct serve_opts *o, struct serve_choices *ch,
+/* serve_take: one option, by the group that it is of; those of an export go to x. */
+bool serve_take(int opt, const char *arg, struct serve_opts *o, struct serve_export *x,
                 struct err **errp);
 /* serve_bad_option: what getopt's ':' or '?' stands for. Returns false. */
 bool serve_bad_option(int opt, const char *word, struct err **errp);
+/* serve_help: print the help about a topic, NULL standing for the summary. */
+bool serve_help(const char *topic, struct err **errp);
 /* serve_settle: after all options and the image: do they fit together? */
-bool serve_settle(struct serve_opts *o, const struct serve_choices *ch, struct err **errp);
+bool serve_settle(struct serve_opts *o, struct err **errp);
+
+/* serve_export_new: with the defaults of serve. NULL without memory. */
+struct serve_export *serve_export_new(struct err **errp);
+void serve_export_free(struct serve_export *x);
+/* serve_settle_export: after its options and those of the server. */
+bool serve_settle_export(struct serve_export *x, const struct serve_opts *o, struct err **errp);
 /* serve_add_bitmap: the name is copied. */
-bool serve_add_bitmap(struct serve_opts *o, const char *name, uint32_t granularity,
+bool serve_add_bitmap(struct serve_export *x, const char *name, uint32_t granularity,
                       struct err **errp);
 /* serve_settle_image: the image's name may hold a rule file: blkdebug:CONFIG:IMAGE. */
-bool serve_settle_image(struct serve_opts *o, struct err **errp);
+bool serve_settle_image(struct serve_export *x, struct err **errp);
 /* serve_check_faults: are the faults given one by one well-formed? */
-bool serve_check_faults(const struct serve_opts *o, struct err **errp);
+bool serve_check_faults(const struct serve_export *x, struct err **errp);
 
 /* take_if: the end of an option that was parsed well or not. */
 static inline enum take take_if(bool ok)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * The options of serve and what --help says about them.
+ * The options of serve. What --help says about them is in serve_opts_help.c.
  */
 #include "cli/serve_opts_priv.h"
 
@@ -29,7 +29,7 @@ const struct option serve_long_options[] = {
     {"nocache", no_argument, NULL, 'n'},
     {"offset", required_argument, NULL, 'o'},
     {"verbose", no_argument, NULL, 'v'},
-    {"help", no_argument, NULL, 'h'},
+    {"help", optional_argument, NULL, 'h'},
     {"version", no_argument, NULL, 'V'},
     {"faults", required_argument, NULL, OPT_FAULTS},
     {"fault", required_argument, NULL, OPT_FAULT},
@@ -71,65 +71,3 @@ const struct option serve_long_options[] = {
     {"tls-hostname", required_argument, NULL, OPT_TLS_HOSTNAME},
     {0},
 };
-
-const char serve_help[] =
-    "Usage: breakwater serve [OPTION]... IMAGE\n"
-    "Serve a disk image over NBD, at localhost:10809 unless told otherwise, until SIGTERM.\n"
-    "\n"
-    "  -k, --socket PATH         listen on a Unix socket (alias --unix); @NAME: an abstract one\n"
-    "  -p, --port N              listen on this TCP port; 0: any free one\n"
-    "  -b, --bind ADDRESS        ... at this address, * is all (alias --ipaddr) [localhost]\n"
-    "      --vsock[=PORT]        listen on a vsock port; without PORT those of -p are vsock's\n"
-    "      --socket-fd N         listen on, or serve, an inherited socket\n"
-    "                            these are all repeatable, and go together\n"
-    "      --stdin               serve the one client at standard input (alias --single)\n"
-    "  -x, --export-name NAME    name of the export (alias --exportname) [empty]\n"
-    "  -D, --description TEXT    shown to clients that list the exports\n"
-    "  -e, --shared N            at most N clients (alias --max-connections) [0: no limit]\n"
-    "      --tls MODE            off, on or require [require if there are credentials]\n"
-    "      --tls-certificates DIR  server-cert.pem, server-key.pem and ca-cert.pem\n"
-    "      --tls-psk FILE        pre-shared keys: USER:HEXKEY lines, as of psktool\n"
-    "      --tls-verify-peer     clients must show a certificate of ca-cert.pem\n"
-    "      --tls-allow RULE      subject=PATTERN, sha256=FINGERPRINT, user=PATTERN; repeatable\n"
-    "      --object TYPE,id=ID,...  QEMU's tls-creds-x509, tls-creds-psk, authz-simple, "
-    "authz-list\n"
-    "      --tls-creds ID        use these credentials; TLS is required\n"
-    "      --tls-authz ID        only clients that this object lets in\n"
-    "  -f, --format FORMAT       qcow2 or raw; never probed [qcow2 if IMAGE ends in .qcow2]\n"
-    "  -r, --read-only           refuse writes (alias --readonly)\n"
-    "  -l, --load-snapshot SNAPSHOT  serve this internal snapshot, read-only (alias --snapshot)\n"
-    "  -o, --offset BYTES        serve the disk from this offset on\n"
-    "      --cache MODE          writeback, none (direct I/O), unsafe (flushes do nothing)\n"
-    "  -n, --nocache             the same as --cache none\n"
-    "      --discard MODE        unmap or ignore [unmap]\n"
-    "      --detect-zeroes MODE  off, on (a write of zeros takes no space), unmap (frees it) "
-    "[off]\n"
-    "      --allow-resize        clients may change the size of the disk\n"
-    "      --no-lock             take no lock on the image\n"
-    "      --backing-dir DIR     where backing files may lie [the folder of IMAGE]\n"
-    "      --faults FILE         inject faults by these rules (blkdebug's, and [fault] sections)\n"
-    "      --fault 'KEY=VALUE ...'  inject this fault; repeatable. See breakwater-faults(1)\n"
-    "      --fault-seed N        of what faults draw [a random one, which is logged]\n"
-    "      --fault-trace FILE    record what faults meet and decide (breakwater faults trace)\n"
-    "      --fault-trace-size SIZE\n"
-    "                            end the trace there [64M]\n"
-    "      --blkdebug KEY=VALUE,...  options of QEMU's blkdebug, or a JSON object of them\n"
-    "  -B, --bitmap NAME[,granularity=N]\n"
-    "                            record changed blocks as qemu:dirty-bitmap:NAME; repeatable\n"
-    "  -A, --allocation-depth    publish which image of a backing chain has what\n"
-    "      --checkpoints, --no-checkpoints\n"
-    "                            EXPORT@NAME is a frozen view, or not [with -B it is]\n"
-    "      --max-checkpoints N   remember so many [64]\n"
-    "      --view-grace TIME     keep a view so long after its last client [30s]\n"
-    "      --scratch-dir DIR     for data that views keep [$TMPDIR, else /var/tmp]\n"
-    "      --scratch-limit SIZE  most of it, for each view [1G]\n"
-    "      --handshake-limit TIME  a client must be through by then [10s]; 0: no limit\n"
-    "      --max-requests N      in flight, for each connection [64]\n"
-    "      --max-bytes SIZE      in flight, all together [64M]\n"
-    "      --control PATH        control socket: QMP, see breakwater-ctl(1)\n"
-    "      --fork                go into the background once ready\n"
-    "      --pid-file FILE       write the process id there\n"
-    "  -v, --verbose             log more; twice: everything\n"
-    "      --log-level LEVEL     error, warn, info, debug [warn; with faults info]\n"
-    "  -t, --persistent  --print-uri  stay without clients, print the URI: done anyway\n"
-    "  -h, --help  -V, --version\n";

@@ -6,8 +6,7 @@
 
 #include "cli/serve_opts_priv.h"
 
-enum take serve_take_tls(int opt, const char *arg, struct serve_opts *o, struct serve_choices *ch,
-                         struct err **errp)
+enum take serve_take_tls(int opt, const char *arg, struct serve_opts *o, struct err **errp)
 {
     struct serve_tls *t = &o->tls;
 
@@ -23,15 +22,10 @@ enum take serve_take_tls(int opt, const char *arg, struct serve_opts *o, struct 
     case OPT_TLS_VERIFY_PEER:
         t->verify_peer = true;
         return TAKE_OK;
-    case OPT_TLS_ALLOW:
-        return take_if(serve_tls_allow(t, arg, errp));
     case OPT_OBJECT:
         return take_if(serve_tls_object(t, arg, errp));
     case OPT_TLS_CREDS:
         t->creds_id = arg;
-        return TAKE_OK;
-    case OPT_TLS_AUTHZ:
-        t->authz_id = arg;
         return TAKE_OK;
     case OPT_TLS_HOSTNAME:
         return take_if(err_set(errp, EINVAL,

@@ -63,10 +63,16 @@ def differences(what, program, page):
 
 
 def run_help(binary, *arguments):
-    result = subprocess.run([binary, *arguments, "--help"], stdin=subprocess.DEVNULL,
+    """What --help says, of all topics where there are such."""
+    text = run(binary, *arguments, "--help")
+    return run(binary, *arguments, "--help", "all") if "--help [TOPIC]" in text else text
+
+
+def run(binary, *arguments):
+    result = subprocess.run([binary, *arguments], stdin=subprocess.DEVNULL,
                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False, text=True)
     if result.returncode:
-        raise SystemExit("%s --help: exit code %d" % (" ".join(arguments), result.returncode))
+        raise SystemExit("%s: exit code %d" % (" ".join(arguments), result.returncode))
     return result.stdout
 
 

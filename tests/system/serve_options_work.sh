@@ -11,6 +11,14 @@ qemu-img convert -f qcow2 -O raw disk.qcow2 disk.raw
 
 say "--help and --version"
 "$BREAKWATER" serve --help | grep -q -- '--faults'
+for topic in '' listen tls export image changes faults limits running; do
+    # shellcheck disable=SC2086 # no topic is no argument
+    "$BREAKWATER" serve --help $topic >help.log
+    [ "$(wc -l <help.log)" -le 24 ] || fail "--help $topic is more than a screen"
+    [ "$(wc -l <help.log)" -gt 2 ] || fail "--help $topic says nothing"
+done
+"$BREAKWATER" serve --help=limits | cmp - <("$BREAKWATER" serve --help limits)
+expect_fail 1 "no topic 'tsl'" "$BREAKWATER" serve --help tsl
 "$BREAKWATER" --version | grep -Eq '^breakwater [0-9]+\.[0-9]+'
 "$BREAKWATER" --help | grep -q restore
 
