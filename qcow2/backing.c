@@ -157,6 +157,7 @@ static struct node *open_format(struct node *file, const struct qc_header *h,
     below.writable_backing = opts->writable_backing ? opts->writable_backing - 1 : 0;
     below.backing = NULL;
     below.data_file = NULL;
+    below.snapshot = NULL;
     struct node *n = qc_open_chain(file, &below, chain, errp);
     if (!n)
         node_unref(file);
