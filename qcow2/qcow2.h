@@ -100,6 +100,8 @@ bool qc_make_empty(struct node *n, struct err **errp);
  * file that it has open: close it afterwards. EINVAL: name, or the image has a raw data file;
  * ENOSPC: no room in the first cluster. Yields. */
 bool qc_set_backing(struct node *n, const char *name, const char *format, struct err **errp);
+/* qc_can_set_backing: would that be refused? Changes nothing. Yields. */
+bool qc_can_set_backing(struct node *n, const char *name, const char *format, struct err **errp);
 /* qc_expect_backing: the image will get a backing file (again): from here on, zeros are written so
  * that nothing can show through. */
 void qc_expect_backing(struct node *n);

@@ -102,6 +102,8 @@ bool qc_rebase(struct node *image, const struct qc_rebase_opts *opts, struct err
                        "%s: its %u internal snapshots read from the backing file, too, and would "
                        "change: delete them first (-u changes the name only)",
                        image->name, n);
+    if (!qc_can_set_backing(image, opts->name, opts->format, errp)) /* before the long work */
+        return false;
     if (opts->name)
         qc_expect_backing(image);
     return copy_differences(&b, errp) && qc_set_backing(image, opts->name, opts->format, errp);

@@ -186,35 +186,56 @@ static bool check_name(const char *name, const char *format, struct err **errp)
            err_set(errp, EINVAL, "backing file '%s' needs a format", name);
 }
 
-bool qc_set_backing(struct node *n, const char *name, const char *format, struct err **errp)
+static bool judge(const struct node *n, const char *name, const char *format, struct err **errp)
 {
-    struct qc *q = n->state;
+    const struct qc *q = n->state;
     if (!check_name(name, format, errp))
         return false;
-    if (name && q->raw_data) /* whose data file says all that is read */
-        return err_set(errp, EINVAL,
-                       "%s: an image with a raw external data file (autoclear_features bit 1) can "
-                       "have no backing file",
-                       n->name);
-    AUTO_FREE char *own_name = name ? mem_strdup(name) : NULL;
-    AUTO_FREE char *own_format = name ? mem_strdup(format) : NULL;
+    return !name || !q->raw_data || /* whose data file says all that is read */
+           err_set(errp, EINVAL,
+                   "%s: an image with a raw external data file (autoclear_features bit 1) can "
+                   "have no backing file",
+                   n->name);
+}
+
+/* Plan the change, and make it unless it is only asked whether it could be. */
+static bool change_header(struct qc *q, const char *name, const char *format, bool ask_only,
+                          struct err **errp)
+{
     AUTO_FREE uint8_t *old = mem_alloc_aligned(q->cluster_size, 4096);
     AUTO_FREE uint8_t *new = mem_alloc_aligned(q->cluster_size, 4096);
-    if (!old || !new || (name && (!own_name || !own_format)))
+    if (!old || !new)
         return err_set(errp, ENOMEM, "out of memory");
     struct change c = {
         .q = q, .name = name, .format = format, .old = old, .new = new, .len = q->cluster_size};
-    int r = node_flush(n); /* what the image is to hold with its new backing file */
-    if (r < 0)
-        return err_set_errno(errp, -r, "%s: cannot flush", n->name);
     co_lock(&q->lock);
     bool ok = read_old(&c, errp) && plan(&c, errp);
-    r = ok ? write_new(&c) : 0;
+    int r = ok && !ask_only ? write_new(&c) : 0;
     co_unlock(&q->lock);
     if (r < 0)
         ok = err_set_errno(errp, -r, "cannot write the header");
-    if (!ok)
-        return err_prefix(errp, "%s: ", n->name);
+    return ok || err_prefix(errp, "%s: ", q->node->name);
+}
+
+bool qc_can_set_backing(struct node *n, const char *name, const char *format, struct err **errp)
+{
+    return judge(n, name, format, errp) && change_header(n->state, name, format, true, errp);
+}
+
+bool qc_set_backing(struct node *n, const char *name, const char *format, struct err **errp)
+{
+    struct qc *q = n->state;
+    if (!judge(n, name, format, errp))
+        return false;
+    AUTO_FREE char *own_name = name ? mem_strdup(name) : NULL;
+    AUTO_FREE char *own_format = name ? mem_strdup(format) : NULL;
+    if (name && (!own_name || !own_format))
+        return err_set(errp, ENOMEM, "out of memory");
+    int r = node_flush(n); /* what the image is to hold with its new backing file */
+    if (r < 0)
+        return err_set_errno(errp, -r, "%s: cannot flush", n->name);
+    if (!change_header(q, name, format, false, errp))
+        return false;
     mem_free(q->backing_name);
     mem_free(q->backing_format);
     q->backing_name = steal(own_name);

@@ -87,6 +87,40 @@ expect_fail 1 '1 internal snapshots' image rebase -b base.qcow2 -F qcow2 top.qco
 expect_fail 1 '1 internal snapshots' image commit top.qcow2
 image rebase -u -b mid.qcow2 -F qcow2 top.qcow2
 
+say "rebase: refused before anything is copied"
+make_chain
+# What is new there is not in the old backing file: it would have to be copied.
+qemu-img create -q -f qcow2 -o data_file=top.data,data_file_raw=on outside.qcow2 8M
+qemu-img create -q -f qcow2 -o cluster_size=512 -b base.qcow2 -F qcow2 small.qcow2
+sha256sum ./*.qcow2 top.data >sums
+expect_fail 1 'can have no backing file' image rebase -b base.qcow2 -F qcow2 outside.qcow2
+long=./$(printf './%.0s' {1..240})other.qcow2
+expect_fail 1 'no room for the backing file' image rebase -b "$long" -F qcow2 small.qcow2
+sha256sum --quiet -c sums
+
+say "snapshots of the image that is committed to stay"
+make_chain
+image snapshot -c before mid.qcow2
+qemu-img convert -l before -f qcow2 -O raw mid.qcow2 before.raw
+image commit -q top.qcow2
+chain_is top.qcow2 mid.qcow2 base.qcow2
+same_content mid.qcow2 qcow2 top.raw raw
+image convert -l before -O raw mid.qcow2 after.raw # QEMU takes the size of now
+cmp before.raw after.raw
+
+say "a snapshot reads from the backing file as it is, not from a snapshot of that"
+make_chain
+image snapshot -c before base.qcow2
+image_io base.qcow2 'write -P 9 2M 64k' # which the snapshot of mid reads, too
+image snapshot -c before mid.qcow2
+qemu-img convert -l before -f qcow2 -O raw mid.qcow2 before.raw
+image convert -l before -O raw mid.qcow2 after.raw
+cmp before.raw after.raw
+make_chain
+image snapshot -c before mid.qcow2
+# Not those of a layer in between, which read from the base.
+expect_fail 1 'mid.qcow2.* 1 internal snapshots' image commit -b base.qcow2 top.qcow2
+
 say "commit: into the backing file"
 make_chain
 image commit top.qcow2 | grep -q 'Image committed'
