@@ -104,6 +104,7 @@ struct qcc_snapshot { /* an entry of the snapshot table, as stored */
     uint64_t l1_off;
     uint32_t l1_size, extra_len;
     uint32_t id_len, name_len;
+    bool zeros; /* all of it: a snapshot of nothing, or no snapshot */
 };
 
 struct qcc {

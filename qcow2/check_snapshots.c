@@ -26,6 +26,7 @@ int qcc_snapshot_read(struct qcc *c, uint32_t i, uint64_t pos, struct qcc_snapsh
     s->id_len = get_be16(e + 12);
     s->name_len = get_be16(e + 14);
     s->extra_len = get_be32(e + 36);
+    s->zeros = bytes_are_zero(e, sizeof(e));
     s->len = round_up(sizeof(e) + (uint64_t)s->extra_len + s->id_len + s->name_len, 8);
     return off + s->len <= end && pos + s->len <= QC_MAX_SNAPSHOT_TABLE;
 }
@@ -60,20 +61,18 @@ static int check_snapshot(struct qcc *c, const struct qcc_snapshot *s, uint32_t 
     return qcc_check_l1(c, s->l1_off, s->l1_size, false, owner);
 }
 
-/* Zeros up to the end of a cluster of the table: 1: there is no snapshot, whatever their number is
- * said to be; 0: something is there; -errno. */
-static int only_zeros(struct qcc *c, const struct qcc_snapshot *s)
+/* An entry of zeros, and zeros up to the end of the cluster in which it ends: 1: there is no
+ * snapshot, whatever their number is said to be; 0: there is one, be it of nothing (its neighbours
+ * in the cluster need it to be found); -errno. A repair gives what it keeps extra data, so that a
+ * snapshot of nothing is one wherever it comes to lie. */
+static int is_padding(struct qcc *c, const struct qcc_snapshot *s)
 {
-    uint64_t len = min_u64(round_up(s->off + 1, c->cluster), c->file->size) - s->off;
-    if (s->l1_off || s->l1_size || s->id_len || s->name_len || s->extra_len)
-        return 0;
-    int r = qcc_read(c, s->off, len);
-    if (r <= 0)
-        return r < 0 ? r : 1;
-    for (uint64_t i = 0; i < len; i++)
-        if (c->buf[i])
-            return 0;
-    return 1;
+    uint64_t end = s->off + QCC_SNAPSHOT_ENTRY;
+    uint64_t limit = min_u64(round_up(end, c->cluster), c->file->size);
+    if (!s->zeros || end >= limit)
+        return s->zeros;
+    int r = qcc_read(c, end, limit - end);
+    return r < 0 ? r : r == 0 || bytes_are_zero(c->buf, limit - end);
 }
 
 /* An entry that is not inside the file and the limits, and all that would come behind it. What
@@ -106,12 +105,12 @@ int qcc_check_snapshots(struct qcc *c)
         r = qcc_snapshot_read(c, i, t->bytes, &s);
         if (r < 0)
             return r;
-        int zeros = r > 0 ? only_zeros(c, &s) : 0;
-        if (zeros < 0)
-            return zeros;
-        if (zeros)
+        int padding = r > 0 ? is_padding(c, &s) : 0;
+        if (padding < 0)
+            return padding;
+        if (padding)
             s.len = 0;
-        if (r == 0 || zeros) {
+        if (r == 0 || padding) {
             overhang(c, &s, i);
             break;
         }

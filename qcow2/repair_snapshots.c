@@ -7,10 +7,11 @@
 
 #include "qcow2/repair_priv.h"
 
-/* How much extra data the entry is to have. */
+/* How much extra data the entry is to have. Where version 2 wants none, zeros get it all the same:
+ * in the new table, what follows them are perhaps zeros, too, which is how a table ends. */
 static uint32_t extra_of(const struct qcc *c, const struct qcc_snapshot *s)
 {
-    uint32_t least = c->first.h.version >= 3 ? QCC_EXTRA_V3 : 0;
+    uint32_t least = c->first.h.version >= 3 || s->zeros ? QCC_EXTRA_V3 : 0;
     uint32_t len = s->extra_len < least ? least : s->extra_len;
     return len > QCC_EXTRA_MAX ? QCC_EXTRA_MAX : len;
 }

@@ -115,10 +115,10 @@ static void take_l1(struct walk *w, uint32_t table, uint64_t off, uint64_t n)
     }
 }
 
-/* Zeros to the end of the cluster are no snapshots. */
+/* An entry of zeros, and zeros to the end of the cluster in which it ends, are no snapshots. */
 static bool nothing_there(struct walk *w, uint64_t off)
 {
-    uint64_t end = round_up(off + 1, w->cluster), len = end - off;
+    uint64_t end = round_up(off + 40, w->cluster), len = end - off;
     w->src->read(w->src->arg, off, w->data, len);
     for (uint64_t i = 0; i < len; i++)
         if (w->data[i])

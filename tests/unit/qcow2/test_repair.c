@@ -261,6 +261,66 @@ static void marks_go_last_and_unknown_autoclear_bits_first(void **state)
     end(&b);
 }
 
+/* A snapshot table of which nothing is known but the extra data of its first entry, and some byte
+ * behind its last one. */
+struct blank_table {
+    uint32_t version, extra, n;
+    uint64_t mark; /* from the table's start; 0: none */
+    uint32_t left; /* snapshots after the repair */
+};
+
+static const struct blank_table blank_tables[] = {
+    {3, 0, 20, 1016, 20},  /* the last ones come to lie across the end of a cluster */
+    {3, 16, 20, 0, 1},     /* only padding follows */
+    {2, 1032, 4, 2047, 4}, /* what is cut off moves the others, zeros come to lie behind them */
+    {2, 16, 9, 0, 1},      /* padding */
+    {2, 944, 2, 2047, 1},  /* ends with the cluster */
+    {2, 952, 2, 2047, 2},  /* reaches into the next one, and something is there */
+    {2, 952, 2, 2048, 1},  /* ... nothing is there */
+    {2, 952, 2, UINT64_MAX, 1}, /* ... the file ends */
+};
+
+static void load_blank_table(struct bench *b, const struct blank_table *t)
+{
+    uint64_t at = round_up(b->len, CLUSTER), len = at + 3 * CLUSTER;
+    if (t->mark == UINT64_MAX)
+        len = at + 1016 + 40;
+    uint8_t *image = mem_zalloc(len);
+    memcpy(image, b->was, b->len);
+    mem_free(b->was);
+    b->was = image;
+    b->len = len;
+    put_be32(image + 4, t->version);
+    put_be64(image + b->l2 + 8 * 4, 0); /* there are no zero clusters in version 2 */
+    put_be32(image + 60, t->n);
+    put_be64(image + 64, at);
+    put_be32(image + at + 36, t->extra);
+    if (t->mark && t->mark < UINT64_MAX)
+        image[at + t->mark] = 1;
+}
+
+static void snapshots_of_nothing_stay_and_padding_is_none(void **state)
+{
+    for (unsigned i = 0; i < ARRAY_LEN(blank_tables); i++) {
+        const struct blank_table *t = &blank_tables[i];
+        struct bench b;
+        uint8_t n[4];
+        begin(&b, 16);
+        load_blank_table(&b, t);
+        for (unsigned turn = 0; turn < 2; turn++) {
+            if (turn == 0)
+                repair(&b);
+            else
+                run_sim(repair_body, &b);
+            must(b.ok && b.r.left.corruptions == 0, "row %u: corruption is left", i);
+            sim_disk_peek(b.d, 60, n, sizeof(n));
+            must(get_be32(n) == t->left, "row %u: %u snapshots became %u", i, t->n, get_be32(n));
+        }
+        must(b.r.found.corruptions == 0, "row %u: the second check finds corruption", i);
+        end(&b);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -272,6 +332,7 @@ int main(void)
         cmocka_unit_test(more_references_than_fit_are_left_and_never_copied_in_place),
         cmocka_unit_test(leaks_alone_change_refcounts_alone),
         cmocka_unit_test(marks_go_last_and_unknown_autoclear_bits_first),
+        cmocka_unit_test(snapshots_of_nothing_stay_and_padding_is_none),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
