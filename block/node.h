@@ -106,8 +106,9 @@ struct bitmap_ops;
 
 struct driver { /* static const. A NULL function: not supported, or see there */
     const char *name;
-    size_t state_size; /* of node->state, zeroed at node_new */
-    bool is_filter;    /* child[0] holds the same bytes at the same offsets */
+    size_t state_size;  /* of node->state, zeroed at node_new */
+    bool is_filter;     /* child[0] holds the same bytes at the same offsets */
+    bool bitmaps_below; /* a filter that keeps no bitmaps: those named of it are child[0]'s */
 
     /* submit: do it; runs in a coroutine. Returns 0 or -errno. -ENOTSUP: for ZERO the dispatcher
      * falls back to writes, for DISCARD and CACHE it is success, for STATUS all is data.

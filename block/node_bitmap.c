@@ -15,13 +15,23 @@
 
 #include "base/mem.h"
 
+/* Whose the bitmaps of n are. */
+static struct node *home(const struct node *n)
+{
+    while (n->drv->bitmaps_below)
+        n = n->child[0];
+    return (struct node *)n;
+}
+
 struct bitmap *node_bitmap_first(const struct node *n)
 {
+    n = home(n);
     return n->bitmaps ? n->bitmaps->head : NULL;
 }
 
 struct bitmap *node_bitmap_find(const struct node *n, const char *name)
 {
+    n = home(n);
     return n->bitmaps ? bitmap_find(n->bitmaps, name) : NULL;
 }
 
@@ -38,7 +48,7 @@ struct bitmap *node_bitmap_search(struct node *top, const char *name, struct nod
         struct bitmap *b = node_bitmap_find(n, name);
 
         if (b && owner)
-            *owner = n;
+            *owner = home(n);
         if (b)
             return b;
     }
@@ -49,6 +59,7 @@ bool node_bitmap_attach(struct node *n, struct bitmap *b, struct err **errp)
 {
     bool ok = true;
 
+    n = home(n);
     node_drain_begin(n);
     if (!n->bitmaps) {
         n->bitmaps = mem_new(struct bitmap_set);
@@ -65,6 +76,7 @@ bool node_bitmap_attach(struct node *n, struct bitmap *b, struct err **errp)
 
 void node_bitmap_detach(struct node *n, struct bitmap *b)
 {
+    n = home(n);
     bitmap_set_take(n->bitmaps, b);
     if (n->bitmaps->head)
         return;
@@ -87,6 +99,7 @@ struct bitmap *node_bitmap_add(struct node *n, const char *name, uint32_t granul
     static const struct bitmap_set none;
     struct bitmap *b;
 
+    n = home(n);
     if (granularity == 0)
         granularity = bitmap_default_granularity(n->limits.cluster);
     if (!bitmap_check_granularity(granularity, errp) || (persistent && !can_store(n, errp)))
@@ -123,6 +136,7 @@ bool node_bitmap_remove(struct node *n, const char *name, struct err **errp)
 {
     struct bitmap *b = node_bitmap_find(n, name);
 
+    n = home(n);
     if (!b)
         return err_set(errp, ENOENT, "Dirty bitmap '%s' not found", name);
     if (!bitmap_check_removable(b, errp))
@@ -144,6 +158,7 @@ bool node_bitmap_store(struct node *n, struct err **errp)
     const struct bitmap *b = node_bitmap_first(n);
     bool ok;
 
+    n = home(n);
     while (b && !b->persistent)
         b = b->next;
     if (!b || n->read_only)

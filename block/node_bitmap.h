@@ -7,6 +7,8 @@
  * children past it are not seen. A resize takes the bitmaps along: it is refused while one is busy
  * (-EBUSY) or inconsistent (-ENOTSUP), and what a disk grows by is dirty.
  *
+ * Of a node whose driver says bitmaps_below the bitmaps are those of the node below.
+ *
  * What works on one bitmap alone is in bitmap/bitmap.h: clear, enable, merge, freeze (drain the
  * node around a freeze). A pointer to a bitmap is good until the bitmap is removed; who keeps one
  * across a yield makes it busy.

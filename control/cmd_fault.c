@@ -179,9 +179,14 @@ static bool change(struct call *call,
         return err_set(errp, ENOMEM, "out of memory for fault rules");
     ok = load(call, fresh, errp);
     if (ok) {
+        bool faults = rules_has_layer(fresh, FAULT_HOST) || rules_has_layer(fresh, FAULT_GUEST);
+
         faults_may_hang(call->ctl, true);
         rules_warn(fresh, show_warning, NULL);
         ok = put(call, n->node, fresh, errp);
+        if (ok && faults)
+            log_info("%s: faults are drawn with seed 0x%" PRIx64, n->name,
+                     rules_seed(fault_rules(n->node)));
     }
     rules_free(fresh);
     return ok;

@@ -119,11 +119,9 @@ void faults_may_hang(struct control *c, bool may)
 
 static bool no_filter(const char *what, const char *name, struct err **errp)
 {
-    return err_set(
-        errp, ENOENT,
-        "%s '%s' has no fault filter: start `breakwater serve` with --faults FILE, which "
-        "may be empty, or put a node with driver 'blkdebug' below it",
-        what, name);
+    return err_set(errp, ENOENT,
+                   "%s '%s' has no fault filter: put a node with driver 'blkdebug' below it", what,
+                   name);
 }
 
 /* Filters of both layers share an engine: the lower one, which owns it, stands for both. */
@@ -143,10 +141,7 @@ static struct graph_node *only_one(struct control *c, struct err **errp)
         found = n;
     }
     if (!found)
-        err_set(
-            errp, ENOENT,
-            "There is no fault filter: start `breakwater serve` with --faults FILE, which may be "
-            "empty, or add a node with driver 'blkdebug'");
+        err_set(errp, ENOENT, "There is no fault filter: add a node with driver 'blkdebug'");
     return found;
 }
 

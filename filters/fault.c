@@ -184,6 +184,7 @@ const struct driver fault_guest_driver = {
     .name = "fault-guest",
     .state_size = sizeof(struct fault_node),
     .is_filter = true,
+    .bitmaps_below = true,
     .submit = fault_submit,
     .fua_ops = 1u << REQ_WRITE | 1u << REQ_ZERO,
 };

@@ -21,18 +21,19 @@ CACHE = "[cache]\nlayer = guest\n"
 
 
 class Served:
-    """`breakwater serve` of a fresh image, with a control socket and a rule file."""
+    """`breakwater serve` of a fresh image, with a control socket and a rule file (None: without)."""
 
     def __init__(self, rules="", *options):
         subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "disk.qcow2", "64M"], check=True)
-        pathlib.Path("rules.conf").write_text(rules)
+        pathlib.Path("rules.conf").write_text(rules or "")
+        faults = [] if rules is None else ["--faults", "rules.conf"]
         for name in ("nbd.sock", "control.sock"):
             if os.path.exists(name):
                 os.unlink(name)
         self.log = open("serve.log", "w")
         self.process = subprocess.Popen(
             [BREAKWATER, "serve", "--socket", "nbd.sock", "-x", "disk", "--control", "control.sock",
-             "--faults", "rules.conf", *options, "disk.qcow2"], stderr=self.log)
+             *faults, *options, "disk.qcow2"], stderr=self.log)
 
     def __enter__(self):
         self.qmp = Qmp("control.sock")
@@ -91,6 +92,32 @@ def rules_are_in_force_when_their_command_is_answered():
         h.pwrite(b"d" * 512, 512)
         fails(errno.EIO, h.flush)
         assert h.pread(512, 0) == b"c" * 512
+
+
+def rules_come_to_an_export_that_was_started_without_any():
+    with Served(None) as s:
+        q, h = s.qmp, s.client()
+        assert q("faults-list")[0]["rules"] == []
+        h.pwrite(b"a" * 512, 0)
+        for layer in ("guest", "host"):
+            q("faults-add", rule="id=w layer=%s op=write action=error errno=ENOSPC" % layer)
+            fails(errno.ENOSPC, h.pwrite, b"b" * 512, 0)
+            q("faults-remove", id="w")
+            h.pwrite(b"c" * 512, 0)
+        q("faults-add", rule="id=cut layer=wire op=read action=disconnect")
+        fails(errno.ENOTCONN, h.pread, 512, 0)
+        q("faults-remove", id="cut")
+        assert s.client().pread(512, 0) == b"c" * 512
+        # The filters are in nobody's way: what is asked of the node concerns the image.
+        q("block-dirty-bitmap-add", node="disk", name="kept", persistent=True)
+        q("block-dirty-bitmap-clear", node="disk", name="kept")
+        s.client().pwrite(b"d" * 512, 65536)
+        q("block-dirty-bitmap-remove", node="disk", name="kept")
+        q("block-dirty-bitmap-add", node="disk", name="stays", persistent=True)
+    info = json.loads(subprocess.run(["qemu-img", "info", "--output=json", "disk.qcow2"],
+                                     check=True, capture_output=True).stdout)
+    names = [b["name"] for b in info["format-specific"]["data"]["bitmaps"]]
+    assert names == ["stays"], names
 
 
 def what_cannot_be_is_refused_and_changes_nothing():
@@ -227,7 +254,7 @@ def a_daemon_has_them_too():
         subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "disk.qcow2", "64M"], check=True)
         expect_error("There is no fault filter", q, "faults-add", rule="op=read action=error")
         q("blockdev-add", driver="null-co", node_name="plain", size=512)
-        expect_error("Node 'plain' has no fault filter: .*--faults", q, "faults-add", node="plain",
+        expect_error("Node 'plain' has no fault filter: .*'blkdebug'", q, "faults-add", node="plain",
                      rule="op=read action=error")
         q("blockdev-add", driver="qcow2", node_name="disk",
           file={"driver": "blkdebug", "image": {"driver": "file", "filename": "disk.qcow2"}})
@@ -432,6 +459,7 @@ def breakpoints_fail_as_qemus():
 
 def main():
     for test in (rules_are_in_force_when_their_command_is_answered,
+                 rules_come_to_an_export_that_was_started_without_any,
                  what_cannot_be_is_refused_and_changes_nothing,
                  what_is_armed_strikes_the_next_request_once, damage_at_rest_ends_with_its_rule,
                  requests_under_way_keep_what_was_decided, states_are_told_and_set,
