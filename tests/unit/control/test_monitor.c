@@ -21,7 +21,7 @@
 struct client {
     struct stream *s;
     struct json_stream in;
-    char buf[65536];
+    char buf[PIPE_BYTES]; /* on the stack of a coroutine, which is small */
     size_t head, tail;
 };
 
