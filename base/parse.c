@@ -203,3 +203,33 @@ char *size_to_text(uint64_t bytes, char *buf, size_t buf_len)
         snprintf(buf, buf_len, v < 10 ? "%.2f %s" : v < 100 ? "%.1f %s" : "%.0f %s", v, units[u]);
     return buf;
 }
+
+/* How far apart two words are: bytes that differ at the same place, plus the difference in length,
+ * from whichever end fits better. */
+static size_t word_distance(const char *a, size_t a_len, const char *b)
+{
+    size_t b_len = strlen(b), shorter = a_len < b_len ? a_len : b_len, front = 0, back = 0;
+
+    for (size_t i = 0; i < shorter; i++) {
+        front += a[i] != b[i];
+        back += a[a_len - 1 - i] != b[b_len - 1 - i];
+    }
+    return (front < back ? front : back) + (a_len > b_len ? a_len - b_len : b_len - a_len);
+}
+
+const char *parse_nearest(const char *word, size_t len, const char *const *names, size_t n)
+{
+    const char *best = NULL;
+    size_t least = 4;
+
+    for (size_t i = 0; i < n; i++) {
+        size_t d = names[i] ? word_distance(word, len, names[i]) : least;
+
+        if (d < least) {
+            best = names[i];
+            least = d;
+        }
+    }
+    /* A word of which hardly a letter fits was not meant. */
+    return best && least < strlen(best) ? best : NULL;
+}

@@ -41,6 +41,10 @@ bool kv_parse(const char *text, const char *what, struct kv_list *out, struct er
 const char *kv_get(const struct kv_list *l, const char *key);
 void kv_free(struct kv_list *l);
 
+/* parse_nearest: which of n names (NULL ones are passed over) was probably meant by the len bytes
+ * at word; NULL if none is near. For "did you mean". */
+const char *parse_nearest(const char *word, size_t len, const char *const *names, size_t n);
+
 /* size_to_text: "64 MiB" style text in buf (at least 32 bytes); returns buf. */
 char *size_to_text(uint64_t bytes, char *buf, size_t buf_len);
 

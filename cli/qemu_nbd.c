@@ -154,7 +154,7 @@ static bool take(struct dropin *d, int opt, const char *arg, struct err **errp)
         arg = discard_mode(arg);
         break;
     case 'B':
-        return serve_add_bitmap(d->o->export, arg, 0, errp); /* commas and all */
+        return serve_add_bitmap(d->o->exports[0], arg, 0, errp); /* commas and all */
     case 'k':
         l->n_sockets = 0; /* qemu-nbd listens in one place: the last one said */
         break;
@@ -165,7 +165,9 @@ static bool take(struct dropin *d, int opt, const char *arg, struct err **errp)
         l->n_hosts = 0;
         break;
     }
-    return serve_take(opt, arg, d->o, d->o->export, errp);
+    return serve_option_coded(opt)->scope == SCOPE_SERVER
+               ? serve_take_for_server(opt, arg, d->o, errp)
+               : serve_take_for_export(opt, arg, d->o->exports[0], errp);
 }
 
 static bool take_image_key(struct serve_export *x, const struct kv *kv, struct err **errp)
@@ -224,7 +226,7 @@ static void assume_format(struct serve_export *x)
 static bool finish(struct dropin *d, const char *image, struct err **errp)
 {
     struct serve_opts *o = d->o;
-    struct serve_export *x = o->export;
+    struct serve_export *x = o->exports[0];
 
     x->image = image;
     if (d->image_opts && !take_image_opts(x, image, errp))
@@ -243,11 +245,11 @@ enum serve_parse qemu_nbd_parse(int argc, char **argv, struct serve_opts *o, str
     struct dropin d = {.o = o};
     int opt, at = 1;
 
-    *o = (struct serve_opts){.export = serve_export_new(errp)};
-    if (!o->export)
+    *o = (struct serve_opts){0};
+    if (!serve_export_add(o, NULL, errp))
         return SERVE_WRONG;
-    o->export->max_connections = 1;
-    o->export->ignore_discard = true;
+    o->exports[0]->max_connections = 1;
+    o->exports[0]->ignore_discard = true;
     o->listen.default_host = "0.0.0.0";
     o->listen.quiet = true;
     optind = 1;

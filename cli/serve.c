@@ -15,19 +15,21 @@
 
 #include "base/cleanup.h"
 #include "base/log.h"
-#include "block/node_bitmap.h"
 #include "cli/cli.h"
 #include "cli/daemon.h"
-#include "cli/serve_graph.h"
+#include "cli/serve_exports.h"
 #include "cli/serve_opts.h"
 #include "cli/signals.h"
 #include "control/control.h"
 #include "io/io.h"
+#include "io/lock.h"
 #include "io/reactor.h"
 
 struct serve {
+    int argc;
+    char **argv; /* for reading the configuration again */
     struct serve_opts opts;
-    struct serve_graph graph;
+    struct serve_exports exports;
     struct server *server;
     struct control *control; /* NULL: no control socket */
     struct tls_creds *creds; /* NULL: no TLS */
@@ -35,25 +37,24 @@ struct serve {
     struct listening listening;
     bool pid_written;
     bool nobody; /* there is nobody to serve any more */
-    bool stopped;
+    bool stopping, stopped;
+    bool reloading, reload_again;
+    struct co_queue reloaded;
     int stop_result;
     struct err *error;
     int exit_code;
 };
-
-/* Must a client of the export use TLS? */
-static bool wants_tls(const struct serve_opts *o)
-{
-    return o->tls.mode == SERVER_TLS_REQUIRE || o->export->authz.authz;
-}
 
 /* Said at the start, not when the first view is opened in the night. */
 static bool check_scratch_dir(const struct serve_opts *o, struct err **errp)
 {
     const char *dir = o->server.scratch_dir;
     AUTO_FREE char *inside = dir ? mem_printf("%s/.", dir) : NULL;
+    bool wanted = false;
 
-    if (!o->export->checkpoints || !dir)
+    for (unsigned i = 0; i < o->n_exports; i++)
+        wanted |= o->exports[i]->checkpoints;
+    if (!wanted || !dir)
         return true;
     if (!inside)
         return err_set(errp, ENOMEM, "out of memory");
@@ -105,27 +106,16 @@ static void on_quit(void *arg)
 
 static bool start_control(struct serve *sv, struct err **errp)
 {
-    const struct serve_opts *o = &sv->opts;
-    const struct serve_export *x = o->export;
-    struct control_adoption a = {
-        .node_name = "disk",
-        .top = sv->graph.top,
-        .server = sv->server,
-        .export_id = "disk",
-        .export_name = x->name,
-        .writable = !x->read_only && !sv->graph.top->read_only,
-        .resizable = x->resizable,
-    };
     struct control_opts co = {0};
 
-    if (!o->control)
+    if (!sv->opts.control)
         return true;
     sv->control = control_new(&co, errp);
     if (!sv->control)
         return false;
     control_on_quit(sv->control, on_quit, sv);
-    return control_adopt(sv->control, &a, errp) &&
-           control_listen_unix(sv->control, o->control, false, errp);
+    return serve_exports_adopt(&sv->exports, sv->control, errp) &&
+           control_listen_unix(sv->control, sv->opts.control, false, errp);
 }
 
 static void stop_control(struct serve *sv)
@@ -142,60 +132,110 @@ static void stop_control(struct serve *sv)
     sv->control = NULL;
 }
 
+static bool start_listening(struct serve *sv, struct err **errp)
+{
+    AUTO_FREE struct listen_export *names = NULL;
+    unsigned n = 0;
+
+    for (const struct serve_running *r = sv->exports.first; r; r = r->next)
+        n++;
+    names = mem_array(n + 1, sizeof(*names));
+    if (!names)
+        return err_set(errp, ENOMEM, "out of memory for URIs");
+    n = 0;
+    for (const struct serve_running *r = sv->exports.first; r; r = r->next) {
+        bool tls = sv->opts.tls.mode == SERVER_TLS_REQUIRE || r->x->tls_only || r->x->authz.authz;
+        names[n++] = (struct listen_export){r->x->name, tls};
+    }
+    return listen_all(sv->server, &sv->opts.listen, names, n, &sv->listening, errp);
+}
+
 static bool start(struct serve *sv, struct err **errp)
 {
-    const struct serve_opts *o = &sv->opts;
-    const struct serve_export *x = o->export;
-    struct export_opts eo = {
-        .name = x->name,
-        .description = x->description,
-        .read_only = x->read_only,
-        .ignore_discard = x->ignore_discard,
-        .resizable = x->resizable,
-        .allocation_depth = x->allocation_depth,
-        .checkpoints = x->checkpoints,
-        .max_connections = x->max_connections,
-        .authz = x->authz.authz,
-    };
+    struct serve_opts *o = &sv->opts;
     struct server_opts so = o->server;
 
-    if (!check_scratch_dir(o, errp) || !load_creds(sv, errp) ||
-        !serve_graph_open(x, &sv->graph, errp))
+    if (!check_scratch_dir(o, errp) || !load_creds(sv, errp))
         return false;
-    eo.top = sv->graph.top;
-    eo.rules = sv->graph.rules;
-    if (sv->graph.cache)
-        eo.crash = (struct export_crash){serve_graph_crash, &sv->graph};
-    eo.cbw = sv->graph.cbw;
-    eo.bitmaps = sv->graph.bitmaps;
-    eo.n_bitmaps = sv->graph.n_bitmaps;
     so.exit_when_deserted = true;
     so.tls = o->tls.mode;
     so.creds = sv->creds;
     sv->server = server_new(&so, errp);
-    if (!sv->server || !server_add_export(sv->server, &eo, errp)) {
-        node_unref(sv->graph.top);
+    if (!sv->server)
         return false;
-    }
+    sv->exports.server = sv->server;
+    if (!serve_exports_open(&sv->exports, o, errp))
+        return false;
     server_on_idle(sv->server, nobody_comes, sv);
-    if (!listen_all(sv->server, &o->listen, x->name, wants_tls(o), &sv->listening, errp))
-        return false;
-    if (!start_control(sv, errp))
+    if (!start_listening(sv, errp) || !start_control(sv, errp))
         return false;
     if (o->pid_file && !pid_file_write(o->pid_file, errp))
         return false;
     sv->pid_written = o->pid_file;
-    serve_graph_let_hang(&sv->graph, true);
+    serve_exports_let_hang(&sv->exports, true);
     fflush(stdout);
     daemon_ready();
     return true;
 }
 
+/* --- SIGHUP --- */
+
+/* An invalid file changes nothing. */
+static void reload_config(struct serve *sv)
+{
+    struct serve_opts fresh;
+    struct err *e = NULL;
+
+    if (serve_parse_again(sv->argc, sv->argv, &fresh, &e)) {
+        if (!said_equal(&fresh.said, &sv->opts.said))
+            log_warn("%s: what has changed in [server] counts when the server is started again",
+                     sv->opts.config);
+        serve_exports_reload(&sv->exports, &fresh);
+        log_info("%s is read again", sv->opts.config);
+    } else {
+        log_error("nothing is changed: %s", err_msg(e));
+        err_free(e);
+    }
+    serve_opts_free(&fresh);
+}
+
+/* Exports that go wait for their clients: meanwhile other signals shall be heard. */
+static void reload_run(void *arg)
+{
+    struct serve *sv = arg;
+
+    do {
+        sv->reload_again = false;
+        if (sv->creds)
+            reload_creds(sv);
+        if (sv->opts.config)
+            reload_config(sv);
+    } while (sv->reload_again);
+    sv->reloading = false;
+    co_queue_wake_all(&sv->reloaded);
+}
+
+static void reload(struct serve *sv)
+{
+    sv->reload_again = sv->reloading;
+    if (sv->reloading)
+        return;
+    sv->reloading = true;
+    if (co_start(reload_run, sv))
+        return;
+    log_error("nothing is changed: out of memory");
+    sv->reloading = false;
+}
+
+/* --- The end --- */
+
 static void stop_run(void *arg)
 {
     struct serve *sv = arg;
 
-    serve_graph_let_hang(&sv->graph, false);
+    serve_exports_let_hang(&sv->exports, false);
+    while (sv->reloading)
+        co_queue_wait(&sv->reloaded);
     stop_control(sv);
     sv->stop_result = server_stop(sv->server, false);
     sv->stopped = true;
@@ -222,9 +262,10 @@ static bool wait_signal(struct serve *sv)
         if (read(sv->signal_fd, &info, sizeof(info)) != (ssize_t)sizeof(info))
             continue;
         log_info("%s", strsignal((int)info.ssi_signo));
-        if (info.ssi_signo != SIGHUP || !sv->creds)
+        if (info.ssi_signo != SIGHUP || !(sv->creds || sv->opts.config))
             return true;
-        reload_creds(sv);
+        if (!sv->stopping)
+            reload(sv);
     }
 }
 
@@ -233,6 +274,8 @@ static void serve_until_signal(struct serve *sv)
 {
     if (!wait_signal(sv))
         return;
+    sv->stopping = true;
+    sv->reload_again = false;
     listen_remove_files(&sv->listening);
     if (!co_start(stop_run, sv)) {
         stop_run(sv);
@@ -252,10 +295,7 @@ static void serve_main(void *arg)
 
     if (start(sv, &sv->error)) {
         serve_until_signal(sv);
-        if (sv->stop_result < 0 && !serve_graph_is_cut(&sv->graph))
-            err_set_errno(&sv->error, -sv->stop_result, "'%s': the last flush failed",
-                          sv->opts.export->image);
-        node_bitmap_store_chain(sv->graph.top, sv->error ? NULL : &sv->error);
+        serve_exports_finish(&sv->exports, sv->stop_result, &sv->error);
     } else if (sv->server) {
         stop_control(sv);
         server_stop(sv->server, false);
@@ -263,7 +303,7 @@ static void serve_main(void *arg)
     listen_remove_files(&sv->listening);
     server_free(sv->server);
     tls_creds_unref(sv->creds);
-    serve_graph_close(&sv->graph);
+    serve_exports_close(&sv->exports);
     /* Last: who waits for the file to go wants to use the image. */
     if (sv->pid_written)
         pid_file_remove(sv->opts.pid_file);
@@ -285,12 +325,35 @@ static int run_reactor(struct serve *sv)
     return sv->error ? cli_fail(CLI_FAILED, sv->error) : CLI_OK;
 }
 
+/* --check: what can be found wrong without taking any image away from who uses it. */
+static int check_only(struct serve *sv)
+{
+    const struct serve_opts *o = &sv->opts;
+    struct err *e = NULL;
+
+    if (!check_scratch_dir(o, &e) || !load_creds(sv, &e))
+        return cli_fail(CLI_FAILED, e);
+    tls_creds_unref(sv->creds);
+    for (unsigned i = 0; i < o->n_exports; i++) {
+        const struct serve_export *x = o->exports[i];
+
+        if (access(x->image, x->read_only ? R_OK : R_OK | W_OK) != 0) {
+            err_set_errno(&e, errno, "%s%s'%s'", x->where ? x->where : "", x->where ? ": " : "",
+                          x->image);
+            return cli_fail(CLI_FAILED, e);
+        }
+    }
+    for (unsigned i = 0; i < o->n_exports; i++)
+        printf("export '%s': %s\n", o->exports[i]->name, o->exports[i]->image);
+    return CLI_OK;
+}
+
 /* usage: what to do about a wrong command line; returns the exit code. */
 static int serve_as(enum serve_parse (*parse)(int, char **, struct serve_opts *, struct err **),
                     int (*usage)(const char *text), int argc, char **argv)
 {
 
-    struct serve sv = {.signal_fd = -1};
+    struct serve sv = {.argc = argc, .argv = argv, .signal_fd = -1};
     struct err *e = NULL;
     int code = CLI_OK;
 
@@ -302,11 +365,15 @@ static int serve_as(enum serve_parse (*parse)(int, char **, struct serve_opts *,
         err_free(e);
         break;
     case SERVE_RUN:
+        if (sv.opts.only_check) {
+            code = check_only(&sv);
+            break;
+        }
         if (!listen_standard_streams(&sv.opts.listen, &e) || (sv.opts.fork && !daemon_fork(&e))) {
             code = cli_fail(CLI_FAILED, e);
             break;
         }
-        sv.signal_fd = signals_open(sv.opts.tls.mode != SERVER_TLS_OFF);
+        sv.signal_fd = signals_open(sv.opts.tls.mode != SERVER_TLS_OFF || sv.opts.config);
         if (sv.signal_fd < 0) {
             err_set_errno(&e, errno, "signals");
             code = cli_fail(CLI_FAILED, e);

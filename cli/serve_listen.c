@@ -15,6 +15,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "base/bytes.h"
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "cli/uri_text.h"
@@ -93,13 +94,42 @@ bool listen_standard_streams(struct listen_opts *o, struct err **errp)
     return true;
 }
 
-static bool print_uri(const struct listen_opts *o, char *uri, struct err **errp)
+/* The exports that can be found at each place. */
+struct found {
+    const struct listen_opts *o;
+    const struct listen_export *v;
+    unsigned n;
+};
+
+/* Where clients can connect to. */
+struct place {
+    enum { AT_UNIX, AT_TCP, AT_VSOCK } kind;
+    const char *text; /* a path or a host */
+    uint32_t cid, port;
+};
+
+static char *place_uri(const struct place *p, const struct listen_export *x)
 {
-    if (!uri)
-        return err_set(errp, ENOMEM, "out of memory for the URI");
-    if (!o->quiet)
+    switch (p->kind) {
+    case AT_UNIX:
+        return uri_unix(x->tls, p->text, x->name);
+    case AT_TCP:
+        return uri_tcp(x->tls, p->text, (uint16_t)p->port, x->name);
+    case AT_VSOCK:
+        return uri_vsock(x->tls, p->cid, p->port, x->name);
+    }
+    return NULL;
+}
+
+static bool print_uris(const struct found *f, const struct place *p, struct err **errp)
+{
+    for (unsigned i = 0; i < f->n && !f->o->quiet; i++) {
+        AUTO_FREE char *uri = place_uri(p, &f->v[i]);
+
+        if (!uri)
+            return err_set(errp, ENOMEM, "out of memory for the URI");
         printf("%s\n", uri);
-    mem_free(uri);
+    }
     return true;
 }
 
@@ -130,114 +160,109 @@ static bool listen_tcp(struct server *s, const char *host, uint16_t *port, struc
     return ok;
 }
 
-/* The URI of a descriptor that somebody else made listen; NULL if it has none. */
-static char *inherited_uri(int fd, const char *export_name, bool tls)
+/* Where a descriptor listens that somebody else made. text: room for what p->text points to. False:
+ * at no place that has a URI. */
+static bool inherited_place(int fd, char text[NI_MAXHOST], struct place *p)
 {
     struct sockaddr_storage ss = {0};
     socklen_t len = sizeof(ss);
-    char host[NI_MAXHOST], port[NI_MAXSERV], path[sizeof(struct sockaddr_un)] = "";
+    char port[NI_MAXSERV];
 
     if (getsockname(fd, (struct sockaddr *)&ss, &len) != 0)
-        return NULL;
+        return false;
     if (ss.ss_family == AF_UNIX) {
         const struct sockaddr_un *un = (struct sockaddr_un *)&ss;
         size_t n = len > offsetof(struct sockaddr_un, sun_path)
                        ? len - offsetof(struct sockaddr_un, sun_path)
                        : 0;
-        memcpy(path, un->sun_path, n);
-        if (n > 1 && !path[0])
-            path[0] = '@';
-        return *path ? uri_unix(tls, path, export_name) : NULL;
+        memset(text, 0, NI_MAXHOST);
+        memcpy(text, un->sun_path, min_u64(n, sizeof(un->sun_path)));
+        if (n > 1 && !text[0])
+            text[0] = '@';
+        *p = (struct place){.kind = AT_UNIX, .text = text};
+        return *text;
     }
-    if (getnameinfo((struct sockaddr *)&ss, len, host, sizeof(host), port, sizeof(port),
+    if (getnameinfo((struct sockaddr *)&ss, len, text, NI_MAXHOST, port, sizeof(port),
                     NI_NUMERICHOST | NI_NUMERICSERV) != 0)
-        return NULL;
-    return uri_tcp(tls, host, (uint16_t)strtoul(port, NULL, 10), export_name);
+        return false;
+    *p = (struct place){AT_TCP, text, 0, (uint32_t)strtoul(port, NULL, 10)};
+    return true;
 }
 
 /* fd is taken over, also on failure. */
-static bool serve_inherited(struct server *s, int fd, const char *what, char **uri,
-                            const char *export_name, bool tls, struct err **errp)
+static bool listen_inherited(struct server *s, const struct found *f, int fd, const char *what,
+                             struct err **errp)
 {
+    char text[NI_MAXHOST];
     enum socket_kind kind;
+    struct place p;
 
     if (!socket_inherited(fd, what, &kind, errp)) {
         close(fd);
         return false;
     }
     if (kind == SOCKET_LISTENING) {
-        *uri = inherited_uri(fd, export_name, tls);
-        return server_listen(s, fd, errp);
+        bool has_uri = inherited_place(fd, text, &p);
+        return server_listen(s, fd, errp) && (!has_uri || print_uris(f, &p, errp));
     }
     struct stream *stream = stream_from_fd(fd);
     return stream ? server_serve(s, stream, errp)
                   : err_set(errp, ENOMEM, "out of memory for a connection");
 }
 
-static bool listen_inherited(struct server *s, const struct listen_opts *o, int fd,
-                             const char *what, const char *export_name, bool tls, struct err **errp)
+static bool listen_vsock(struct server *s, const struct found *f, uint32_t port, struct err **errp)
 {
-    char *uri = NULL;
-
-    if (!serve_inherited(s, fd, what, &uri, export_name, tls, errp)) {
-        mem_free(uri);
-        return false;
-    }
-    return !uri || print_uri(o, uri, errp);
-}
-
-static bool listen_vsock(struct server *s, const struct listen_opts *o, uint32_t port,
-                         const char *export_name, bool tls, struct err **errp)
-{
-    uint32_t cid;
+    struct place p = {.kind = AT_VSOCK};
     int fd;
 
-    return socket_listen_vsock(port, &fd, &cid, &port, errp) && server_listen(s, fd, errp) &&
-           print_uri(o, uri_vsock(tls, cid, port, export_name), errp);
+    return socket_listen_vsock(port, &fd, &p.cid, &p.port, errp) && server_listen(s, fd, errp) &&
+           print_uris(f, &p, errp);
 }
 
-static bool listen_internet(struct server *s, const struct listen_opts *o, const char *export_name,
-                            bool tls, struct err **errp)
+static bool listen_internet(struct server *s, const struct found *f, struct err **errp)
 {
+    const struct listen_opts *o = f->o;
+
     for (unsigned p = 0; p < o->n_ports; p++) {
-        if (o->vsock_not_tcp && !listen_vsock(s, o, o->port[p], export_name, tls, errp))
+        if (o->vsock_not_tcp && !listen_vsock(s, f, o->port[p], errp))
             return false;
         for (unsigned h = 0; h < o->n_hosts; h++) {
             uint16_t port = o->port[p];
             if (!listen_tcp(s, o->host[h], &port, errp) ||
-                !print_uri(o, uri_tcp(tls, o->host[h], port, export_name), errp))
+                !print_uris(f, &(struct place){AT_TCP, o->host[h], 0, port}, errp))
                 return false;
         }
     }
     for (unsigned i = 0; i < o->n_vsock; i++) {
-        if (!listen_vsock(s, o, o->vsock[i], export_name, tls, errp))
+        if (!listen_vsock(s, f, o->vsock[i], errp))
             return false;
     }
     return true;
 }
 
-bool listen_all(struct server *s, const struct listen_opts *o, const char *export_name, bool tls,
-                struct listening *l, struct err **errp)
+bool listen_all(struct server *s, const struct listen_opts *o, const struct listen_export *exports,
+                unsigned n_exports, struct listening *l, struct err **errp)
 {
+    struct found f = {o, exports, n_exports};
+
     for (unsigned i = 0; i < o->n_sockets; i++) {
         if (!listen_unix(s, o->socket[i], l, errp) ||
-            !print_uri(o, uri_unix(tls, o->socket[i], export_name), errp))
+            !print_uris(&f, &(struct place){.kind = AT_UNIX, .text = o->socket[i]}, errp))
             return false;
     }
-    if (!listen_internet(s, o, export_name, tls, errp))
+    if (!listen_internet(s, &f, errp))
         return false;
     for (unsigned i = 0; i < o->n_fds; i++) {
         AUTO_FREE char *what = o->use_stdin ? mem_strdup("--stdin: standard input")
                                             : mem_printf("--socket-fd: descriptor %d", o->fd[i]);
-        if (!listen_inherited(s, o, o->fd[i], what ? what : "--socket-fd", export_name, tls, errp))
+        if (!listen_inherited(s, &f, o->fd[i], what ? what : "--socket-fd", errp))
             return false;
     }
     for (unsigned i = 0; i < o->activation.n; i++) {
         const char *name = o->activation.name[i];
         AUTO_FREE char *what = mem_printf("the socket '%s' of the service manager", name);
         log_info("listening on socket '%s' of the service manager", name);
-        if (!listen_inherited(s, o, o->activation.fd[i], what ? what : name, export_name, tls,
-                              errp))
+        if (!listen_inherited(s, &f, o->activation.fd[i], what ? what : name, errp))
             return false;
     }
     return true;

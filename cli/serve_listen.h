@@ -29,6 +29,11 @@ struct listen_opts { /* strings belong to argv */
     struct activation activation;
 };
 
+struct listen_export { /* what URIs tell of it */
+    const char *name;
+    bool tls; /* clients must use it */
+};
+
 struct listening { /* what is to be undone */
     const char *path[LISTEN_MAX];
     struct socket_file file[LISTEN_MAX];
@@ -40,11 +45,10 @@ bool listen_check(struct listen_opts *o, struct err **errp);
 /* listen_standard_streams: with --stdin, the connection is moved away from descriptors 0 to 2,
  * which nobody may write to; before anything is printed or logged. */
 bool listen_standard_streams(struct listen_opts *o, struct err **errp);
-/* listen_all: everything in o; a line for each URI goes to standard output at the end, but not with
- * --stdin or quiet. Clients are told to use TLS if tls is set. Some may listen already on a
- * failure. */
-bool listen_all(struct server *s, const struct listen_opts *o, const char *export_name, bool tls,
-                struct listening *l, struct err **errp);
+/* listen_all: everything in o; a line for the URI of each export goes to standard output, but not
+ * with --stdin or quiet. Some may listen already on a failure. */
+bool listen_all(struct server *s, const struct listen_opts *o, const struct listen_export *exports,
+                unsigned n_exports, struct listening *l, struct err **errp);
 /* listen_remove_files: the socket files, if they are still ours. May be called again. */
 void listen_remove_files(struct listening *l);
 

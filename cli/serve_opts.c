@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "base/mem.h"
 #include "base/parse.h"
 #include "cli/serve_opts_priv.h"
 
@@ -65,25 +66,18 @@ enum take serve_take_running(int opt, const char *arg, struct serve_opts *o, str
     return TAKE_OTHER;
 }
 
-bool serve_take(int opt, const char *arg, struct serve_opts *o, struct serve_export *x,
-                struct err **errp)
+bool serve_take_for_server(int opt, const char *arg, struct serve_opts *o, struct err **errp)
 {
-    static enum take (*const of_server[])(int, const char *, struct serve_opts *, struct err **) = {
+    static enum take (*const groups[])(int, const char *, struct serve_opts *, struct err **) = {
         serve_take_running, serve_take_listen, serve_take_limits, serve_take_views, serve_take_tls,
     };
-    static enum take (*const of_export[])(int, const char *, struct serve_export *,
-                                          struct err **) = {
-        serve_take_export,
-        serve_take_image,
-        serve_take_faults,
-        serve_take_changes,
-    };
+    const char *copy;
     enum take t = TAKE_OTHER;
 
-    for (size_t i = 0; t == TAKE_OTHER && i < ARRAY_LEN(of_server); i++)
-        t = of_server[i](opt, arg, o, errp);
-    for (size_t i = 0; t == TAKE_OTHER && i < ARRAY_LEN(of_export); i++)
-        t = of_export[i](opt, arg, x, errp);
+    if (!said_add(&o->said, opt, arg, &copy, errp))
+        return false;
+    for (size_t i = 0; t == TAKE_OTHER && i < ARRAY_LEN(groups); i++)
+        t = groups[i](opt, copy, o, errp);
     if (t == TAKE_OTHER) /* a fault in the table */
         return err_set(errp, EINVAL, "option %d has no meaning", opt);
     return t == TAKE_OK;
@@ -91,11 +85,26 @@ bool serve_take(int opt, const char *arg, struct serve_opts *o, struct serve_exp
 
 static void set_log_level(const struct serve_opts *o)
 {
+    bool faults = false;
+
+    for (unsigned i = 0; i < o->n_exports; i++)
+        faults |= serve_has_faults(o->exports[i]);
     /* Who injects faults wants to see the rules' counters at the end. */
-    if (o->verbose || serve_has_faults(o->export))
+    if (o->verbose || faults)
         log_set_level(o->verbose > 1 ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO);
     if (o->log_level_given)
         log_set_level(o->log_level);
+}
+
+/* Clients that only look (nbdinfo --list) need room beside those that are served. */
+static void settle_max_clients(struct serve_opts *o)
+{
+    uint64_t served = 0;
+
+    for (unsigned i = 0; i < o->n_exports; i++)
+        served += o->exports[i]->max_connections;
+    if (!o->server.max_connections && served > 90)
+        o->server.max_connections = (unsigned)min_u64(served + 10, 200000);
 }
 
 bool serve_settle(struct serve_opts *o, struct err **errp)
@@ -104,11 +113,9 @@ bool serve_settle(struct serve_opts *o, struct err **errp)
         return false;
     if (o->listen.use_stdin && o->fork)
         return err_set(errp, EINVAL, "--stdin and --fork exclude each other");
-    if (!serve_tls_settle(&o->tls, errp) || !serve_settle_export(o->export, o, errp))
+    if (!serve_tls_settle(&o->tls, errp) || !serve_settle_exports(o, errp))
         return false;
-    /* Clients that only look (nbdinfo --list) need room beside those that are served. */
-    if (o->export->max_connections > 90)
-        o->server.max_connections = o->export->max_connections + 10;
+    settle_max_clients(o);
     set_log_level(o);
     return true;
 }
@@ -118,6 +125,44 @@ bool serve_bad_option(int opt, const char *word, struct err **errp)
     if (opt == ':')
         return err_set(errp, EINVAL, "option '%s' needs a value", word);
     return err_set(errp, EINVAL, "option '%s' is not known", word);
+}
+
+/* --- The command line --- */
+
+/* What was said on the command line, sorted by whom it is about. Options before the first image are
+ * about every image, those behind an image about that one. */
+struct words {
+    struct said server, common;
+    struct word_image {
+        const char *path;
+        struct said own;
+    } * images;
+    unsigned n_images;
+    const char *config;
+    bool check;
+};
+
+static void words_free(struct words *w)
+{
+    for (unsigned i = 0; i < w->n_images; i++)
+        said_free(&w->images[i].own);
+    mem_free(w->images);
+    said_free(&w->server);
+    said_free(&w->common);
+}
+
+static bool add_image(struct words *w, const char *path, struct err **errp)
+{
+    struct word_image *list;
+
+    if (w->n_images == SERVE_EXPORTS_MAX)
+        return err_set(errp, E2BIG, "at most %d images are possible", SERVE_EXPORTS_MAX);
+    list = mem_realloc(w->images, (w->n_images + 1) * sizeof(*list));
+    if (!list)
+        return err_set(errp, ENOMEM, "out of memory for options");
+    w->images = list;
+    list[w->n_images++] = (struct word_image){.path = path};
+    return true;
 }
 
 /* "--help TOPIC" as well as "--help=TOPIC". */
@@ -130,16 +175,33 @@ static enum serve_parse answer_help(int argc, char **argv, struct err **errp)
     return serve_help(topic, errp) ? SERVE_DONE : SERVE_WRONG;
 }
 
-enum serve_parse serve_parse(int argc, char **argv, struct serve_opts *o, struct err **errp)
+static bool sort_option(struct words *w, int opt, struct err **errp)
+{
+    const struct serve_option *row = serve_option_coded(opt);
+    struct said *to = w->n_images > 0 ? &w->images[w->n_images - 1].own : &w->common;
+
+    switch (opt) {
+    case 1: /* getopt's '-': no option */
+        return add_image(w, optarg, errp);
+    case OPT_CONFIG:
+        if (w->config)
+            return err_set(errp, EINVAL, "--config is given twice");
+        w->config = optarg;
+        return true;
+    case OPT_CHECK:
+        w->check = true;
+        return true;
+    }
+    return said_add(row->scope == SCOPE_SERVER ? &w->server : to, opt, optarg, NULL, errp);
+}
+
+static enum serve_parse sort_words(int argc, char **argv, struct words *w, struct err **errp)
 {
     int opt, at = 1;
 
-    *o = (struct serve_opts){.export = serve_export_new(errp)};
-    if (!o->export)
-        return SERVE_WRONG;
-    optind = 1;
+    optind = 0; /* as '-' stands in the short options, glibc must begin anew */
     opterr = 0;
-    while ((opt = getopt_long(argc, argv, serve_short_options, serve_long_options, NULL)) != -1) {
+    while ((opt = getopt_long(argc, argv, serve_short_options, serve_long_options(), NULL)) != -1) {
         if (opt == 'h')
             return answer_help(argc, argv, errp);
         if (opt == 'V') {
@@ -150,23 +212,79 @@ enum serve_parse serve_parse(int argc, char **argv, struct serve_opts *o, struct
             serve_bad_option(opt, argv[optind > at ? optind - 1 : at], errp);
             return SERVE_WRONG;
         }
-        if (!serve_take(opt, optarg, o, o->export, errp))
+        if (!sort_option(w, opt, errp))
             return SERVE_WRONG;
         at = optind;
     }
-    if (optind == argc)
-        err_set(errp, EINVAL, "the image is missing");
-    else if (optind + 1 < argc)
-        err_set(errp, EINVAL, "one image at a time: '%s' is one too many", argv[optind + 1]);
-    if (optind + 1 != argc)
-        return SERVE_WRONG;
-    o->export->image = argv[optind];
-    return serve_settle(o, errp) ? SERVE_RUN : SERVE_WRONG;
+    for (; optind < argc; optind++) {
+        if (!add_image(w, argv[optind], errp))
+            return SERVE_WRONG;
+    }
+    return SERVE_RUN;
 }
 
-void serve_opts_free(struct serve_opts *o)
+static bool take_image_words(struct serve_opts *o, const struct words *w, unsigned i,
+                             struct err **errp)
 {
-    serve_export_free(o->export);
-    activation_free(&o->listen.activation);
-    serve_tls_free(&o->tls);
+    const struct said *own = &w->images[i].own;
+    struct serve_export *x = serve_export_add(o, &w->common, errp);
+
+    if (!x || !serve_take_for_export(OPT_FILE, w->images[i].path, x, errp))
+        return false;
+    for (unsigned k = 0; k < own->n; k++) {
+        if (!serve_take_for_export(own->v[k].code, own->v[k].arg, x, errp))
+            return false;
+    }
+    return true;
+}
+
+/* The file first: what the command line says of the server comes later, and counts. */
+static bool take_words(struct serve_opts *o, const struct words *w, struct err **errp)
+{
+    o->config = w->config;
+    o->only_check = w->check;
+    if (w->config && !serve_config_load(o, &w->common, errp))
+        return false;
+    for (unsigned i = 0; i < w->server.n; i++) {
+        if (!serve_take_for_server(w->server.v[i].code, w->server.v[i].arg, o, errp))
+            return false;
+    }
+    for (unsigned i = 0; i < w->n_images; i++) {
+        if (!take_image_words(o, w, i, errp))
+            return false;
+    }
+    if (o->n_exports > 0)
+        return o->n_exports == 1 || !said_has(&w->common, 'x') ||
+               err_set(errp, EINVAL,
+                       "--export-name before the first image is the name of all %u exports; give "
+                       "it behind the image that it is for",
+                       o->n_exports);
+    if (w->config)
+        return err_set(errp, EINVAL, "%s: there is no export in it: no section [export NAME]",
+                       w->config);
+    return err_set(errp, EINVAL, "the image is missing");
+}
+
+enum serve_parse serve_parse(int argc, char **argv, struct serve_opts *o, struct err **errp)
+{
+    struct words w = {0};
+    enum serve_parse result;
+
+    *o = (struct serve_opts){0};
+    result = sort_words(argc, argv, &w, errp);
+    if (result == SERVE_RUN && (!take_words(o, &w, errp) || !serve_settle(o, errp)))
+        result = SERVE_WRONG;
+    words_free(&w);
+    return result;
+}
+
+bool serve_parse_again(int argc, char **argv, struct serve_opts *o, struct err **errp)
+{
+    struct words w = {0};
+
+    *o = (struct serve_opts){0};
+    bool ok = sort_words(argc, argv, &w, errp) == SERVE_RUN && take_words(o, &w, errp) &&
+              serve_tls_settle(&o->tls, errp) && serve_settle_exports(o, errp);
+    words_free(&w);
+    return ok;
 }

@@ -15,6 +15,7 @@
 #include "cli/blkdebug.h"
 #include "cli/format.h"
 #include "cli/serve_listen.h"
+#include "cli/serve_said.h"
 #include "cli/serve_tls.h"
 #include "cli/snapshot_ref.h"
 #include "server/server.h"
@@ -26,7 +27,13 @@ struct bitmap_arg {
 
 enum cache_mode { CACHE_WRITEBACK, CACHE_NONE, CACHE_UNSAFE };
 
-struct serve_export { /* strings belong to argv, except where it is said */
+#define SERVE_EXPORTS_MAX 4096
+
+struct serve_export { /* strings belong to what was said, except where they are owned */
+    struct said said;
+    char *id;    /* of the section of a file; NULL: it is of the command line; owned */
+    char *where; /* for messages: where it begins; owned, NULL: nowhere else */
+
     const char *image;
     char *image_text; /* what the image's name may lie in; owned */
     enum image_format format;
@@ -51,18 +58,23 @@ struct serve_export { /* strings belong to argv, except where it is said */
     bool fault_seed_given;
     bool faults_may_come; /* clients of a control socket may add rules */
 
-    const char *name, *description;
-    struct bitmap_arg *bitmaps; /* owned, and the names */
+    const char *name, *description; /* name: NULL until settled, if none was given */
+    struct bitmap_arg *bitmaps;     /* owned, and the names */
     unsigned n_bitmaps;
     bool bitmaps_stored;                        /* the image must store them already */
     bool with_checkpoints, without_checkpoints; /* as given */
     bool checkpoints;                           /* settled */
     unsigned max_connections;                   /* 0: no limit but the server's */
+    bool tls_only;
     struct serve_authz authz;
 };
 
-struct serve_opts { /* strings belong to argv */
-    struct serve_export *export;
+struct serve_opts { /* strings belong to what was said */
+    struct said said;
+    struct serve_export **exports; /* owned, and all that it points to */
+    unsigned n_exports;
+    const char *config; /* a file of more exports; NULL: none; belongs to argv */
+    bool only_check;    /* the file is right: say so, and serve nothing */
 
     struct listen_opts listen;
     const char *control; /* path of a control socket; NULL: none */
@@ -82,10 +94,14 @@ enum serve_parse { SERVE_RUN, SERVE_DONE, SERVE_WRONG };
  * --version was answered. SERVE_WRONG: *errp says what is wrong with the command line. Sets the log
  * level. */
 enum serve_parse serve_parse(int argc, char **argv, struct serve_opts *o, struct err **errp);
+/* serve_parse_again: the same command line when its --config FILE may have changed. Changes nothing
+ * outside of o, which knows no inherited sockets. */
+bool serve_parse_again(int argc, char **argv, struct serve_opts *o, struct err **errp);
 /* qemu_nbd_parse: the same for a command line of qemu-nbd, argv[0] being the program. */
 enum serve_parse qemu_nbd_parse(int argc, char **argv, struct serve_opts *o, struct err **errp);
 /* serve_has_faults: shall there be a fault filter? */
 bool serve_has_faults(const struct serve_export *x);
+void serve_export_free(struct serve_export *x);
 void serve_opts_free(struct serve_opts *o);
 
 #endif

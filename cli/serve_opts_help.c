@@ -11,8 +11,10 @@
 #include "cli/serve_opts_priv.h"
 
 static const char summary[] =
-    "Usage: breakwater serve [OPTION]... IMAGE\n"
-    "Serve a disk image over NBD, at localhost:10809 unless told otherwise, until SIGTERM.\n"
+    "Usage: breakwater serve [OPTION]... IMAGE [[OPTION]... IMAGE]... [OPTION]...\n"
+    "       breakwater serve [OPTION]... --config FILE\n"
+    "Serve disk images over NBD, at localhost:10809 unless told otherwise, until SIGTERM.\n"
+    "Options of an export hold for the image before them; before the first image, for all.\n"
     "\n"
     "  -k, --socket PATH         listen on a Unix socket (alias --unix)\n"
     "  -p, --port N              listen on this TCP port\n"
@@ -24,7 +26,7 @@ static const char summary[] =
     "  -B, --bitmap NAME         record changed blocks as qemu:dirty-bitmap:NAME\n"
     "      --tls-certificates DIR  require TLS, with the certificates in DIR\n"
     "      --faults FILE         inject faults by these rules\n"
-    "      --control PATH        control socket: QMP, see breakwater-ctl(1)\n"
+    "      --config FILE         serve what this file says\n"
     "      --fork                go into the background once ready\n"
     "  -v, --verbose             log more; twice: everything\n"
     "  -h, --help [TOPIC]        more about: listen, tls, export, image, changes, faults,\n"
@@ -50,12 +52,13 @@ static const char help_tls[] =
     "authz-list\n"
     "      --tls-creds ID        use these credentials; TLS is required\n"
     "Who may use an export:\n"
+    "      --tls-only            clients that use TLS\n"
     "      --tls-allow RULE      subject=PATTERN, sha256=FINGERPRINT, user=PATTERN; repeatable\n"
     "      --tls-authz ID        only clients that this object lets in\n";
 
 static const char help_export[] =
     "The export:\n"
-    "  -x, --export-name NAME    name of the export (alias --exportname) [empty]\n"
+    "  -x, --export-name NAME    its name (alias --exportname) [empty; of several, the file's]\n"
     "  -D, --description TEXT    shown to clients that list the exports\n"
     "  -e, --shared N            at most N clients (alias --max-connections) [0: no limit]\n"
     "  -r, --read-only           refuse writes (alias --readonly)\n"
@@ -98,11 +101,14 @@ static const char help_faults[] =
 static const char help_limits[] =
     "Limits:\n"
     "      --handshake-limit TIME  a client must be through by then [10s]; 0: no limit\n"
+    "      --max-clients N       connections, all together [100, or what --shared makes needed]\n"
     "      --max-requests N      in flight, for each connection [64]\n"
     "      --max-bytes SIZE      in flight, all together [64M]\n";
 
 static const char help_running[] =
     "Running:\n"
+    "      --config FILE         more exports, and options of the server\n"
+    "      --check               do not serve: is the command line right, and FILE?\n"
     "      --control PATH        control socket: QMP, see breakwater-ctl(1)\n"
     "      --fork                go into the background once ready\n"
     "      --pid-file FILE       write the process id there\n"

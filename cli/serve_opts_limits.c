@@ -29,6 +29,9 @@ enum take serve_take_limits(int opt, const char *arg, struct serve_opts *o, stru
     switch (opt) {
     case OPT_HANDSHAKE_LIMIT:
         return take_if(take_handshake_limit(arg, &o->server, errp));
+    case OPT_MAX_CLIENTS:
+        return take_if(
+            serve_parse_uint(arg, "--max-clients", 1, 200000, &o->server.max_connections, errp));
     case OPT_MAX_REQUESTS:
         return take_if(
             serve_parse_uint(arg, "--max-requests", 1, 65536, &o->server.max_requests, errp));

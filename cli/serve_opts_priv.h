@@ -12,7 +12,12 @@
 
 /* Options without a letter. */
 enum {
-    OPT_FAULTS = 256,
+    OPT_FILE = 256, /* the image itself */
+    OPT_CONFIG,
+    OPT_CHECK,
+    OPT_TLS_ONLY,
+    OPT_MAX_CLIENTS,
+    OPT_FAULTS,
     OPT_FAULT,
     OPT_FAULT_SEED,
     OPT_FAULT_TRACE,
@@ -52,8 +57,32 @@ enum {
     OPT_TLS_HOSTNAME,
 };
 
-extern const struct option serve_long_options[];
+/* Whom an option is about. */
+enum serve_scope {
+    SCOPE_COMMAND, /* this one run of the program */
+    SCOPE_SERVER,
+    SCOPE_EXPORT,
+};
+enum {
+    SERVE_PATH = 1, /* its value names a file or folder */
+    SERVE_MANY = 2, /* may be given several times */
+    SERVE_KEY = 4,  /* in a configuration file only */
+};
+struct serve_option {
+    const char *name; /* of the long option, and of the key in a configuration file */
+    int has_arg;      /* as getopt_long has it */
+    int code;         /* the letter, or OPT_... */
+    enum serve_scope scope;
+    unsigned flags;
+};
+extern const struct serve_option serve_options[]; /* ends with a NULL name */
 extern const char serve_short_options[];
+/* serve_option_named: by its name among those of a scope; serve_option_coded: any of that code.
+ * NULL: there is none. */
+const struct serve_option *serve_option_named(const char *name, enum serve_scope scope);
+const struct serve_option *serve_option_coded(int code);
+/* serve_long_options: for getopt_long. */
+const struct option *serve_long_options(void);
 
 enum take {
     TAKE_OTHER, /* not one of this group */
@@ -72,21 +101,24 @@ enum take serve_take_image(int opt, const char *arg, struct serve_export *x, str
 enum take serve_take_faults(int opt, const char *arg, struct serve_export *x, struct err **errp);
 enum take serve_take_changes(int opt, const char *arg, struct serve_export *x, struct err **errp);
 
-/* serve_take: one option, by the group that it is of; those of an export go to x. */
-bool serve_take(int opt, const char *arg, struct serve_opts *o, struct serve_export *x,
-                struct err **errp);
+/* serve_take_for_server, serve_take_for_export: one option of that scope; arg is copied. */
+bool serve_take_for_server(int opt, const char *arg, struct serve_opts *o, struct err **errp);
+bool serve_take_for_export(int opt, const char *arg, struct serve_export *x, struct err **errp);
+/* serve_config_load: server-wide options and exports of o->config; defaults go to every export
+ * first. */
+bool serve_config_load(struct serve_opts *o, const struct said *defaults, struct err **errp);
 /* serve_bad_option: what getopt's ':' or '?' stands for. Returns false. */
 bool serve_bad_option(int opt, const char *word, struct err **errp);
 /* serve_help: print the help about a topic, NULL standing for the summary. */
 bool serve_help(const char *topic, struct err **errp);
 /* serve_settle: after all options and the image: do they fit together? */
 bool serve_settle(struct serve_opts *o, struct err **errp);
+bool serve_settle_exports(struct serve_opts *o, struct err **errp);
 
-/* serve_export_new: with the defaults of serve. NULL without memory. */
-struct serve_export *serve_export_new(struct err **errp);
-void serve_export_free(struct serve_export *x);
-/* serve_settle_export: after its options and those of the server. */
-bool serve_settle_export(struct serve_export *x, const struct serve_opts *o, struct err **errp);
+/* serve_export_add: one more, of which nothing is said but `said` (NULL: nothing). NULL on an
+ * error; belongs to o. */
+struct serve_export *serve_export_add(struct serve_opts *o, const struct said *said,
+                                      struct err **errp);
 /* serve_add_bitmap: the name is copied. */
 bool serve_add_bitmap(struct serve_export *x, const char *name, uint32_t granularity,
                       struct err **errp);

@@ -1,73 +1,114 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * The options of serve. What --help says about them is in serve_opts_help.c.
+ * The options of serve, on the command line and as keys of a configuration file. What --help says
+ * about them is in serve_opts_help.c.
  */
+#include <string.h>
+
+#include "base/bytes.h"
 #include "cli/serve_opts_priv.h"
 
-const char serve_short_options[] = ":k:p:b:x:D:e:trf:l:B:Ano:vhV";
+const char serve_short_options[] = "-:k:p:b:x:D:e:trf:l:B:Ano:vhV";
 
-const struct option serve_long_options[] = {
-    {"socket", required_argument, NULL, 'k'},
-    {"unix", required_argument, NULL, 'k'},
-    {"port", required_argument, NULL, 'p'},
-    {"bind", required_argument, NULL, 'b'},
-    {"ipaddr", required_argument, NULL, 'b'},
-    {"export-name", required_argument, NULL, 'x'},
-    {"exportname", required_argument, NULL, 'x'},
-    {"description", required_argument, NULL, 'D'},
-    {"shared", required_argument, NULL, 'e'},
-    {"max-connections", required_argument, NULL, 'e'},
-    {"persistent", no_argument, NULL, 't'},
-    {"read-only", no_argument, NULL, 'r'},
-    {"readonly", no_argument, NULL, 'r'},
-    {"format", required_argument, NULL, 'f'},
-    {"load-snapshot", required_argument, NULL, 'l'},
-    {"snapshot", required_argument, NULL, 'l'},
-    {"bitmap", required_argument, NULL, 'B'},
-    {"allocation-depth", no_argument, NULL, 'A'},
-    {"allow-resize", no_argument, NULL, OPT_ALLOW_RESIZE},
-    {"nocache", no_argument, NULL, 'n'},
-    {"offset", required_argument, NULL, 'o'},
-    {"verbose", no_argument, NULL, 'v'},
-    {"help", optional_argument, NULL, 'h'},
-    {"version", no_argument, NULL, 'V'},
-    {"faults", required_argument, NULL, OPT_FAULTS},
-    {"fault", required_argument, NULL, OPT_FAULT},
-    {"fault-seed", required_argument, NULL, OPT_FAULT_SEED},
-    {"fault-trace", required_argument, NULL, OPT_FAULT_TRACE},
-    {"fault-trace-size", required_argument, NULL, OPT_FAULT_TRACE_SIZE},
-    {"blkdebug", required_argument, NULL, OPT_BLKDEBUG},
-    {"checkpoints", no_argument, NULL, OPT_CHECKPOINTS},
-    {"no-checkpoints", no_argument, NULL, OPT_NO_CHECKPOINTS},
-    {"scratch-dir", required_argument, NULL, OPT_SCRATCH_DIR},
-    {"scratch-limit", required_argument, NULL, OPT_SCRATCH_LIMIT},
-    {"cache", required_argument, NULL, OPT_CACHE},
-    {"discard", required_argument, NULL, OPT_DISCARD},
-    {"detect-zeroes", required_argument, NULL, OPT_DETECT_ZEROES},
-    {"handshake-limit", required_argument, NULL, OPT_HANDSHAKE_LIMIT},
-    {"max-requests", required_argument, NULL, OPT_MAX_REQUESTS},
-    {"max-bytes", required_argument, NULL, OPT_MAX_BYTES},
-    {"max-checkpoints", required_argument, NULL, OPT_MAX_CHECKPOINTS},
-    {"view-grace", required_argument, NULL, OPT_VIEW_GRACE},
-    {"backing-dir", required_argument, NULL, OPT_BACKING_DIR},
-    {"pid-file", required_argument, NULL, OPT_PID_FILE},
-    {"control", required_argument, NULL, OPT_CONTROL},
-    {"fork", no_argument, NULL, OPT_FORK},
-    {"log-level", required_argument, NULL, OPT_LOG_LEVEL},
-    {"print-uri", no_argument, NULL, OPT_PRINT_URI},
-    {"no-lock", no_argument, NULL, OPT_NO_LOCK},
-    {"vsock", optional_argument, NULL, OPT_VSOCK},
-    {"socket-fd", required_argument, NULL, OPT_SOCKET_FD},
-    {"stdin", no_argument, NULL, OPT_STDIN},
-    {"single", no_argument, NULL, OPT_STDIN},
-    {"tls", required_argument, NULL, OPT_TLS},
-    {"tls-certificates", required_argument, NULL, OPT_TLS_CERTIFICATES},
-    {"tls-psk", required_argument, NULL, OPT_TLS_PSK},
-    {"tls-verify-peer", no_argument, NULL, OPT_TLS_VERIFY_PEER},
-    {"tls-allow", required_argument, NULL, OPT_TLS_ALLOW},
-    {"object", required_argument, NULL, OPT_OBJECT},
-    {"tls-creds", required_argument, NULL, OPT_TLS_CREDS},
-    {"tls-authz", required_argument, NULL, OPT_TLS_AUTHZ},
-    {"tls-hostname", required_argument, NULL, OPT_TLS_HOSTNAME},
+const struct serve_option serve_options[] = {
+    {"help", optional_argument, 'h', SCOPE_COMMAND, 0},
+    {"version", no_argument, 'V', SCOPE_COMMAND, 0},
+    {"config", required_argument, OPT_CONFIG, SCOPE_COMMAND, 0},
+    {"check", no_argument, OPT_CHECK, SCOPE_COMMAND, 0},
+    {"socket", required_argument, 'k', SCOPE_SERVER, SERVE_PATH | SERVE_MANY},
+    {"unix", required_argument, 'k', SCOPE_SERVER, SERVE_PATH | SERVE_MANY},
+    {"port", required_argument, 'p', SCOPE_SERVER, SERVE_MANY},
+    {"bind", required_argument, 'b', SCOPE_SERVER, SERVE_MANY},
+    {"ipaddr", required_argument, 'b', SCOPE_SERVER, SERVE_MANY},
+    {"persistent", no_argument, 't', SCOPE_SERVER, 0},
+    {"verbose", no_argument, 'v', SCOPE_SERVER, SERVE_MANY},
+    {"scratch-dir", required_argument, OPT_SCRATCH_DIR, SCOPE_SERVER, SERVE_PATH},
+    {"scratch-limit", required_argument, OPT_SCRATCH_LIMIT, SCOPE_SERVER, 0},
+    {"handshake-limit", required_argument, OPT_HANDSHAKE_LIMIT, SCOPE_SERVER, 0},
+    {"max-requests", required_argument, OPT_MAX_REQUESTS, SCOPE_SERVER, 0},
+    {"max-bytes", required_argument, OPT_MAX_BYTES, SCOPE_SERVER, 0},
+    {"max-checkpoints", required_argument, OPT_MAX_CHECKPOINTS, SCOPE_SERVER, 0},
+    {"view-grace", required_argument, OPT_VIEW_GRACE, SCOPE_SERVER, 0},
+    {"pid-file", required_argument, OPT_PID_FILE, SCOPE_SERVER, SERVE_PATH},
+    {"control", required_argument, OPT_CONTROL, SCOPE_SERVER, SERVE_PATH},
+    {"fork", no_argument, OPT_FORK, SCOPE_SERVER, 0},
+    {"log-level", required_argument, OPT_LOG_LEVEL, SCOPE_SERVER, 0},
+    {"print-uri", no_argument, OPT_PRINT_URI, SCOPE_SERVER, 0},
+    {"vsock", optional_argument, OPT_VSOCK, SCOPE_SERVER, SERVE_MANY},
+    {"socket-fd", required_argument, OPT_SOCKET_FD, SCOPE_SERVER, SERVE_MANY},
+    {"stdin", no_argument, OPT_STDIN, SCOPE_SERVER, 0},
+    {"single", no_argument, OPT_STDIN, SCOPE_SERVER, 0},
+    {"tls", required_argument, OPT_TLS, SCOPE_SERVER, 0},
+    {"tls-certificates", required_argument, OPT_TLS_CERTIFICATES, SCOPE_SERVER, SERVE_PATH},
+    {"tls-psk", required_argument, OPT_TLS_PSK, SCOPE_SERVER, SERVE_PATH},
+    {"tls-verify-peer", no_argument, OPT_TLS_VERIFY_PEER, SCOPE_SERVER, 0},
+    {"object", required_argument, OPT_OBJECT, SCOPE_SERVER, SERVE_MANY},
+    {"tls-creds", required_argument, OPT_TLS_CREDS, SCOPE_SERVER, 0},
+    {"tls-hostname", required_argument, OPT_TLS_HOSTNAME, SCOPE_SERVER, 0},
+    {"max-clients", required_argument, OPT_MAX_CLIENTS, SCOPE_SERVER, 0},
+    {"file", required_argument, OPT_FILE, SCOPE_EXPORT, SERVE_PATH | SERVE_KEY},
+    {"name", required_argument, 'x', SCOPE_EXPORT, SERVE_KEY},
+    {"tls-only", no_argument, OPT_TLS_ONLY, SCOPE_EXPORT, 0},
+    {"export-name", required_argument, 'x', SCOPE_EXPORT, 0},
+    {"exportname", required_argument, 'x', SCOPE_EXPORT, 0},
+    {"description", required_argument, 'D', SCOPE_EXPORT, 0},
+    {"shared", required_argument, 'e', SCOPE_EXPORT, 0},
+    {"max-connections", required_argument, 'e', SCOPE_EXPORT, 0},
+    {"read-only", no_argument, 'r', SCOPE_EXPORT, 0},
+    {"readonly", no_argument, 'r', SCOPE_EXPORT, 0},
+    {"format", required_argument, 'f', SCOPE_EXPORT, 0},
+    {"load-snapshot", required_argument, 'l', SCOPE_EXPORT, 0},
+    {"snapshot", required_argument, 'l', SCOPE_EXPORT, 0},
+    {"bitmap", required_argument, 'B', SCOPE_EXPORT, SERVE_MANY},
+    {"allocation-depth", no_argument, 'A', SCOPE_EXPORT, 0},
+    {"allow-resize", no_argument, OPT_ALLOW_RESIZE, SCOPE_EXPORT, 0},
+    {"nocache", no_argument, 'n', SCOPE_EXPORT, 0},
+    {"offset", required_argument, 'o', SCOPE_EXPORT, 0},
+    {"faults", required_argument, OPT_FAULTS, SCOPE_EXPORT, SERVE_PATH},
+    {"fault", required_argument, OPT_FAULT, SCOPE_EXPORT, SERVE_MANY},
+    {"fault-seed", required_argument, OPT_FAULT_SEED, SCOPE_EXPORT, 0},
+    {"fault-trace", required_argument, OPT_FAULT_TRACE, SCOPE_EXPORT, SERVE_PATH},
+    {"fault-trace-size", required_argument, OPT_FAULT_TRACE_SIZE, SCOPE_EXPORT, 0},
+    {"blkdebug", required_argument, OPT_BLKDEBUG, SCOPE_EXPORT, 0},
+    {"checkpoints", no_argument, OPT_CHECKPOINTS, SCOPE_EXPORT, 0},
+    {"no-checkpoints", no_argument, OPT_NO_CHECKPOINTS, SCOPE_EXPORT, 0},
+    {"cache", required_argument, OPT_CACHE, SCOPE_EXPORT, 0},
+    {"discard", required_argument, OPT_DISCARD, SCOPE_EXPORT, 0},
+    {"detect-zeroes", required_argument, OPT_DETECT_ZEROES, SCOPE_EXPORT, 0},
+    {"backing-dir", required_argument, OPT_BACKING_DIR, SCOPE_EXPORT, SERVE_PATH},
+    {"no-lock", no_argument, OPT_NO_LOCK, SCOPE_EXPORT, 0},
+    {"tls-allow", required_argument, OPT_TLS_ALLOW, SCOPE_EXPORT, SERVE_MANY},
+    {"tls-authz", required_argument, OPT_TLS_AUTHZ, SCOPE_EXPORT, 0},
     {0},
 };
+
+const struct serve_option *serve_option_named(const char *name, enum serve_scope scope)
+{
+    for (const struct serve_option *o = serve_options; o->name; o++) {
+        if (o->scope == scope && strcmp(o->name, name) == 0)
+            return o;
+    }
+    return NULL;
+}
+
+const struct serve_option *serve_option_coded(int code)
+{
+    for (const struct serve_option *o = serve_options; o->name; o++) {
+        if (o->code == code)
+            return o;
+    }
+    return NULL;
+}
+
+const struct option *serve_long_options(void)
+{
+    static struct option list[ARRAY_LEN(serve_options)];
+    size_t n = 0;
+
+    for (const struct serve_option *o = serve_options; o->name; o++) {
+        if (!(o->flags & SERVE_KEY))
+            list[n++] = (struct option){o->name, o->has_arg, NULL, o->code};
+    }
+    list[n] = (struct option){0};
+    return list;
+}

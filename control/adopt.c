@@ -57,7 +57,8 @@ bool control_adopt(struct control *c, const struct control_adoption *a, struct e
     struct graph_node *n;
     struct control_export *e;
 
-    c->nbd = mem_new(struct nbd_host);
+    if (!c->nbd)
+        c->nbd = mem_new(struct nbd_host);
     if (!c->nbd)
         return err_set(errp, ENOMEM, "out of memory for a control socket");
     c->nbd->server = a->server;
@@ -65,9 +66,48 @@ bool control_adopt(struct control *c, const struct control_adoption *a, struct e
     if (!adopt_graph(c, a, &n, errp))
         return false;
     e = adopt_export(c, a, n, errp);
-    if (!e)
+    if (!e) {
+        graph_drop(&c->graph, n);
         return false;
+    }
     e->next = c->exports;
     c->exports = e;
     return true;
+}
+
+/* Is the export the only one that uses the node? */
+static bool only_user(const struct graph_node *n, const struct graph_edge *use)
+{
+    return n->users == use && !use->next_user;
+}
+
+static bool disown(struct control *c, struct control_export *e, struct err **errp)
+{
+    struct graph_node *n = e->use->child;
+    struct control_export **at = &c->exports;
+
+    if (!only_user(n, e->use))
+        return err_set(errp, EBUSY, "clients of the control socket have use for it");
+    while (*at != e)
+        at = &(*at)->next;
+    *at = e->next;
+    graph_unuse(&c->graph, e->use);
+    graph_drop(&c->graph, n);
+    event_emit(c, "BLOCK_EXPORT_DELETED", json_pack("{s:s}", "id", e->id));
+    mem_free(e->id);
+    mem_free(e->name);
+    mem_free(e);
+    return true;
+}
+
+bool control_disown(struct control *c, const char *export_id, struct err **errp)
+{
+    bool ok;
+
+    co_lock(&c->busy);
+    struct control_export *e = export_find(c, export_id);
+    ok = e && e->borrowed ? disown(c, e, errp)
+                          : err_set(errp, ENOENT, "there is no export '%s'", export_id);
+    co_unlock(&c->busy);
+    return ok;
 }

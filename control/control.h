@@ -63,9 +63,12 @@ struct control_adoption {
     const char *export_id, *export_name;
     bool writable, resizable; /* the export */
 };
-/* control_adopt: once at most, before any client. All of it stays its owner's: clients cannot
- * remove the export or stop the server, and control_stop lets go of both. */
+/* control_adopt: any number of exports of one server. All of it stays its owner's: clients cannot
+ * remove the export or stop the server, and control_stop lets go of both. Yields. */
 bool control_adopt(struct control *c, const struct control_adoption *a, struct err **errp);
+/* control_disown: let go of an export and its graph, which the owner may then close. EBUSY: a
+ * client has made use of the graph. Yields. */
+bool control_disown(struct control *c, const char *export_id, struct err **errp);
 
 /* control_on_quit: fn(arg) when a client has sent quit, before it is answered. */
 void control_on_quit(struct control *c, void (*fn)(void *), void *arg);

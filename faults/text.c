@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "base/parse.h"
 
 bool text_is(struct ini_text t, const char *word)
 {
@@ -57,34 +58,9 @@ const char *text_printable(struct ini_text t, char buf[64])
     return buf;
 }
 
-/* How far apart two words are, for "did you mean": bytes that differ at the same place, plus the
- * difference in length, from whichever end fits better. */
-static size_t distance(struct ini_text t, const char *word)
-{
-    size_t len = strlen(word), shorter = min_u64(t.len, len), front = 0, back = 0;
-
-    for (size_t i = 0; i < shorter; i++) {
-        front += t.at[i] != word[i];
-        back += t.at[t.len - 1 - i] != word[len - 1 - i];
-    }
-    return min_u64(front, back) + (t.len > len ? t.len - len : len - t.len);
-}
-
 const char *text_nearest(struct ini_text t, const char *const *names, size_t n)
 {
-    const char *best = NULL;
-    size_t least = 4;
-
-    for (size_t i = 0; i < n; i++) {
-        size_t d = names[i] ? distance(t, names[i]) : least;
-
-        if (d < least) {
-            best = names[i];
-            least = d;
-        }
-    }
-    /* A word of which hardly a letter fits was not meant. */
-    return best && least < strlen(best) ? best : NULL;
+    return parse_nearest(t.at, t.len, names, n);
 }
 
 bool text_id_is_well_formed(struct ini_text t)

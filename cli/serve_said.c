@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * What was said of one thing: see serve_said.h.
+ */
+#include "cli/serve_said.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "base/mem.h"
+
+bool said_add(struct said *s, int code, const char *arg, const char **copy, struct err **errp)
+{
+    struct said_option *v = mem_realloc(s->v, (s->n + 1) * sizeof(*v));
+    char *text = v && arg ? mem_strdup(arg) : NULL;
+
+    if (v)
+        s->v = v;
+    if (!v || (arg && !text))
+        return err_set(errp, ENOMEM, "out of memory for options");
+    v[s->n++] = (struct said_option){code, text};
+    if (copy)
+        *copy = text;
+    return true;
+}
+
+bool said_has(const struct said *s, int code)
+{
+    for (unsigned i = 0; i < s->n; i++) {
+        if (s->v[i].code == code)
+            return true;
+    }
+    return false;
+}
+
+static bool option_equal(const struct said_option *a, const struct said_option *b)
+{
+    if (a->code != b->code || !a->arg != !b->arg)
+        return false;
+    return !a->arg || strcmp(a->arg, b->arg) == 0;
+}
+
+bool said_equal(const struct said *a, const struct said *b)
+{
+    if (a->n != b->n)
+        return false;
+    for (unsigned i = 0; i < a->n; i++) {
+        if (!option_equal(&a->v[i], &b->v[i]))
+            return false;
+    }
+    return true;
+}
+
+void said_free(struct said *s)
+{
+    for (unsigned i = 0; i < s->n; i++)
+        mem_free(s->v[i].arg);
+    mem_free(s->v);
+    *s = (struct said){0};
+}
