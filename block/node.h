@@ -37,6 +37,7 @@ enum req_flags {
     REQ_NO_FALLBACK = 4, /* ZERO: fail with -ENOTSUP rather than write zeros slowly */
     REQ_COMPRESSED = 8,  /* WRITE of whole clusters to a format: compress them if it can */
     REQ_DEPTH = 16,      /* STATUS: say also which image of a chain has it (EXTENT_LEVEL) */
+    REQ_OWN = 1 << 16,   /* TRUNCATE: this bit and those above are the driver's own */
 };
 
 /* What a write to the host file holds; the fault engine can select on it. */
@@ -209,6 +210,11 @@ int node_zero(struct node *n, uint64_t off, uint64_t len, uint32_t flags);
 int node_discard(struct node *n, uint64_t off, uint64_t len);
 int node_flush(struct node *n);
 int node_truncate(struct node *n, uint64_t size);
+/* node_zeros: NODE_ZEROS bytes that are zero, aligned for any I/O and never to be written to. */
+#define NODE_ZEROS (UINT64_C(1) << 20)
+const void *node_zeros(void);
+/* node_write_zeros: where REQ_ZERO's ways to be fast are not wanted. */
+int node_write_zeros(struct node *n, uint64_t off, uint64_t len);
 /* node_status: ext is cleared first. */
 int node_status(struct node *n, uint64_t off, uint64_t len, struct extents *ext);
 /* node_depth: how many images down the backing chain has it: the flags of the extents are 1 for n's

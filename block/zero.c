@@ -14,7 +14,24 @@
 
 /* Never written to: its pages all stay the kernel's one page of zeros. */
 #define ZEROS_ALIGN 4096
-static uint8_t zeros[BOUNCE_MAX] __attribute__((aligned(ZEROS_ALIGN)));
+static uint8_t zeros[NODE_ZEROS] __attribute__((aligned(ZEROS_ALIGN)));
+
+const void *node_zeros(void)
+{
+    return zeros;
+}
+
+int node_write_zeros(struct node *n, uint64_t off, uint64_t len)
+{
+    int ret = 0;
+    while (ret == 0 && len) {
+        uint64_t now = min_u64(len, sizeof(zeros));
+        ret = node_write(n, off, zeros, now, 0);
+        off += now;
+        len -= now;
+    }
+    return ret;
+}
 
 static int write_zeros(struct node *n, const struct req *r, uint64_t off, uint64_t len)
 {

@@ -14,8 +14,6 @@
 #include "cli/image_change.h"
 #include "qcow2/qcow2.h"
 
-#define CHUNK (UINT64_C(2) << 20)
-
 static bool find_size(const char *text, uint64_t now, uint64_t *size, struct err **errp)
 {
     char sign = *text == '+' || *text == '-' ? *text : 0;
@@ -30,21 +28,6 @@ static bool find_size(const char *text, uint64_t now, uint64_t *size, struct err
     if (*size > (uint64_t)INT64_MAX)
         return err_set(errp, EFBIG, "SIZE: '%s' is too large", text);
     return *size != 0 || err_set(errp, EINVAL, "SIZE: the new size must not be 0");
-}
-
-static int write_zeros(struct node *n, uint64_t from, uint64_t end)
-{
-    AUTO_FREE uint8_t *zeros = mem_alloc_aligned(CHUNK, 4096);
-    int r = 0;
-    if (!zeros)
-        return -ENOMEM;
-    memset(zeros, 0, CHUNK);
-    while (r == 0 && from < end) {
-        uint64_t len = min_u64(end - from, CHUNK);
-        r = node_write(n, from, zeros, len, 0);
-        from += len;
-    }
-    return r;
 }
 
 static bool resize_raw(struct image_job *job, struct node *n, uint64_t size)
@@ -63,7 +46,7 @@ static bool resize_raw(struct image_job *job, struct node *n, uint64_t size)
     if (r == 0 && size > was && ch->preallocation == QC_PREALLOC_FALLOC)
         r = node_zero(n, was, size - was, 0);
     if (r == 0 && size > was && ch->preallocation == QC_PREALLOC_FULL)
-        r = write_zeros(n, was, size);
+        r = node_write_zeros(n, was, size - was);
     if (r == 0)
         r = node_flush(n);
     if (r == 0)

@@ -390,6 +390,7 @@ void qc_inflight_end(struct qc *q, struct qc_inflight *f);
 /* qc_read, qc_write: guest bytes. Yield. */
 int qc_read(struct qc *q, uint64_t guest_off, uint8_t *buf, uint64_t len);
 int qc_write(struct qc *q, uint64_t guest_off, const uint8_t *buf, uint64_t len);
+int qc_write_zeros(struct qc *q, uint64_t guest_off, uint64_t len);
 /* qc_write_alloc: do the first part of a write that cannot be done in place. *done: bytes written,
  * 0 if the mapping changed meanwhile and must be looked up again. Yields. */
 int qc_write_alloc(struct qc *q, uint64_t guest_off, const uint8_t *buf, uint64_t len,

@@ -182,6 +182,18 @@ int qc_read(struct qc *q, uint64_t guest_off, uint8_t *buf, uint64_t len)
     return run_do(q, false, &run, guest_off, buf, qc_io_begin(q));
 }
 
+int qc_write_zeros(struct qc *q, uint64_t guest_off, uint64_t len)
+{
+    int r = 0;
+    while (r == 0 && len) {
+        uint64_t n = min_u64(len, NODE_ZEROS);
+        r = qc_write(q, guest_off, node_zeros(), n);
+        guest_off += n;
+        len -= n;
+    }
+    return r;
+}
+
 int qc_write(struct qc *q, uint64_t guest_off, const uint8_t *buf, uint64_t len)
 {
     struct qc_run run;

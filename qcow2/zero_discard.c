@@ -180,11 +180,7 @@ static int zero_bytes(struct qc *q, uint64_t guest_off, uint64_t len, uint32_t f
         return 0;
     if (flags & REQ_NO_FALLBACK)
         return -ENOTSUP;
-    AUTO_FREE uint8_t *zeros = mem_alloc_aligned(len, 4096);
-    if (!zeros)
-        return -ENOMEM;
-    memset(zeros, 0, len);
-    return qc_write(q, guest_off, zeros, len);
+    return qc_write_zeros(q, guest_off, len);
 }
 
 /* Whole subclusters of one cluster. in: where they begin in it. */
