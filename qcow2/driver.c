@@ -27,7 +27,7 @@ static int qc_submit(struct node *n, struct req *r)
     case REQ_FLUSH:
         return qc_flush(q);
     case REQ_TRUNCATE:
-        return qc_resize(q, r->off);
+        return qc_resize(q, r->off, (enum qc_preallocation)(r->flags / REQ_OWN));
     default:
         return -ENOTSUP;
     }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * Giving clusters to space that a disk has just got, which nobody has written to yet.
+ * Giving clusters to space that a disk is about to get, which nobody can write to yet.
  *
  * A cluster is linked only if it reads as zeros: one that was never written does, others are zeroed
  * first. Order and durability are those of any write (flush.c). The cluster that the old disk ended
@@ -8,18 +8,15 @@
  */
 #include <errno.h>
 
-#include "base/cleanup.h"
 #include "qcow2/qcow2_priv.h"
-
-#define CHUNK (UINT64_C(2) << 20)
 
 /* Make n clusters of the data file or image file read as zeros, with the space set aside if so
  * wanted. */
 static int make_zeros(struct qc *q, uint64_t host_off, uint64_t n, bool fresh, bool set_aside)
 {
     uint64_t len = n << q->cluster_bits;
-    if (q->has_data_file) /* it is to be no longer than the disk */
-        len = min_u64(len, q->node->size - host_off);
+    if (q->has_data_file) /* which is as long as the disk will be */
+        len = min_u64(len, q->data->size - host_off);
     if (!fresh || set_aside)
         return node_zero(q->data, host_off, len, set_aside ? 0 : REQ_MAY_UNMAP);
     return host_off + len > q->file->size && q->file->growable
@@ -102,33 +99,11 @@ static int place_all(struct qc *q, uint64_t from, uint64_t end, bool set_aside)
     return 0;
 }
 
-static int write_zeros(struct qc *q, uint64_t from, uint64_t end)
-{
-    AUTO_FREE uint8_t *zeros = mem_alloc_aligned(CHUNK, 4096);
-    int r = 0;
-    if (!zeros)
-        return -ENOMEM;
-    memset(zeros, 0, CHUNK);
-    while (r == 0 && from < end) {
-        uint64_t len = min_u64(end - from, CHUNK);
-        r = node_write(q->node, from, zeros, len, 0);
-        from += len;
-    }
-    return r;
-}
-
 int qc_preallocate(struct qc *q, uint64_t from, uint64_t end, enum qc_preallocation mode)
 {
-    int r;
-    if (mode == QC_PREALLOC_OFF)
-        return 0;
     uint64_t whole = min_u64(round_up(from, q->cluster_size), end);
     if (mode == QC_PREALLOC_FULL)
         whole = end;
-    r = write_zeros(q, from, whole);
-    if (r == 0 && whole < end)
-        r = place_all(q, whole, end, mode == QC_PREALLOC_FALLOC);
-    if (r == 0)
-        node_still_volatile(q->node); /* what was placed went round the dispatcher */
-    return r < 0 ? r : node_flush(q->node);
+    int r = qc_write_zeros(q, from, whole - from);
+    return r < 0 || whole == end ? r : place_all(q, whole, end, mode == QC_PREALLOC_FALLOC);
 }

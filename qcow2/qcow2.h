@@ -81,12 +81,13 @@ struct qc_truncate_opts {
 };
 
 /* qc_truncate: give an image that is open for writing, and may be in use, another size (a multiple
- * of 512). New space reads as zeros. Shrinking happens in one step: a crash leaves the old size
- * with all data, or the new one; then the file is made smaller where it can be. Filters above n
- * keep the size that they know; to grow, node_truncate does the same for them, too. EINVAL: size,
- * or smaller without opts->shrink; ENOTSUP: snapshots that do not store their size (version 2), an
- * inconsistent bitmap; EBUSY: a bitmap in use, or another change of the size came first. Waits for
- * the requests in flight, so not to be called from within one. Yields. */
+ * of 512). New space reads as zeros, and has what opts->preallocation wants for it before anybody
+ * can write there; if that fails, the old size stays. Shrinking happens in one step: a crash leaves
+ * the old size with all data, or the new one; then the file is made smaller where it can be.
+ * Filters above n keep the size that they know; to grow, node_truncate does the same for them, too.
+ * EINVAL: size, or smaller without opts->shrink; ENOTSUP: snapshots that do not store their size
+ * (version 2), an inconsistent bitmap; EBUSY: a bitmap in use, or another change of the size came
+ * first. Waits for the requests in flight, so not to be called from within one. Yields. */
 bool qc_truncate(struct node *n, uint64_t size, const struct qc_truncate_opts *opts,
                  struct err **errp);
 /* qc_make_empty: nothing is allocated in the image any more, all is read from the backing file, or

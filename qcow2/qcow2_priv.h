@@ -408,12 +408,13 @@ int qc_discard(struct qc *q, uint64_t guest_off, uint64_t len);
 /* qc_status: append what is known of [guest_off, guest_off + len) until ext is full. flags: of the
  * request. Yields. */
 int qc_status(struct qc *q, uint64_t guest_off, uint64_t len, uint32_t flags, struct extents *ext);
-/* qc_resize: grow to size bytes, a multiple of 512; -ENOTSUP to shrink. Yields. */
-int qc_resize(struct qc *q, uint64_t size);
+/* qc_resize: grow to size bytes, a multiple of 512; -ENOTSUP to shrink. mode: of the new space,
+ * which has its clusters before anybody sees it. Yields. */
+int qc_resize(struct qc *q, uint64_t size, enum qc_preallocation mode);
 /* qc_shrink: the opposite (empty.c). Not within a request: it waits for all of them. Yields. */
 bool qc_shrink(struct qc *q, uint64_t size, struct err **errp);
-/* qc_preallocate: give clusters to guest bytes [from, end), which nobody uses yet (prealloc.c); all
- * of it is durable then. Yields. */
+/* qc_preallocate: give clusters to guest bytes [from, end), which lie beyond the end of the disk
+ * (prealloc.c). After an error, what has got some may keep them. Yields. */
 int qc_preallocate(struct qc *q, uint64_t from, uint64_t end, enum qc_preallocation mode);
 /* qc_snapshots_sized: may the disk get another size, as far as snapshots are concerned? */
 bool qc_snapshots_sized(const struct qc *q);

@@ -4,7 +4,8 @@
  *
  * Order: the larger L1 table is durable before the header points at it; what must read as zeros in
  * the new space (a backing file may be longer than the old disk, and the last cluster may hold
- * more than the disk did) is durable before the header's size makes it visible.
+ * more than the disk did), and the clusters that are allocated for it, are durable before the
+ * header's size makes it visible. So no guest can write to what is still being prepared.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -84,22 +85,6 @@ static int l1_grow(struct qc *q, uint64_t need)
     return 0;
 }
 
-static int zero_by_writing(struct qc *q, uint64_t from, uint64_t end)
-{
-    AUTO_FREE uint8_t *zeros = mem_alloc_aligned(min_u64(end - from, WRITE_CHUNK), 4096);
-    if (!zeros)
-        return -ENOMEM;
-    memset(zeros, 0, min_u64(end - from, WRITE_CHUNK));
-    while (from < end) {
-        uint64_t n = min_u64(end - from, WRITE_CHUNK);
-        int r = qc_write(q, from, zeros, n);
-        if (r < 0)
-            return r;
-        from += n;
-    }
-    return 0;
-}
-
 /* The data file goes along. What it may hold beyond the old size must not come to light in it. */
 static int data_grow(struct qc *q, uint64_t old_size, uint64_t size)
 {
@@ -123,10 +108,26 @@ static int zero_new_space(struct qc *q, uint64_t old_size, uint64_t size)
     if (end <= old_size)
         return 0;
     int r = qc_zero(q, old_size, end - old_size, 0);
-    return r == -ENOTSUP ? zero_by_writing(q, old_size, end) : r;
+    return r == -ENOTSUP ? qc_write_zeros(q, old_size, end - old_size) : r;
 }
 
-static int resize_locked(struct qc *q, uint64_t size)
+static int make_space(struct qc *q, uint64_t old_size, uint64_t size, enum qc_preallocation mode)
+{
+    int r = data_grow(q, old_size, size);
+    if (r == 0)
+        r = zero_new_space(q, old_size, size);
+    if (r == 0 && mode != QC_PREALLOC_OFF)
+        r = qc_preallocate(q, old_size, size, mode);
+    if (r == 0)
+        r = qc_write_back(q->node);
+    if (r < 0 && mode != QC_PREALLOC_OFF) {
+        uint64_t end = q->raw_data ? size : round_up(size, q->cluster_size);
+        qc_discard(q, old_size, end - old_size); /* if that fails, too, they stay, and unused */
+    }
+    return r;
+}
+
+static int resize_locked(struct qc *q, uint64_t size, enum qc_preallocation mode)
 {
     uint64_t old_size = q->node->size;
     if (size % 512)
@@ -144,11 +145,7 @@ static int resize_locked(struct qc *q, uint64_t size)
     int r = l1_grow(q, need);
     co_unlock(&q->lock);
     if (r == 0)
-        r = data_grow(q, old_size, size);
-    if (r == 0)
-        r = zero_new_space(q, old_size, size);
-    if (r == 0)
-        r = qc_write_back(q->node);
+        r = make_space(q, old_size, size, mode);
     if (r < 0)
         return r;
     uint8_t be[8];
@@ -162,10 +159,10 @@ static int resize_locked(struct qc *q, uint64_t size)
 }
 
 /* One at a time: a smaller growth that ends after a larger one would cut the disk. */
-int qc_resize(struct qc *q, uint64_t size)
+int qc_resize(struct qc *q, uint64_t size, enum qc_preallocation mode)
 {
     co_lock(&q->resize_lock);
-    int r = resize_locked(q, size);
+    int r = resize_locked(q, size, mode);
     co_unlock(&q->resize_lock);
     return r;
 }
@@ -196,12 +193,10 @@ bool qc_truncate(struct node *n, uint64_t size, const struct qc_truncate_opts *o
                        "%s: size %" PRIu64 " is less than the present %" PRIu64
                        ": what is beyond it would be lost",
                        n->name, size, n->size);
-    uint64_t was = n->size;
-    if (size < was)
+    if (size < n->size)
         return qc_shrink(q, size, errp) || err_prefix(errp, "%s: ", n->name);
-    int r = node_truncate(n, size);
-    if (r == 0 && size > was)
-        r = qc_preallocate(q, was, size, opts->preallocation);
+    struct req grow = {.op = REQ_TRUNCATE, .flags = REQ_OWN * opts->preallocation, .off = size};
+    int r = node_submit(n, &grow);
     return r == 0 ||
            err_set_errno(errp, -r, "%s: cannot be resized to %" PRIu64 " bytes", n->name, size);
 }
