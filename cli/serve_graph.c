@@ -11,7 +11,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "block/file.h"
-#include "faults/fault.h"
+#include "faults/replay.h"
 #include "filters/cache.h"
 #include "filters/filters.h"
 #include "qcow2/qcow2.h"
@@ -25,12 +25,29 @@ static void show_warning(void *arg, const char *text)
     log_warn("%s", text);
 }
 
+static bool load_replay(const struct serve_export *x, struct rules *rules,
+                        struct fault_limits *limits, struct err **errp)
+{
+    struct replay_info info;
+
+    if (!rules_load_trace(rules, x->fault_replay, limits, errp))
+        return false;
+    rules_replay_info(rules, &info);
+    log_info("%s decides: %" PRIu64 " requests, %" PRIu64
+             " faults, written with the seed 0x%" PRIx64 "%s",
+             x->fault_replay, info.recorded, info.faults_recorded, rules_seed(rules),
+             info.full ? "; the trace was full before the end" : "");
+    return true;
+}
+
 static bool load_faults(const struct serve_export *x, struct rules *rules,
                         struct fault_limits *limits, struct err **errp)
 {
     bool named = x->blkdebug_config && *x->blkdebug_config;
     const char *file = named ? x->blkdebug_config : x->faults;
 
+    if (x->fault_replay)
+        return load_replay(x, rules, limits, errp);
     if (file && !rules_load_file(rules, file, errp))
         return false;
     if (x->blkdebug && !rules_load_blkdebug(rules, x->blkdebug->v, x->blkdebug->n, limits, errp))
@@ -216,8 +233,8 @@ static bool wants_faults(const struct serve_export *x)
 /* A trace shall have its requests, too. */
 static bool wants_guest_faults(const struct serve_export *x, const struct serve_graph *g)
 {
-    return g->rules &&
-           (x->faults_may_come || x->fault_trace || rules_has_layer(g->rules, FAULT_GUEST));
+    return g->rules && (x->faults_may_come || x->fault_trace || x->fault_replay ||
+                        rules_has_layer(g->rules, FAULT_GUEST));
 }
 
 bool serve_graph_open(const struct serve_export *x, struct serve_graph *g, struct err **errp)

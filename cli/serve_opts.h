@@ -55,6 +55,7 @@ struct serve_export { /* strings belong to what was said, except where they are 
     uint64_t fault_seed;
     const char *fault_trace; /* NULL: none */
     uint64_t fault_trace_size;
+    const char *fault_replay; /* a trace that decides instead of rules; NULL: none */
     bool fault_seed_given;
     bool faults_may_come; /* clients of a control socket may add rules */
 

@@ -3,6 +3,7 @@
  * Options of serve: faults.
  */
 #include <errno.h>
+#include <string.h>
 
 #include "base/mem.h"
 #include "base/parse.h"
@@ -27,6 +28,19 @@ static bool add_fault(struct serve_export *x, const char *text, struct err **err
     return true;
 }
 
+/* What a replay would not ask is refused. */
+static bool check_replay(const struct serve_export *x, struct err **errp)
+{
+    if (!x->fault_replay)
+        return true;
+    if (x->faults || x->n_fault || x->blkdebug || x->blkdebug_config || x->fault_seed_given)
+        return err_set(errp, EINVAL,
+                       "--fault-replay excludes --faults, --fault, --fault-seed and blkdebug's "
+                       "options: the trace decides");
+    return !x->fault_trace || strcmp(x->fault_trace, x->fault_replay) != 0 ||
+           err_set(errp, EINVAL, "--fault-trace would overwrite the trace of --fault-replay");
+}
+
 /* They are read once more when the image is opened, together with those of the file. */
 bool serve_check_faults(const struct serve_export *x, struct err **errp)
 {
@@ -36,7 +50,7 @@ bool serve_check_faults(const struct serve_export *x, struct err **errp)
     for (unsigned i = 0; ok && i < x->n_fault; i++)
         ok = rules_load_option(r, x->fault[i], i + 1, errp);
     rules_free(r);
-    return ok;
+    return ok && check_replay(x, errp);
 }
 
 bool serve_settle_image(struct serve_export *x, struct err **errp)
@@ -52,7 +66,8 @@ bool serve_settle_image(struct serve_export *x, struct err **errp)
 
 bool serve_has_faults(const struct serve_export *x)
 {
-    return x->fault_trace || x->faults || x->n_fault || x->blkdebug || x->blkdebug_config;
+    return x->fault_trace || x->fault_replay || x->faults || x->n_fault || x->blkdebug ||
+           x->blkdebug_config;
 }
 
 static bool take_blkdebug(struct serve_export *x, const char *arg, struct err **errp)
@@ -77,6 +92,9 @@ enum take serve_take_faults(int opt, const char *arg, struct serve_export *x, st
         return take_if(take_blkdebug(x, arg, errp));
     case OPT_FAULT_TRACE:
         x->fault_trace = arg;
+        return TAKE_OK;
+    case OPT_FAULT_REPLAY:
+        x->fault_replay = arg;
         return TAKE_OK;
     case OPT_FAULT_TRACE_SIZE:
         return take_if(parse_size(arg, "--fault-trace-size", &x->fault_trace_size, errp) &&

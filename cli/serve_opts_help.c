@@ -96,6 +96,7 @@ static const char help_faults[] =
     "      --fault-trace FILE    record what faults meet and decide (breakwater faults trace)\n"
     "      --fault-trace-size SIZE\n"
     "                            end the trace there [64M]\n"
+    "      --fault-replay FILE   decide as this trace says, instead of by rules\n"
     "      --blkdebug KEY=VALUE,...  options of QEMU's blkdebug, or a JSON object of them\n";
 
 static const char help_limits[] =

@@ -68,6 +68,7 @@ const struct serve_option serve_options[] = {
     {"fault", required_argument, OPT_FAULT, SCOPE_EXPORT, SERVE_MANY},
     {"fault-seed", required_argument, OPT_FAULT_SEED, SCOPE_EXPORT, 0},
     {"fault-trace", required_argument, OPT_FAULT_TRACE, SCOPE_EXPORT, SERVE_PATH},
+    {"fault-replay", required_argument, OPT_FAULT_REPLAY, SCOPE_EXPORT, SERVE_PATH},
     {"fault-trace-size", required_argument, OPT_FAULT_TRACE_SIZE, SCOPE_EXPORT, 0},
     {"blkdebug", required_argument, OPT_BLKDEBUG, SCOPE_EXPORT, 0},
     {"checkpoints", no_argument, OPT_CHECKPOINTS, SCOPE_EXPORT, 0},

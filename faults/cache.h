@@ -31,6 +31,8 @@ struct cache_conf {
     uint64_t seed;
 };
 
+#define CACHE_SIZE_MIN (UINT64_C(1) << 20)
+#define CACHE_SIZE_MAX (UINT64_C(4) << 30)
 #define CACHE_SIZE_DEFAULT (UINT64_C(64) << 20)
 #define CACHE_STATES_DEFAULT 1000
 #define CACHE_STATES_MAX 100000

@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "faults/engine_priv.h"
+#include "faults/replay_priv.h"
 
 const char *const fault_layer_names[FAULT_LAYERS] = {"host", "guest", "wire"};
 
@@ -184,7 +185,7 @@ bool rules_watches(const struct rules *r, enum fault_layer layer, enum fault_io 
 {
     const struct fault_set *s = rules_faults_const(r);
 
-    if (r->trace_fn)
+    if (r->trace_fn || (r->replay && replay_has_layer(r->replay, layer)))
         return true;
     /* Writes heal sectors and end damage; reads find it. */
     if (s->by[layer][op].head || layer == FAULT_WIRE)
@@ -331,6 +332,19 @@ static struct fault *next_of(const struct fault_list *l, const struct fault *f, 
     return l->index ? index_next(l->index) : f->next[op];
 }
 
+static bool is_change(enum fault_io op)
+{
+    return op == FAULT_WRITE || op == FAULT_WRITE_ZEROES || op == FAULT_DISCARD;
+}
+
+static void decide_again(struct rules *r, const struct fault_req *q, struct fault_decision *d)
+{
+    replay_decide(r->replay, r->names, q, d);
+    if (d->deed != FAULT_PASS)
+        rules_tell_fire(r, d->id, NULL, d->by, fault_deed_name(d->deed), q);
+    trace_request(r, q, d);
+}
+
 void rules_decide(struct rules *r, const struct fault_req *q, struct fault_decision *d)
 {
     struct fault_list *l = &rules_faults(r)->by[q->layer][q->op];
@@ -338,6 +352,11 @@ void rules_decide(struct rules *r, const struct fault_req *q, struct fault_decis
     uint64_t draw;
 
     *d = (struct fault_decision){.deed = FAULT_PASS};
+    if (r->replay) {
+        decide_again(r, q, d);
+        return;
+    }
+    d->keep_old = is_change(q->op) && rules_wants_old(r, q->layer, q->off, q->len);
     l->met++;
     if (rules_faults(r)->heals && (q->op == FAULT_WRITE || q->op == FAULT_WRITE_ZEROES))
         badsector_written(r, q);
@@ -374,6 +393,10 @@ uint64_t rules_wanted_events(const struct rules *r)
 
 void fault_describe(const struct fault *f, const struct rules_names *names, struct out *o)
 {
+    if (f->stand_in) {
+        out_put(o, "keeps what it did to the disk");
+        return;
+    }
     select_describe(&f->sel, names, o);
     out_put(o, " ");
     act_describe(&f->act, o);
@@ -382,6 +405,11 @@ void fault_describe(const struct fault *f, const struct rules_names *names, stru
 void fault_report(const struct fault_set *s, const struct fault *f, const struct rules_names *names,
                   struct out *o)
 {
+    if (f->stand_in) {
+        out_put(o, "%s ", f->where);
+        fault_describe(f, names, o);
+        return;
+    }
     out_put(o, "%s fault ", f->where);
     if (f->id)
         out_put(o, "\"%s\" ", f->id);

@@ -44,6 +44,7 @@ struct rules {
     void *fire_arg;
     void (*trace_fn)(void *arg, const struct trace_record *t);
     void *trace_arg;
+    struct replay *replay; /* decides instead of the rules; NULL: they do */
 };
 
 /* rules_unlink: take a rule out of the list of its event. */

@@ -81,7 +81,9 @@ struct fault_decision {
     bool on_disk;   /* TORN, LOST, MISDIRECT, CORRUPT: the disk itself is damaged */
     bool powercut;  /* then cut the power */
     bool drop;      /* FAIL of a flush: what it should have made durable is gone */
+    bool turn;      /* FAIL: but first a turn of the event loop */
     int error;      /* errno > 0 */
+    bool keep_old;  /* a change: first rules_give_old what is there */
     uint64_t delay_ns; /* of all delays together */
     uint64_t done;     /* SHORT, DISCONNECT */
     bool orderly;      /* DISCONNECT: no reset */
@@ -96,6 +98,8 @@ struct fault_decision {
 bool rules_watches(const struct rules *r, enum fault_layer layer, enum fault_io op);
 /* rules_has_layer: is there a fault for this layer? */
 bool rules_has_layer(const struct rules *r, enum fault_layer layer);
+/* rules_check_req: rules_check, of a request of the host layer that a trace shall have whole. */
+struct fault_verdict rules_check_req(struct rules *r, const struct fault_req *q);
 /* rules_wanted_events: bits of the events that a fault selects by: fault_req.events need hold no
  * others. */
 uint64_t rules_wanted_events(const struct rules *r);
@@ -122,8 +126,8 @@ void rules_rest_patch(const struct rules *r, enum fault_layer layer, uint64_t of
 uint64_t rules_rest_run(const struct rules *r, enum fault_layer layer, uint64_t off, uint64_t len,
                         bool *held);
 bool rules_rest_any(const struct rules *r, enum fault_layer layer);
-/* rules_wants_old: shall rules_give_old be told what is there before this write? rules_patch_old:
- * put over buf what was there before; of deed OLD. */
+/* rules_give_old: what is there before this write, which keep_old asks for. rules_patch_old: put
+ * over buf what was there before; of deed OLD. rules_wants_old: does a fault want to know? */
 bool rules_wants_old(const struct rules *r, enum fault_layer layer, uint64_t off, uint64_t len);
 void rules_give_old(struct rules *r, enum fault_layer layer, uint64_t off, const void *old,
                     uint64_t len);

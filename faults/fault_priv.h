@@ -177,6 +177,7 @@ struct fault {
     uint64_t ended[FAULT_IO_COUNT];     /* requests that went no further than to it */
     uint64_t before[FAULT_IO_COUNT];    /* requests that do not count as seen: before its time */
     bool once_armed;                    /* of rules_arm */
+    bool stand_in;                      /* keeps damage for a replay, and is no rule */
 };
 
 /* The faults of one layer with one op, in file order. */

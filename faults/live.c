@@ -163,6 +163,8 @@ static bool check_ids(const struct rules *r, const struct rules *fresh, struct e
 
 static bool check_new(const struct rules *r, const struct rules *fresh, struct err **errp)
 {
+    if (r->replay)
+        return err_set(errp, EINVAL, "A trace decides here: rules would not be asked");
     return check_layers(r, fresh, errp) && check_cache(r, fresh, errp);
 }
 

@@ -18,6 +18,7 @@
 #include "base/mem.h"
 #include "base/rng.h"
 #include "faults/engine_priv.h"
+#include "faults/replay_priv.h"
 
 #define STATE_INITIAL 1
 #define SECTOR_SIZE 512
@@ -74,6 +75,7 @@ void rules_free(struct rules *r)
     for (unsigned i = 0; i < r->n_all; i++)
         rule_free(r->all[i]);
     fault_set_free(&r->faults);
+    replay_free(r->replay);
     while (r->oldest) {
         struct rules_gen *g = r->oldest;
 
@@ -247,12 +249,16 @@ static void rule_spend(struct rules *r, struct rule **armed_at)
 
 struct fault_verdict rules_check(struct rules *r, enum fault_io io, uint64_t off, uint64_t len)
 {
+    return rules_check_req(r, &(struct fault_req){.op = io, .off = off, .len = len});
+}
+
+struct fault_verdict rules_check_req(struct rules *r, const struct fault_req *q)
+{
     struct fault_verdict v = {0};
     struct rule **at = &r->armed, *rule;
-    struct fault_req q = {.op = io, .off = off, .len = len};
     struct fault_decision d = {.deed = FAULT_FAIL};
 
-    while (*at && !io_matches(*at, io, off, len))
+    while (*at && !io_matches(*at, q->op, q->off, q->len))
         at = &(*at)->armed_next;
     rule = *at;
     if (!rule || rule->error == 0)
@@ -260,11 +266,12 @@ struct fault_verdict rules_check(struct rules *r, enum fault_io io, uint64_t off
     v.error = rule->error;
     v.immediately = rule->immediately;
     rule->fired++;
-    rule->last = (struct fault_last){true, io, off, len};
-    rules_tell_fire(r, rule->number, rule->id, rule->where, "error", &q);
+    rule->last = (struct fault_last){true, q->op, q->off, q->len};
+    rules_tell_fire(r, rule->number, rule->id, rule->where, "error", q);
     d.id = rule->number;
     d.error = rule->error;
-    trace_request(r, &q, &d);
+    d.turn = !rule->immediately;
+    trace_request(r, q, &d);
     if (rule->once)
         rule_spend(r, at);
     return v;

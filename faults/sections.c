@@ -132,7 +132,7 @@ static bool cache_take(struct lang *l, unsigned k, struct cache_conf *c)
         return true;
     case CACHE_SIZE:
         return value_size(t, "size", &c->size, l->errp) &&
-               ((c->size >= MiB && c->size <= 4 * GiB) ||
+               ((c->size >= CACHE_SIZE_MIN && c->size <= CACHE_SIZE_MAX) ||
                 err_set(l->errp, EINVAL, "'size' must be from 1M to 4G"));
     case CACHE_ATOMIC:
         if (!value_size(t, "atomic", &v, l->errp))

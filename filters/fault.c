@@ -15,6 +15,7 @@
 
 #include "base/bytes.h"
 #include "base/log.h"
+#include "faults/replay.h"
 #include "filters/fault_priv.h"
 #include "io/co.h"
 #include "io/reactor.h"
@@ -80,8 +81,9 @@ static int meet(struct node *n, struct req *r, enum fault_io io)
     };
     int ret;
 
+    tell_circumstances(f, &q);
     if (f->layer == FAULT_HOST && !rules_idle(f->rules)) {
-        struct fault_verdict v = rules_check(f->rules, io, r->off, r->len);
+        struct fault_verdict v = rules_check_req(f->rules, &q);
 
         if (v.error) {
             if (!v.immediately)
@@ -89,10 +91,9 @@ static int meet(struct node *n, struct req *r, enum fault_io io)
             return -v.error;
         }
     }
-    tell_circumstances(f, &q);
     gen = rules_enter(f->rules);
     rules_decide(f->rules, &q, &d);
-    ret = fault_keep_old(n, r);
+    ret = d.keep_old ? fault_keep_old(n, r) : 0;
     if (ret == 0)
         ret = fault_carry_out(n, r, &d);
     rules_leave(f->rules, gen);
@@ -156,6 +157,17 @@ static void fault_event(struct node *n, enum blk_event ev)
         node_event(n->child[0], ev);
 }
 
+static void log_replay(const struct rules *r)
+{
+    struct replay_info info;
+    char line[512];
+
+    if (!rules_replay_info(r, &info))
+        return;
+    log_at(replay_describe(&info, line, sizeof(line)) ? LOG_LEVEL_INFO : LOG_LEVEL_WARN, "%s",
+           line);
+}
+
 static void fault_close(struct node *n)
 {
     struct fault_node *f = n->state;
@@ -167,6 +179,7 @@ static void fault_close(struct node *n)
         rules_describe(f->rules, i, line, sizeof(line));
         log_info("%s: %s", n->name, line);
     }
+    log_replay(f->rules);
     fault_trace_end(f);
     rules_free(f->rules);
 }

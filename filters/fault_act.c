@@ -79,8 +79,7 @@ int fault_keep_old(struct node *n, const struct req *r)
     uint8_t *old;
     int ret;
 
-    if (!changes(r->op) || r->len > AT_REST_MAX ||
-        !rules_wants_old(f->rules, f->layer, r->off, r->len))
+    if (!changes(r->op) || r->len > AT_REST_MAX)
         return 0;
     ret = read_visible(n, r->off, r->len, &old);
     if (ret < 0)
@@ -331,6 +330,8 @@ int fault_carry_out(struct node *n, struct req *r, const struct fault_decision *
         log_deed(n, r, d);
     if (d->delay_ns)
         co_sleep_until(clock_ns() + (int64_t)d->delay_ns);
+    if (d->turn)
+        co_reschedule();
     ret = do_deed(n, r, d);
     if (d->drop && f->cache)
         cache_drop_unflushed(f->cache);

@@ -26,8 +26,7 @@ struct fault_node {
 int fault_carry_out(struct node *n, struct req *r, const struct fault_decision *d);
 /* fault_pass: hand r to the child, with what lies over its content. Yields. */
 int fault_pass(struct node *n, struct req *r);
-/* fault_keep_old: show the engine what is there before r writes, if it wants to know. 0 or -errno.
- */
+/* fault_keep_old: show the engine what is there before r writes. 0 or -errno. */
 int fault_keep_old(struct node *n, const struct req *r);
 /* fault_announce: tell the engine of ev, and sleep at its breakpoints. Yields. */
 void fault_announce(struct fault_node *f, enum blk_event ev);

@@ -18,11 +18,13 @@
 #include "filters/fault_priv.h"
 
 #define BATCH 65536
+#define LAST_RECORDS 10 /* bytes: that it is full, and the end */
 
 struct fault_trace {
     int fd;
     char *path;
     uint64_t written, limit;
+    uint64_t sum; /* of what was written */
     bool ended;
     size_t used;
     uint8_t buf[BATCH];
@@ -30,6 +32,7 @@ struct fault_trace {
 
 static void flush(struct fault_trace *t)
 {
+    t->sum = trace_sum(t->sum, t->buf, t->used);
     for (size_t at = 0; at < t->used && t->fd >= 0;) {
         ssize_t n = write(t->fd, t->buf + at, t->used - at);
 
@@ -46,6 +49,14 @@ static void flush(struct fault_trace *t)
     t->used = 0;
 }
 
+/* There is always room in buf for two. */
+static void encode(struct fault_trace *t, const struct trace_record *r)
+{
+    if (t->used > BATCH - 2 * TRACE_RECORD_MAX)
+        flush(t);
+    t->used += trace_encode(r, t->buf + t->used);
+}
+
 static void put(void *arg, const struct trace_record *r)
 {
     static const struct trace_record full = {.type = TRACE_FULL};
@@ -53,15 +64,28 @@ static void put(void *arg, const struct trace_record *r)
 
     if (t->ended)
         return;
-    if (t->used > BATCH - 2 * TRACE_RECORD_MAX)
-        flush(t);
-    if (t->written + t->used + TRACE_RECORD_MAX >= t->limit) {
+    if (t->written + t->used + TRACE_RECORD_MAX + LAST_RECORDS >= t->limit) {
         log_warn("%s: the trace has reached its limit of %" PRIu64 " bytes and ends here", t->path,
                  t->limit);
         t->ended = true;
         r = &full;
     }
-    t->used += trace_encode(r, t->buf + t->used);
+    encode(t, r);
+}
+
+/* What is around the disk that the rules do not say of requests. */
+static void put_setup(struct fault_trace *t, const struct node *n)
+{
+    const struct fault_node *f = n->state;
+    const struct limits *l = &n->limits;
+    struct trace_record r = {
+        .type = TRACE_SETUP,
+        .setup = {.cache = *rules_cache(f->rules),
+                  .limits = {l->align, l->max_len, l->zero_align, l->max_zero, l->discard_align,
+                             l->max_discard}},
+    };
+
+    encode(t, &r);
 }
 
 bool fault_trace_start(struct node *n, const char *path, uint64_t limit, struct err **errp)
@@ -82,6 +106,8 @@ bool fault_trace_start(struct node *n, const char *path, uint64_t limit, struct 
     }
     trace_header(t->buf, rules_seed(f->rules));
     t->used = TRACE_HEADER_LEN;
+    t->sum = TRACE_SUM_FIRST;
+    put_setup(t, n);
     f->trace = t;
     rules_on_trace(f->rules, put, t);
     return true;
@@ -94,6 +120,8 @@ void fault_trace_end(struct fault_node *f)
     if (!t)
         return;
     rules_on_trace(f->rules, NULL, NULL);
+    flush(t);
+    encode(t, &(struct trace_record){.type = TRACE_END, .sum = t->sum});
     flush(t);
     if (t->fd >= 0)
         close(t->fd);

@@ -15,40 +15,10 @@ import nbd
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "lib"))
 from qmp import Daemon, Qmp, expect_error  # noqa: E402
+from served import Served  # noqa: E402
 
 BREAKWATER = os.environ["BREAKWATER"]
 CACHE = "[cache]\nlayer = guest\n"
-
-
-class Served:
-    """`breakwater serve` of a fresh image, with a control socket and a rule file (None: without)."""
-
-    def __init__(self, rules="", *options):
-        subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "disk.qcow2", "64M"], check=True)
-        pathlib.Path("rules.conf").write_text(rules or "")
-        faults = [] if rules is None else ["--faults", "rules.conf"]
-        for name in ("nbd.sock", "control.sock"):
-            if os.path.exists(name):
-                os.unlink(name)
-        self.log = open("serve.log", "w")
-        self.process = subprocess.Popen(
-            [BREAKWATER, "serve", "--socket", "nbd.sock", "-x", "disk", "--control", "control.sock",
-             *faults, *options, "disk.qcow2"], stderr=self.log)
-
-    def __enter__(self):
-        self.qmp = Qmp("control.sock")
-        return self
-
-    def client(self, export="disk"):
-        h = nbd.NBD()
-        h.set_export_name(export)
-        h.connect_unix("nbd.sock")
-        return h
-
-    def __exit__(self, *_):
-        self.process.terminate()
-        self.process.wait(30)
-        self.log.close()
 
 
 def fails(expected, function, *args):
@@ -323,6 +293,11 @@ def equal_runs_leave_equal_traces():
     records = [json.loads(line) for line in lines]
     assert records[0] == {"seed": "0x7"} and len(records) == len(text.splitlines())
     assert [r["record"] for r in records[1:]] == list(range(1, len(records)))
+    # Without its end it is that of a server that still runs, or was killed.
+    pathlib.Path("open").write_bytes(first[:-9])
+    p = subprocess.run([BREAKWATER, "faults", "trace", "open"], capture_output=True, text=True)
+    assert p.returncode == 0 and "open has no end" in p.stderr, p
+    assert p.stdout.splitlines() == text.splitlines()[:-1]
     # What is cut off, or no trace at all, is told.
     pathlib.Path("cut").write_bytes(first[:-3])
     for name, problem in (("cut", "not whole, at byte"), ("rules.conf", "is no fault trace"),
@@ -351,7 +326,7 @@ def a_trace_ends_at_its_limit():
     assert 3900 < os.path.getsize("t") <= 4096, os.path.getsize("t")
     text = subprocess.run([BREAKWATER, "faults", "trace", "t"], check=True, capture_output=True,
                           text=True).stdout
-    assert text.endswith(" the trace is full\n")
+    assert " the trace is full\n" in text and text.endswith(" end\n")
     assert "limit of 4096 bytes" in pathlib.Path("serve.log").read_text()
 
 
