@@ -150,10 +150,15 @@ static int file_submit(struct node *n, struct req *r)
 
 static void file_close(struct node *n)
 {
+    const struct file_state *f = n->state;
     if (file_fd(n) < 0)
         return;
     /* The kernel may hold on to the file a little longer, for a request that has just ended. Who
      * hears that we are through must find it free. */
+    if (f->lock_fd_plus_1) {
+        file_unlock(f->lock_fd_plus_1 - 1);
+        close(f->lock_fd_plus_1 - 1);
+    }
     file_unlock(file_fd(n));
     close(file_fd(n));
 }
@@ -163,4 +168,5 @@ const struct driver file_driver = {
     .state_size = sizeof(struct file_state),
     .submit = file_submit,
     .close = file_close,
+    .set_read_only = file_set_read_only,
 };

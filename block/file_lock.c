@@ -54,7 +54,7 @@ static bool check_byte(int fd, const char *name, off_t byte, const char *conflic
     return err_set(errp, EBUSY, "\"%s\" is in use by another program, which %s", name, conflict);
 }
 
-bool file_lock(int fd, const char *name, bool writer, struct err **errp)
+static bool take(int fd, const char *name, bool writer, struct err **errp)
 {
     static const char *const holds[PERM_COUNT] = {"reads it", "writes to it", "writes to it",
                                                   "may change its size"};
@@ -76,6 +76,24 @@ bool file_lock(int fd, const char *name, bool writer, struct err **errp)
             return false;
     }
     return true;
+}
+
+void file_lock_read(int fd)
+{
+    for (unsigned i = 0; i < PERM_COUNT; i++) {
+        struct flock l = byte_lock(F_UNLCK, PERM_BASE + i);
+
+        if (!(READER_PERMS & (1u << i)))
+            fcntl(fd, F_OFD_SETLK, &l);
+    }
+}
+
+bool file_lock(int fd, const char *name, bool writer, struct err **errp)
+{
+    if (take(fd, name, writer, errp))
+        return true;
+    file_lock_read(fd); /* as a reader had it before; who had nothing closes fd */
+    return false;
 }
 
 void file_unlock(int fd)

@@ -90,7 +90,9 @@ static bool prepare(const struct file_opts *o, int fd, struct node *n, struct er
     struct file_state *f = n->state;
     if (!examine(o, fd, &f->is_device, &n->size, errp))
         return false;
-    if (!o->no_lock && !file_lock(fd, o->path, !o->read_only, errp))
+    f->locked = !o->no_lock;
+    f->can_write = !o->read_only;
+    if (f->locked && !file_lock(fd, o->path, !o->read_only, errp))
         return false;
     if (o->create && o->truncate && !f->is_device && n->size > 0) {
         if (ftruncate(fd, 0) != 0)

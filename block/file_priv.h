@@ -11,7 +11,10 @@
 #include "io/file_io.h"
 
 struct file_state {
-    int fd_plus_1; /* so that a zeroed state has no file */
+    int fd_plus_1;      /* so that a zeroed state has no file */
+    int lock_fd_plus_1; /* who holds the image lock, if not that one; else 0 */
+    bool locked;        /* the image lock was taken */
+    bool can_write;     /* the descriptor was opened for writing, too */
     struct io_file io;
     bool is_device;
     bool no_flush;
@@ -32,8 +35,13 @@ int file_status(struct node *n, const struct req *r);
 void file_probe_align(int fd, uint32_t *off_align, uint32_t *mem_align);
 
 /* file_lock: take QEMU's image lock on fd. name is for the message. Released with fd at the latest.
- * file_unlock: release it now. */
+ * Taken again on the same fd it becomes a writer's; if that fails it is what it was before.
+ * file_lock_read: it becomes a reader's. file_unlock: release it now. */
 bool file_lock(int fd, const char *name, bool writer, struct err **errp);
+void file_lock_read(int fd);
 void file_unlock(int fd);
+
+/* file_set_read_only: as in struct driver. */
+bool file_set_read_only(struct node *n, bool read_only, struct err **errp);
 
 #endif

@@ -142,12 +142,12 @@ static void edge_free(struct graph_edge *e)
     mem_free(e);
 }
 
-static bool reaches(const struct graph_node *from, const struct graph_node *to)
+bool graph_reaches(const struct graph_node *from, const struct graph_node *to)
 {
     if (from == to)
         return true;
     for (const struct graph_edge *e = from->children; e; e = e->next_child) {
-        if (reaches(e->child, to))
+        if (graph_reaches(e->child, to))
             return true;
     }
     return false;
@@ -158,7 +158,7 @@ bool graph_link(struct graph *g, struct graph_node *parent, struct graph_node *c
 {
     struct graph_edge *e;
 
-    if (reaches(child, parent))
+    if (graph_reaches(child, parent))
         return err_set(errp, ELOOP, "Making '%s' a %s child of '%s' would create a cycle",
                        child->name, name, parent->name);
     e = edge_new(parent, child, name, NULL, role);
@@ -169,6 +169,23 @@ bool graph_link(struct graph *g, struct graph_node *parent, struct graph_node *c
     edge_free(e);
     graph_refresh(g, NULL);
     return false;
+}
+
+static void drop_if_idle(struct graph *g, struct graph_node *n)
+{
+    if (!n->users && !n->owned)
+        graph_drop(g, n);
+}
+
+void graph_unlink(struct graph *g, struct graph_node *parent, struct graph_node *child)
+{
+    struct graph_edge *e = parent->children;
+
+    while (e->child != child)
+        e = e->next_child;
+    edge_free(e);
+    graph_refresh(g, NULL);
+    drop_if_idle(g, child);
 }
 
 struct graph_edge *graph_use(struct graph *g, struct graph_node *child, const char *user,
@@ -187,12 +204,6 @@ struct graph_edge *graph_use(struct graph *g, struct graph_node *child, const ch
     edge_free(e);
     graph_refresh(g, NULL);
     return NULL;
-}
-
-static void drop_if_idle(struct graph *g, struct graph_node *n)
-{
-    if (!n->users && !n->owned)
-        graph_drop(g, n);
 }
 
 void graph_unuse(struct graph *g, struct graph_edge *e)
@@ -243,6 +254,8 @@ bool graph_delete(struct graph *g, const char *name, struct err **errp)
         if (!e->parent)
             return err_set(errp, EBUSY, "Node %s is in use", name);
     }
+    if (!graph_check_free(n, errp))
+        return false;
     if (n->users)
         return err_set(errp, EBUSY, "Block device %s is in use", name);
     if (!n->owned)

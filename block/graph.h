@@ -48,7 +48,13 @@ struct graph_edge {
     char *name; /* "file", "backing"; of a user: "root" */
     char *user; /* of a user, for messages: "export 'disk'" */
     enum graph_role role;
+    bool relaxed; /* of role BACKING: a job moves content along the chain; see graph_relax */
     unsigned perm, shared;
+    /* Of a user: how it moves to another node, which reads the same, when that takes the place of
+     * its own (does not yield); or NULL, and for messages: what it is that stays where it is. */
+    void (*move)(struct graph_edge *e, struct node *to);
+    void *arg; /* of move */
+    const char *stays_as;
     struct graph_edge *next_child; /* of the same parent */
     struct graph_edge *next_user;  /* of the same child, newest first */
 };
@@ -58,8 +64,9 @@ struct graph_node {
     struct node *node;  /* a reference; NULL while it is being opened */
     const char *driver; /* QEMU's name of it; static */
     bool read_only;
-    bool owned;    /* named by a client, who must delete it; else it goes with its last user */
-    void *options; /* of who made it, e.g. what blockdev-add was told */
+    bool owned; /* named by a client, who must delete it; else it goes with its last user */
+    bool marked, drained; /* see graph_mark */
+    void *options;        /* of who made it, e.g. what blockdev-add was told */
     void (*free_options)(void *options);
     struct graph_edge *children, *users;
     struct graph_node *next; /* newest first */
@@ -100,6 +107,43 @@ void graph_unuse(struct graph *g, struct graph_edge *e);
 /* graph_register_children: make up entries for the children of n's node that have none: what a
  * driver has opened by itself, as a format its backing files. n then stands before all of them. */
 bool graph_register_children(struct graph *g, struct graph_node *n, struct err **errp);
+
+/* graph_unlink: parent uses child no more. An unowned child that nobody else uses is dropped:
+ * yields.
+ */
+void graph_unlink(struct graph *g, struct graph_node *parent, struct graph_node *child);
+
+/* --- graph_move.c: changes of the graph while it is in use --- */
+
+/* graph_mark: n is to be drained; parents: and whatever nodes use it. graph_drain_begin: drain all
+ * that are marked, parents before their children: a request that is on its way through a parent
+ * cannot end while the child is drained. Yields. graph_drain_add: one more, which nobody uses.
+ * graph_drain_end: of all; then none is marked. One drain at a time. */
+void graph_mark(struct graph_node *n, bool parents);
+void graph_drain_begin(struct graph *g);
+void graph_drain_add(struct graph_node *n);
+void graph_drain_end(struct graph *g);
+
+/* graph_check_idle: EBUSY with QEMU's text if somebody uses n who has to stay there.
+ * graph_check_free: or if it is somebody's backing image. */
+bool graph_check_idle(const struct graph_node *n, struct err **errp);
+bool graph_check_free(const struct graph_node *n, struct err **errp);
+/* graph_replace: whoever uses `from`, but for node `except` (NULL: nobody), uses `to` instead, and
+ * so do the requests that wait. Both read the same, and are drained as graph_mark with parents
+ * says. Errors: EBUSY as above; ENOTSUP: a format has it as its file; EPERM, ELOOP as graph_link.
+ * Then nothing has changed. Does not yield. */
+bool graph_replace(struct graph *g, struct graph_node *from, struct graph_node *to,
+                   const struct graph_node *except, struct err **errp);
+/* graph_set_read_only: n and the children that were made with it (owned by nobody, no backing
+ * images) go on read-only, or can be written. Drains each for a moment. Errors: EPERM as
+ * graph_link, of the drivers. On failure all is as it was, or (read_only) not everything was
+ * written. Yields.
+ */
+bool graph_set_read_only(struct graph *g, struct graph_node *n, bool read_only, struct err **errp);
+/* graph_backing: the node that n, or what n filters, has as its backing image, or NULL.
+ * graph_unfiltered: n, or what it filters. */
+struct graph_node *graph_backing(const struct graph_node *n);
+struct graph_node *graph_unfiltered(struct graph_node *n);
 
 /* graph_clear: drop everything, users or not, parents first. Yields. */
 void graph_clear(struct graph *g);

@@ -69,6 +69,8 @@ static bool spread(struct graph *g)
         for (struct graph_edge *e = n->children; e; e = e->next_child) {
             struct wish w = wish_of_role(e->role, users, !n->read_only);
 
+            if (e->relaxed)
+                w = (struct wish){0, PERM_ALL};
             changed |= w.perm != e->perm || w.shared != e->shared;
             e->perm = w.perm;
             e->shared = w.shared;

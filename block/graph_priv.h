@@ -10,5 +10,7 @@
 /* graph_refresh: let the permissions of all edges follow from those of the users. False: there is a
  * conflict; who has made it undoes what it did, and refreshes again. */
 bool graph_refresh(struct graph *g, struct err **errp);
+/* graph_reaches: is `to` from, or below it? */
+bool graph_reaches(const struct graph_node *from, const struct graph_node *to);
 
 #endif

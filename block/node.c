@@ -71,6 +71,14 @@ struct node *node_new(const struct driver *drv, const char *name, struct err **e
     return NULL;
 }
 
+/* What a filter has of its child. */
+static void follow_child(struct node *n, const struct node *child)
+{
+    n->size = child->size;
+    n->limits.cluster = child->limits.cluster;
+    n->growable = child->growable;
+}
+
 bool node_attach(struct node *parent, struct node *child, struct err **errp)
 {
     size_t size = (parent->n_child + 1) * sizeof(struct node *);
@@ -81,12 +89,31 @@ bool node_attach(struct node *parent, struct node *child, struct err **errp)
     parent->child = v;
     parent->child[parent->n_child++] = child;
     if (parent->drv->is_filter && parent->n_child == 1) {
-        parent->size = child->size;
-        parent->limits.cluster = child->limits.cluster;
+        follow_child(parent, child);
         parent->read_only = child->read_only;
-        parent->growable = child->growable;
     }
     return true;
+}
+
+struct node *node_set_child(struct node *parent, unsigned i, struct node *child)
+{
+    struct node *old = parent->child[i];
+
+    parent->child[i] = node_ref(child);
+    if (parent->drv->is_filter && i == 0)
+        follow_child(parent, child);
+    if (parent->drv->child_set)
+        parent->drv->child_set(parent, i);
+    return old;
+}
+
+struct node *node_drop_child(struct node *parent)
+{
+    struct node *old = parent->child[--parent->n_child];
+
+    if (parent->drv->child_set)
+        parent->drv->child_set(parent, parent->n_child);
+    return old;
 }
 
 struct node *node_ref(struct node *n)

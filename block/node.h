@@ -83,6 +83,7 @@ struct limits {
 
 struct node;
 struct node_guard;
+struct gate_pass;
 struct bitmap_set;
 struct bitmap_ops;
 
@@ -133,6 +134,13 @@ struct driver { /* static const. A NULL function: not supported, or see there */
     /* backing: whose bytes show where n itself has none; borrowed. NULL (the function or its
      * result): nobody's. */
     struct node *(*backing)(const struct node *n);
+    /* child_set: child[i], which is no format's file, is another node now. NULL: nothing to do. */
+    void (*child_set)(struct node *n, unsigned i);
+    /* set_read_only: n, which is drained, goes on for reading only, with all that it holds back
+     * written; or for writing, too: its children that it writes can be written by then. After a
+     * failure it is read-only, and something may not have been written. NULL: there is nothing to
+     * do but in filters, which do as their child does, nobody else can. Yields. */
+    bool (*set_read_only)(struct node *n, bool read_only, struct err **errp);
     /* bitmap_ops: it stores dirty bitmaps (block/node_bitmap.h). NULL: it cannot. */
     const struct bitmap_ops *bitmap_ops;
 
@@ -165,6 +173,7 @@ struct node {
     unsigned in_flight;
     unsigned drained;          /* > 0: new requests wait */
     struct node_guard *guards; /* block/guard.h */
+    struct gate_pass *passes;  /* requests that wait to be let in, or are with a guard */
     struct co_queue drain_waiters, idle_waiters;
     uint64_t write_gen, flushed_gen; /* a flush with nothing written since the last is free */
     struct co_mutex flush_lock;
@@ -180,6 +189,11 @@ struct node *node_new(const struct driver *drv, const char *name, struct err **e
  * success. A filter's first child gives it its size, limits.cluster, read_only and
  * growable. */
 bool node_attach(struct node *parent, struct node *child, struct err **errp);
+/* node_set_child: let parent's child[i] be this one, to which it gets a reference; the old one's
+ * goes to the caller, who drops it. Both read the same; nothing is under way from parent to child.
+ * node_drop_child: take the last child away, in the same way. */
+struct node *node_set_child(struct node *parent, unsigned i, struct node *child);
+struct node *node_drop_child(struct node *parent);
 struct node *node_ref(struct node *n);
 /* node_unref: the last reference closes the node, then drops its children. Must run in a coroutine;
  * yields. NULL is allowed. The node must be idle. */
@@ -241,6 +255,9 @@ static inline void node_event(struct node *n, enum blk_event ev)
  * node_drain_end. Nests. Requests that n itself sends to its children are not held. Yields. */
 void node_drain_begin(struct node *n);
 void node_drain_end(struct node *n);
+/* node_redirect: the requests that a drain of `from` holds back, and those that its guards do, go
+ * to `to` instead, which is drained too. Does not yield. */
+void node_redirect(struct node *from, struct node *to);
 
 const char *req_op_name(enum req_op op);
 const char *blk_event_name(enum blk_event ev);

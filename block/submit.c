@@ -32,11 +32,8 @@ static inline bool is_plain(const struct node *n, const struct req *r)
 
 int node_submit(struct node *n, struct req *r)
 {
-    do {
-        while (unlikely(n->drained))
-            co_queue_wait(&n->drain_waiters);
-    } while (unlikely(n->guards) && guards_act(n, r));
-
+    if (unlikely(n->drained || n->guards))
+        n = gate_enter(n, r);
     n->in_flight++;
     int ret;
     if (is_plain(n, r)) {

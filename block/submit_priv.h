@@ -15,6 +15,10 @@
 /* The most that one bounce buffer holds; longer transfers go through it piece by piece. */
 #define BOUNCE_MAX (1u << 20)
 
+/* gate_enter: wait until n (or to where the request is redirected meanwhile) is not drained and its
+ * guards have no objection. Returns where the request is to go. Yields. */
+struct node *gate_enter(struct node *n, const struct req *r);
+
 /* submit_slow: everything that is not plain. */
 int submit_slow(struct node *n, struct req *r);
 

@@ -34,13 +34,16 @@ WRAPPER(w_add, "BlockDirtyBitmapAddWrapper", q_dirty_add);
 WRAPPER(w_bitmap, "BlockDirtyBitmapWrapper", q_dirty);
 WRAPPER(w_merge, "BlockDirtyBitmapMergeWrapper", q_dirty_merge);
 WRAPPER(w_backup, "BlockdevBackupWrapper", q_blockdev_backup);
+WRAPPER(w_snapshot, "BlockdevSnapshotWrapper", q_snapshot);
+WRAPPER(w_snapshot_sync, "BlockdevSnapshotSyncWrapper", q_snapshot_sync);
 
 static const struct qtype q_action_kind = {
     .kind = Q_ENUM,
     .name = "TransactionActionKind",
     .values = Q_NAMES("abort", "block-dirty-bitmap-add", "block-dirty-bitmap-remove",
                       "block-dirty-bitmap-clear", "block-dirty-bitmap-enable",
-                      "block-dirty-bitmap-disable", "block-dirty-bitmap-merge", "blockdev-backup")};
+                      "block-dirty-bitmap-disable", "block-dirty-bitmap-merge", "blockdev-backup",
+                      "blockdev-snapshot", "blockdev-snapshot-sync")};
 static const struct qtype q_action = {
     .kind = Q_UNION,
     .name = "TransactionAction",
@@ -54,6 +57,8 @@ static const struct qtype q_action = {
                                          {"block-dirty-bitmap-disable", &w_bitmap},
                                          {"block-dirty-bitmap-merge", &w_merge},
                                          {"blockdev-backup", &w_backup},
+                                         {"blockdev-snapshot", &w_snapshot},
+                                         {"blockdev-snapshot-sync", &w_snapshot_sync},
                                          {0}}};
 static const struct qtype q_actions = {
     .kind = Q_LIST, .name = "TransactionActionList", .element = &q_action};
@@ -70,7 +75,8 @@ static const struct qtype transaction_args = {
 
 static const struct action_kind *kind_by_name(const char *name)
 {
-    static const struct action_kind *const tables[] = {bitmap_action_kinds, backup_action_kinds};
+    static const struct action_kind *const tables[] = {bitmap_action_kinds, backup_action_kinds,
+                                                       snapshot_action_kinds};
 
     for (size_t i = 0; i < ARRAY_LEN(tables); i++) {
         for (const struct action_kind *k = tables[i]; k->name; k++) {
@@ -81,47 +87,23 @@ static const struct action_kind *kind_by_name(const char *name)
     return &abort_kind;
 }
 
-/* How many nodes at most lie between a node and what nobody uses but from outside. */
-static unsigned rank_of(const struct graph_node *n)
+/* The node that an action is about; it is complained of where it is missing when the action is
+ * prepared. */
+static struct graph_node *node_of(const struct control *c, const struct action *a)
 {
-    unsigned rank = 0;
+    const char *name = a->kind->node_key ? arg_str(a->data, a->kind->node_key) : NULL;
 
-    for (const struct graph_edge *e = n->users; e; e = e->next_user) {
-        if (e->parent && rank_of(e->parent) >= rank)
-            rank = rank_of(e->parent) + 1;
-    }
-    return rank;
+    return name ? graph_find(&c->graph, name) : NULL;
 }
 
-/* Parents first: a request that is on its way through a parent cannot end while its child is
- * drained. Nodes that are not there are complained of when their action is prepared. */
 static void drain_all(struct control *c, struct action *v, size_t n)
 {
-    size_t left = 0;
-
     for (size_t i = 0; i < n; i++) {
-        const char *name = v[i].kind->node_key ? arg_str(v[i].data, v[i].kind->node_key) : NULL;
-
-        v[i].node = name ? graph_find(&c->graph, name) : NULL;
-        v[i].rank = v[i].node ? rank_of(v[i].node) : 0;
-        left += v[i].node != NULL;
-    }
-    for (unsigned rank = 0; left > 0; rank++) {
-        for (size_t i = 0; i < n; i++) {
-            if (!v[i].node || v[i].rank != rank)
-                continue;
-            node_drain_begin(v[i].node->node);
-            left--;
-        }
-    }
-}
-
-static void drain_end_all(struct action *v, size_t n)
-{
-    for (size_t i = 0; i < n; i++) {
+        v[i].node = node_of(c, &v[i]);
         if (v[i].node)
-            node_drain_end(v[i].node->node);
+            graph_mark(v[i].node, v[i].kind->moves_users);
     }
+    graph_drain_begin(&c->graph);
 }
 
 static bool prepare_all(struct control *c, struct action *v, size_t n, struct err **errp)
@@ -160,13 +142,28 @@ static bool commit_all(struct control *c, struct action *v, size_t n, struct err
     return err_move(errp, first);
 }
 
+/* What lies below a snapshot is to be safe; while it is drained nobody can flush it. */
+static bool flush_all(struct control *c, struct action *v, size_t n, struct err **errp)
+{
+    for (size_t i = 0; i < n; i++) {
+        const struct graph_node *node = v[i].kind->moves_users ? node_of(c, &v[i]) : NULL;
+        int ret = node && !node->read_only ? node_flush(node->node) : 0;
+
+        if (ret < 0)
+            return err_set(errp, -ret, "An IO error has occurred");
+    }
+    return true;
+}
+
 bool actions_run(struct control *c, struct action *v, size_t n, struct err **errp)
 {
     bool ok;
 
+    if (!flush_all(c, v, n, errp))
+        return false;
     drain_all(c, v, n);
     ok = prepare_all(c, v, n, errp) && commit_all(c, v, n, errp);
-    drain_end_all(v, n);
+    graph_drain_end(&c->graph);
     for (size_t i = 0; i < n; i++)
         bitmap_free(v[i].saved);
     return ok;

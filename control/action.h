@@ -10,9 +10,9 @@
 
 struct action {
     const struct action_kind *kind;
-    const json_t *data;      /* checked */
-    struct graph_node *node; /* that it is about; drained until the end */
-    unsigned rank;           /* of node: parents come before their children */
+    const json_t *data;         /* checked */
+    struct graph_node *node;    /* that it is about; drained until the end */
+    struct graph_node *overlay; /* that took its place */
     struct bitmap *bitmap;
     struct job *job;
     struct job_txn *group; /* of the jobs of a grouped transaction; else NULL */
@@ -24,6 +24,7 @@ struct action_kind {
     const char *name;
     const struct qtype *data;
     const char *node_key; /* which member of data names the node; NULL: none does */
+    bool moves_users;     /* another node takes its place: who uses it is drained, too */
     /* prepare: do it, so that it can still be undone. On failure it has undone itself. */
     bool (*prepare)(struct control *c, struct action *a, struct err **errp);
     void (*undo)(struct control *c, struct action *a);
@@ -34,8 +35,9 @@ struct action_kind {
 
 extern const struct qtype q_dirty_add, q_dirty, q_dirty_merge, q_bitmap_or_str, q_bitmaps_or_strs;
 /* bitmap_action_kinds: all, up to an entry without a name. */
-extern const struct action_kind bitmap_action_kinds[], backup_action_kinds[];
-extern const struct qtype q_blockdev_backup;
+extern const struct action_kind bitmap_action_kinds[], backup_action_kinds[],
+    snapshot_action_kinds[];
+extern const struct qtype q_blockdev_backup, q_snapshot, q_snapshot_sync;
 
 /* actions_run: all or nothing. Every node named is drained first; then the actions are prepared in
  * order, and at the first error undone in reverse order. Yields. */

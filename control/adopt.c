@@ -39,8 +39,10 @@ static struct control_export *adopt_export(struct control *c, const struct contr
             e->use =
                 graph_use(&c->graph, n, user, PERM_CONSISTENT_READ | (a->writable ? PERM_WRITE : 0),
                           a->resizable ? PERM_ALL : PERM_ALL & ~PERM_RESIZE, errp);
-        if (e->use)
+        if (e->use) {
+            e->use->stays_as = "the export that this server was started for";
             return e;
+        }
         if (!e->id || !e->name || !user)
             err_set(errp, ENOMEM, "out of memory for a control socket");
         mem_free(e->id);

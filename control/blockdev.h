@@ -53,6 +53,15 @@ struct graph_node *blockdev_open(struct control *c, json_t *options, bool owned,
 struct graph_node *blockdev_find(struct control *c, const char *name, bool legacy,
                                  struct err **errp);
 
+/* blockdev_storage: the file at the bottom of a node, or NULL. blockdev_filename: a name that opens
+ * the same again, a new string: the file's own where the drivers add nothing, else json:... .
+ * blockdev_backing_name: what an image is to say of n as its backing file: its absolute path (a new
+ * string) and format (static). ENOTSUP: there is more to say than that. */
+const struct graph_node *blockdev_storage(const struct graph_node *n);
+char *blockdev_filename(const struct graph_node *n);
+bool blockdev_backing_name(const struct graph_node *n, char **name, const char **format,
+                           struct err **errp);
+
 /* throttle_lift_below: lift the limits (or no more) of all throttle nodes from n down, for whoever
  * waits for requests to end. */
 void throttle_lift_below(const struct graph_node *n, bool lift);

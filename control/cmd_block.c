@@ -28,23 +28,13 @@ static bool run_del(struct call *call, struct err **errp)
     return graph_delete(&call->ctl->graph, arg_str(call->args, "node-name"), errp);
 }
 
-/* Who reads a node as its backing image counts on its length; QEMU blocks the operation, too. */
-static bool check_no_overlay(const struct graph_node *n, struct err **errp)
-{
-    for (const struct graph_edge *e = n->users; e; e = e->next_user) {
-        if (e->role == ROLE_BACKING)
-            return err_set(errp, EBUSY, "Node '%s' is in use: it is the backing image of node '%s'",
-                           n->name, e->parent->name);
-    }
-    return true;
-}
-
 static bool resize(struct control *c, struct graph_node *n, uint64_t size, struct err **errp)
 {
     struct graph_edge *use;
     int ret;
 
-    if (!check_no_overlay(n, errp))
+    /* Who reads a node as its backing image counts on its length. */
+    if (!graph_check_free(n, errp))
         return false;
     for (const struct bitmap *b = node_bitmap_first(n->node); b; b = b->next) {
         if (!bitmap_check_idle(b, errp))

@@ -7,7 +7,6 @@
 #include <sys/stat.h>
 
 #include "base/cleanup.h"
-#include "block/file.h"
 #include "block/node_bitmap.h"
 #include "control/blockdev.h"
 #include "qcow2/qcow2.h"
@@ -53,55 +52,6 @@ static const struct graph_edge *child_edge(const struct graph_node *n, enum grap
     return NULL;
 }
 
-/* The file at the bottom of a node, where there is one. */
-static const struct graph_node *storage_of(const struct graph_node *n)
-{
-    while (n && n->node->drv != &file_driver) {
-        const struct graph_edge *e = n->children;
-
-        while (e && e->role == ROLE_BACKING)
-            e = e->next_child;
-        n = e ? e->child : NULL;
-    }
-    return n;
-}
-
-/* All options of a node, with those of its children in place of their names. */
-static json_t *full_options(const struct graph_node *n)
-{
-    json_t *o = n->options ? json_copy(n->options) : json_pack("{s:s}", "driver", n->driver);
-
-    if (strcmp(n->driver, "file") == 0 && !n->options)
-        json_object_set_new(o, "filename", json_string(n->node->name));
-    json_object_del(o, "node-name");
-    for (const struct graph_edge *e = n->children; e; e = e->next_child) {
-        if (e->role != ROLE_BACKING)
-            json_object_set_new(o, e->name, full_options(e->child));
-    }
-    return o;
-}
-
-/* A name that opens the same again: the file's own where the driver adds nothing. */
-static char *filename_of(const struct graph_node *n)
-{
-    const struct graph_node *storage = storage_of(n);
-    bool plain = strcmp(n->driver, "file") == 0 || strcmp(n->driver, "qcow2") == 0 ||
-                 (strcmp(n->driver, "raw") == 0 && !arg_has(n->options, "offset") &&
-                  !arg_has(n->options, "size"));
-    json_t *options;
-    char *text, *name = NULL;
-
-    if (plain && storage && (n == storage || n->children->child == storage))
-        return mem_strdup(storage->node->name);
-    options = full_options(n);
-    text = json_dumps(options, 0);
-    json_decref(options);
-    if (text)
-        name = mem_printf("json:%s", text);
-    free(text);
-    return name;
-}
-
 static void put_text(json_t *o, const char *key, const char *text)
 {
     json_t *s = json_string(text);
@@ -111,7 +61,7 @@ static void put_text(json_t *o, const char *key, const char *text)
 
 static void put_storage(json_t *image, const struct graph_node *n)
 {
-    const struct graph_node *storage = storage_of(n);
+    const struct graph_node *storage = blockdev_storage(n);
     struct stat st;
 
     if (storage && stat(storage->node->name, &st) == 0)
@@ -123,7 +73,7 @@ static void put_storage(json_t *image, const struct graph_node *n)
 static void put_backing_name(json_t *image, const struct graph_node *n, const struct qc_info *info)
 {
     const struct graph_edge *backing = child_edge(n, ROLE_BACKING);
-    AUTO_FREE char *full = backing ? filename_of(backing->child) : NULL;
+    AUTO_FREE char *full = backing ? blockdev_filename(backing->child) : NULL;
 
     put_text(image, "backing-filename", info->backing_name);
     put_text(image, "full-backing-filename", full ? full : info->backing_name);
@@ -159,7 +109,7 @@ static json_t *image_info(const struct graph_node *n, bool deep, const char *fil
     if (n->node->drv == &qcow2_driver)
         put_qcow2(image, n);
     if (deep && backing) {
-        AUTO_FREE char *name = filename_of(backing->child);
+        AUTO_FREE char *name = blockdev_filename(backing->child);
 
         json_object_set_new(image, "backing-image", image_info(backing->child, true, name));
     }
@@ -204,10 +154,10 @@ static json_t *node_info(const struct graph_node *n, bool flat)
 {
     static const char *const limits[] = {"bps", "bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr"};
     static const char *const zeroes[] = {"off", "on", "unmap"};
-    AUTO_FREE char *filename = filename_of(n);
+    AUTO_FREE char *filename = blockdev_filename(n);
     const json_t *cache = arg_get(n->options, "cache");
+    const struct graph_edge *backing = child_edge(n, ROLE_BACKING);
     json_t *o = json_object();
-    struct qc_info info;
 
     put_text(o, "file", filename ? filename : "");
     json_object_set_new(o, "node-name", json_string(n->name));
@@ -223,10 +173,10 @@ static json_t *node_info(const struct graph_node *n, bool flat)
                         json_pack("{s:b,s:b,s:b}", "writeback", 1, "direct",
                                   arg_bool(cache, "direct", false), "no-flush",
                                   arg_bool(cache, "no-flush", false)));
-    if (n->node->drv == &qcow2_driver) {
-        qc_get_info(n->node, &info);
-        if (info.backing_name)
-            put_text(o, "backing_file", info.backing_name);
+    if (backing) {
+        AUTO_FREE char *name = blockdev_filename(backing->child);
+
+        put_text(o, "backing_file", name ? name : "");
     }
     json_object_set_new(o, "image", image_info(n, !flat, filename));
     put_bitmaps(o, n->node);

@@ -103,6 +103,14 @@ static bool serve(struct control_export *e, struct graph_node *n, const struct e
     return false;
 }
 
+/* Another node has taken the place of the one that is exported. */
+static void move(struct graph_edge *use, struct node *to)
+{
+    const struct control_export *e = use->arg;
+
+    server_move_export(e->ctl->nbd->server, e->name, to);
+}
+
 static bool check_wish(struct control *c, const struct export_wish *w, struct graph_node **n,
                        struct err **errp)
 {
@@ -148,6 +156,8 @@ bool export_add(struct control *c, const struct export_wish *w, struct err **err
                        PERM_ALL & ~PERM_RESIZE, errp);
     if (!e->use)
         goto fail;
+    e->use->move = move;
+    e->use->arg = e;
     if (!serve(e, n, w, errp)) {
         graph_unuse(&c->graph, e->use);
         goto fail;
@@ -217,8 +227,10 @@ static bool remove_and_wait(struct control_export *e, bool briefly, struct err *
 
     if (!e->shutting_down) {
         e->shutting_down = true;
+        e->use->move = NULL; /* it ends where it is */
         if (!co_start(remove_run, e)) {
             e->shutting_down = false;
+            e->use->move = move;
             return err_set(errp, ENOMEM, "out of memory");
         }
     }

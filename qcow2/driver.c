@@ -45,5 +45,7 @@ const struct driver qcow2_driver = {
     .write_back = qc_write_back,
     .close = qc_close,
     .backing = qc_backing,
+    .child_set = qc_child_set,
+    .set_read_only = qc_set_read_only,
     .bitmap_ops = &qc_bitmap_ops,
 };

@@ -12,7 +12,7 @@
 #include "qcow2/qcow2_priv.h"
 
 /* qcow2.txt, "autoclear_features": bits that are not understood are cleared before any write. */
-static bool clear_autoclear(struct qc *q, struct err **errp)
+bool qc_clear_autoclear(struct qc *q, struct err **errp)
 {
     uint64_t keep = q->autoclear & (QC_AUTOCLEAR_BITMAPS | QC_AUTOCLEAR_RAW_DATA);
     uint8_t be[8];
@@ -89,7 +89,7 @@ static bool open_into(struct node *n, struct node *file, const struct qc_header 
     n->limits.zero_align = UINT64_C(1) << q->sub_bits;
     n->limits.discard_align = q->cluster_size;
     q->read_only = opts->read_only;
-    if (clear_autoclear(q, errp) && qc_bitmaps_begin(q, errp))
+    if (qc_clear_autoclear(q, errp) && qc_bitmaps_begin(q, errp))
         return true;
     q->read_only = true;
     return false;
@@ -152,19 +152,25 @@ struct node *qc_open(struct node *file, const struct qc_open_opts *opts, struct 
     return qc_open_chain(file, opts, &self, errp);
 }
 
+int qc_write_all(struct qc *q)
+{
+    int r = qc_write_back(q->node);
+    if (r == 0)
+        r = qc_flush(q);
+    if (r == 0 && q->ref.n_dirty) { /* what the flush freed */
+        r = qc_write_refblocks(q);
+        if (r == 0)
+            r = qc_barrier(q);
+    }
+    return r;
+}
+
 void qc_close(struct node *n)
 {
     struct qc *q = n->state;
     if (q->node && !q->read_only) {
         qc_bitmaps_end(q);
-        int r = qc_write_back(n);
-        if (r == 0)
-            r = qc_flush(q);
-        if (r == 0 && q->ref.n_dirty) { /* what the flush freed */
-            r = qc_write_refblocks(q);
-            if (r == 0)
-                r = qc_barrier(q);
-        }
+        int r = qc_write_all(q);
         if (r < 0)
             log_error("%s: closed with metadata that could not be written: error %d", n->name, -r);
     }

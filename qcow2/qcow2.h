@@ -106,6 +106,10 @@ bool qc_can_set_backing(struct node *n, const char *name, const char *format, st
 /* qc_expect_backing: the image will get a backing file (again): from here on, zeros are written so
  * that nothing can show through. */
 void qc_expect_backing(struct node *n);
+/* qc_use_backing: read what is not in the image from this node from now on, to which it takes a
+ * reference, or from nowhere (NULL); the header is left as it is. n is drained. ENOTSUP: the image
+ * has a raw data file. Yields (the old one may be closed). */
+bool qc_use_backing(struct node *n, struct node *backing, struct err **errp);
 /* qc_backing_node: the backing file as it is open, or NULL. */
 struct node *qc_backing_node(struct node *n);
 /* qc_n_snapshots: how many internal snapshots the image has. */

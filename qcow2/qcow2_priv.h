@@ -458,6 +458,13 @@ struct node *qc_backing_open(const struct qc_header *h, const struct qc_open_opt
 /* qc_data_open: the node of an image's data file; the same rules and results. Yields. */
 struct node *qc_data_open(const struct qc_header *h, const struct qc_open_opts *opts,
                           const struct qc_chain *self, struct err **errp);
+/* qc_clear_autoclear: bits that are not kept up, before anything else is written. Yields. */
+bool qc_clear_autoclear(struct qc *q, struct err **errp);
+/* qc_write_all: write back all that q holds, for good. Yields. */
+int qc_write_all(struct qc *q);
+/* qc_set_read_only, qc_child_set: as in struct driver (reopen.c). */
+bool qc_set_read_only(struct node *n, bool read_only, struct err **errp);
+void qc_child_set(struct node *n, unsigned i);
 /* qc_header_read: read and parse the header of an image. Yields. */
 bool qc_header_read(struct node *file, struct qc_header *h, struct err **errp);
 /* qc_snapshot_pick: make the header look as if the snapshot that opts asks for were the present

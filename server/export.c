@@ -2,6 +2,7 @@
  *
  * Exports, and what a name from the wire means: an export, or EXPORT@CHECKPOINT.
  */
+#include <assert.h>
 #include <errno.h>
 
 #include "base/mem.h"
@@ -161,9 +162,9 @@ void export_resized(struct export *e)
     }
 }
 
-/* One bitmap of o, as its docstring says; held busy. */
+/* One bitmap of o, as its docstring says; held busy. *at: its node (borrowed). */
 static struct bitmap *publish(const struct export_opts *o, const struct export_bitmap *want,
-                              struct err **errp)
+                              struct node **at, struct err **errp)
 {
     struct node *owner = want->node;
     struct bitmap *b = owner ? node_bitmap_find(owner, want->name)
@@ -181,30 +182,41 @@ static struct bitmap *publish(const struct export_opts *o, const struct export_b
         return NULL;
     }
     b->busy++;
+    *at = owner;
     return b;
 }
 
+/* Drops the bitmaps' nodes: yields if nobody else has one any more. */
 static void unpublish_all(struct export *e)
 {
-    for (unsigned i = 0; i < e->n_maps; i++)
+    for (unsigned i = 0; i < e->n_maps; i++) {
         e->maps[i]->busy--;
+        node_unref(e->map_node[i]);
+    }
     mem_free(e->maps);
+    mem_free(e->map_node);
     e->maps = NULL;
+    e->map_node = NULL;
     e->n_maps = 0;
 }
 
 static bool publish_all(struct export *e, const struct export_opts *o, struct err **errp)
 {
     e->maps = mem_array(o->n_bitmaps + 1, sizeof(*e->maps));
-    if (!e->maps)
+    e->map_node = mem_array(o->n_bitmaps + 1, sizeof(*e->map_node));
+    if (!e->maps || !e->map_node) {
+        unpublish_all(e);
         return err_set(errp, ENOMEM, "out of memory for an export");
+    }
     while (e->n_maps < o->n_bitmaps) {
-        struct bitmap *b = publish(o, &o->bitmaps[e->n_maps], errp);
+        struct node *owner = o->bitmaps[e->n_maps].node;
+        struct bitmap *b = publish(o, &o->bitmaps[e->n_maps], &owner, errp);
 
         if (!b) {
             unpublish_all(e);
             return false;
         }
+        e->map_node[e->n_maps] = node_ref(owner);
         e->maps[e->n_maps++] = b;
     }
     return true;
@@ -234,6 +246,23 @@ unsigned server_export_clients(const struct server *s, const char *name)
     const struct export *e = export_find(s, (struct wire_str){name, strlen(name)});
 
     return e ? e->n_connections : 0;
+}
+
+bool server_move_export(struct server *s, const char *name, struct node *top)
+{
+    struct export *e = export_find(s, (struct wire_str){name, strlen(name)});
+    struct node *old = e ? e->top : NULL;
+
+    if (!e)
+        return false;
+    assert(!e->checkpoints && top->size == old->size);
+    e->top = node_ref(top);
+    for (struct conn *c = s->conns; c; c = c->next) {
+        if (c->node == old && c->target.exp == e)
+            c->node = top;
+    }
+    node_unref(old);
+    return true;
 }
 
 bool server_remove_export(struct server *s, const char *name, struct err **errp)

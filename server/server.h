@@ -86,6 +86,11 @@ bool server_add_export(struct server *s, const struct export_opts *opts, struct 
  * dropped. False: ENOENT, or the flush failed (it is removed all the same). Yields until all that
  * is done; neither server_stop nor a second removal of the same may run beside it. */
 bool server_remove_export(struct server *s, const char *name, struct err **errp);
+/* server_move_export: serve this node, which reads the same and has the same size, under that name
+ * from now on; it takes a reference of its own. Nothing is under way to the old one. Bitmaps that
+ * are published stay what they are. Not for exports with checkpoints. False: there is no such
+ * export (any more). Does not yield unless nobody else has the old node. */
+bool server_move_export(struct server *s, const char *name, struct node *top);
 /* server_export_clients: how many connections use the export. */
 unsigned server_export_clients(const struct server *s, const char *name);
 /* server_listen: accept connections on a listening descriptor (taken over, also on failure) until

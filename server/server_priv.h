@@ -43,7 +43,8 @@ struct export
     struct server *srv;
     char *name, *description; /* description: NULL if none */
     struct node *top, *cbw;
-    struct bitmap **maps; /* published, in nodes of the graph; each is held busy */
+    struct bitmap **maps;   /* published, in nodes of the graph; each is held busy */
+    struct node **map_node; /* whose they are; references: the graph may lose them */
     unsigned n_maps;
     bool read_only, ignore_discard, checkpoints, resizable, allocation_depth;
     bool tls_only;       /* hidden from clients without TLS */

@@ -42,6 +42,13 @@ def file(name, **options):
 
 
 WAIT = "wait until all jobs have concluded"
+CHAINS = "which nodes are there, and how do they lie upon each other?"
+
+
+def chains(q):
+    nodes = [{k: n.get(k) for k in ("node-name", "ro", "drv", "backing_file")}
+             for n in q("query-named-block-nodes", flat=True) if n["drv"] != "file"]
+    return sorted(nodes, key=lambda n: n["node-name"])
 
 
 # A message, or (message, part of our own text where it is not QEMU's).
@@ -100,7 +107,8 @@ def nodes():
         do("block_resize", node_name="zz", size=512), do("block_resize", device="zz", size=512),
         do("block_resize", node_name="q0", size="x"), do("block_resize", node_name="q0"),
         do("block_resize", node_name="b0", size=-512),
-        (do("block_resize", node_name="q0", size=512), "backing image of node 'b0'"),
+        (do("block_resize", node_name="q0", size=512), "used as backing hd of 'b0'"),
+        do("blockdev-del", node_name="q0"),
         do("block_resize", node_name="b0", size=128 << 20),
         do("query-block"),
         do("query-named-block-nodes", flat=1),
@@ -275,10 +283,51 @@ def objects():
     ]
 
 
+def snapshots():
+    def snapshot(node, overlay):
+        return do("blockdev-snapshot", node=node, overlay=overlay)
+
+    def sync(**more):
+        return do("blockdev-snapshot-sync", **more)
+
+    def transaction(*actions, **properties):
+        return do("transaction", actions=[{"type": t, "data": d} for t, d in actions], **properties)
+
+    def over(node, overlay):
+        return "blockdev-snapshot", {"node": node, "overlay": overlay}
+
+    abort = ("abort", {})
+    return [
+        add(driver="qcow2", node_name="a", file=file("a.qcow2", node_name="fa")),
+        add(driver="qcow2", node_name="b", file=file("b.qcow2", node_name="fb"), backing=None),
+        add(driver="qcow2", node_name="c", file=file("c.qcow2", node_name="fc")),
+        add(driver="raw", node_name="r", file=file("raw", node_name="fr")),
+        do("nbd-server-start", addr=address("nbd")),
+        do("block-export-add", id="e", type="nbd", node_name="a", writable=True),
+        do("blockdev-snapshot"), snapshot("zz", "b"), snapshot("a", "zz"), snapshot("a", "r"),
+        snapshot("a", "fb"), (snapshot("a", "a"), "already in use"), snapshot("b", "a"), sync(),
+        sync(snapshot_file="x"), sync(node_name="zz", snapshot_file="x"), sync(node_name="a"),
+        sync(node_name="a", snapshot_file="x.qcow2"),
+        sync(node_name="a", snapshot_file="x.qcow2", mode="nope"),
+        sync(node_name="a", snapshot_file="x.qcow2", snapshot_node_name="b"),
+        sync(device="zz", snapshot_file="x.qcow2"),
+        sync(node_name="a", snapshot_file="gone/x.qcow2", snapshot_node_name="x", mode="existing"),
+        transaction(over("a", "b"), abort), transaction(over("a", "b"), over("b", "zz")),
+        transaction(over("a", "b"), properties={"completion-mode": "grouped"}),
+        do("query-block-exports"), CHAINS,
+        snapshot("a", "b"), do("query-block-exports"), CHAINS, snapshot("c", "b"), snapshot("a", "b"),
+        do("blockdev-del", node_name="a"), do("blockdev-del", node_name="b"),
+        transaction(over("b", "c"), ("block-dirty-bitmap-add", {"node": "c", "name": "n"})),
+        do("query-block-exports"), CHAINS, do("block-export-del", id="e"),
+        do("blockdev-del", node_name="c"), do("blockdev-del", node_name="b"),
+        do("blockdev-del", node_name="a"),
+    ]
+
+
 def run(program, messages):
     """The answers, in a fresh copy of the folder."""
     with tempfile.TemporaryDirectory() as folder:
-        for name in ["a.qcow2", "b.qcow2", "raw"]:
+        for name in ["a.qcow2", "b.qcow2", "c.qcow2", "raw"]:
             shutil.copy(name, folder)
         back = os.getcwd()
         os.chdir(folder)
@@ -290,6 +339,9 @@ def run(program, messages):
                     while any(j["status"] != "concluded" for j in q("query-jobs")):
                         time.sleep(0.01)
                     message = {"execute": "query-block"}
+                if message == CHAINS:
+                    answers.append(chains(q))
+                    continue
                 text = message if isinstance(message, str) else json.dumps(message)
                 q.send(text.replace("@FOLDER@", folder) + "\n")
                 answers.append(q.answer())
@@ -297,6 +349,19 @@ def run(program, messages):
             assert d.end() == 0, "exit code %d of %s" % (d.process.returncode, program)
         os.chdir(back)
     return answers
+
+
+def difference(a, b):
+    """As text, without what is the same in both."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        both = [k for k in a if k in b and a[k] == b[k]]
+        a, b = ({k: v for k, v in x.items() if k not in both} for x in (a, b))
+        if set(a) == set(b) and len(a) == 1:
+            key, = a
+            return ["  in %r" % key, *difference(a[key], b[key])]
+    if isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
+        return [t for x, y in zip(a, b, strict=True) if x != y for t in difference(x, y)]
+    return ["  %s %.400s" % (who, json.dumps(x)) for who, x in [("ours:  ", a), ("qemu's:", b)]]
 
 
 def compare(group):
@@ -311,8 +376,7 @@ def compare(group):
                 a["error"]["class"] == b["error"]["class"]
         if not same:
             bad += 1
-            print("%.200s\n  ours:   %.400s\n  qemu's: %.400s" %
-                  (message, json.dumps(a), json.dumps(b)))
+            print("%.200s" % message, *difference(a, b), sep="\n")
     print("- %s: %d answers, %d differ" % (group.__name__, len(mine), bad))
     return bad
 
@@ -324,10 +388,11 @@ if __name__ == "__main__":
             sys.exit(77)
     with tempfile.TemporaryDirectory() as top:
         os.chdir(top)
-        for args in [["a.qcow2", "64M"], ["-b", "a.qcow2", "-F", "qcow2", "b.qcow2", "64M"]]:
+        for args in [["a.qcow2", "64M"], ["c.qcow2", "64M"], ["-b", "a.qcow2", "-F", "qcow2", "b.qcow2", "64M"]]:
             subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", *args], check=True)
         subprocess.run(["truncate", "-s", "1M", "raw"], check=True)
-        failures = sum(compare(g) for g in [form_of_messages, nodes, exports, bitmaps, jobs, backups,
-                                             objects])
+        groups = [form_of_messages, nodes, exports, bitmaps, jobs, backups, objects, snapshots]
+        failures = sum(compare(g) for g in groups
+                       if len(sys.argv) < 2 or g.__name__ in sys.argv[1:])
         os.chdir("/")
     sys.exit(failures != 0)

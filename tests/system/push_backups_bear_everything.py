@@ -10,9 +10,10 @@ import pathlib
 import subprocess
 import sys
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-from push_backups_equal_references import (  # noqa: E402
-    BATCH1, BATCH2, CANCELLED, EIO_AFTER_FLUSH, FAILED, RAN, Drive, Rig, create, expect_error, same,
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "lib"))
+from qmp import expect_error  # noqa: E402
+from rig import (  # noqa: E402
+    BATCH1, BATCH2, CANCELLED, EIO_AFTER_FLUSH, FAILED, RAN, Drive, Rig, create, run_scenarios, same,
     sh)
 
 MODES = [("full", "on-success"), ("full", "always"), ("top", "on-success"), ("top", "always"),
@@ -313,7 +314,4 @@ SCENARIOS = [two_copies_of_one_moment_are_equal,
              the_target_may_fail, a_guests_write_never_fails_for_a_backup]
 
 if __name__ == "__main__":
-    for scenario in SCENARIOS:
-        if len(sys.argv) < 2 or scenario.__name__ in sys.argv[1:]:
-            print(scenario.__name__, flush=True)
-            scenario()
+    run_scenarios(SCENARIOS)

@@ -63,6 +63,35 @@ SIM_TEST(a_drained_filter_lets_its_own_requests_end)
     p.trace[0] = 0;
 }
 
+SIM_TEST(requests_that_wait_go_where_they_are_redirected)
+{
+    static struct probe other;
+    node = probe_open(&p, &probe_driver);
+    struct node *to = probe_open(&other, &probe_driver);
+    node_drain_begin(node);
+    for (int i = 0; i < 3; i++)
+        assert_true(co_start(reader, NULL));
+    node_drain_begin(to);
+    node_redirect(node, to);
+    node_drain_end(node);
+    co_sleep_until(clock_ns() + 10000);
+    assert_int_equal(done, 0);
+
+    /* Back again, before any of them has noticed. */
+    node_drain_begin(node);
+    node_redirect(to, node);
+    node_redirect(node, to);
+    node_drain_end(node);
+    node_drain_end(to);
+    co_sleep_until(clock_ns() + 10000);
+    assert_int_equal(done, 3);
+    assert_int_equal(node->in_flight, 0);
+    probe_expect(&p, "");
+    probe_expect(&other, "R0+512 R0+512 R0+512");
+    node_unref(node);
+    node_unref(to);
+}
+
 static void fua_writer(void *arg)
 {
     assert_int_equal(node_write(node, 0, buf, 512, REQ_FUA), 0);
@@ -199,6 +228,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(drain_waits_for_what_runs_and_holds_back_what_comes, setup),
         cmocka_unit_test_setup(a_drained_filter_lets_its_own_requests_end, setup),
+        cmocka_unit_test_setup(requests_that_wait_go_where_they_are_redirected, setup),
         cmocka_unit_test_setup(a_write_with_emulated_fua_ends_before_the_drain_does, setup),
         cmocka_unit_test(ranges_that_touch_no_byte_of_each_other_do_not_wait),
         cmocka_unit_test(shared_ranges_do_not_wait_for_each_other),

@@ -1,0 +1,197 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""Snapshots of a disk that is being written to: the graph changes under its export, and not a byte
+that was written is lost or shows up in the wrong image.
+"""
+
+import os
+import pathlib
+import random
+import sys
+import threading
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "lib"))
+from qmp import expect_error  # noqa: E402
+from rig import Drive, Rig, create, run_scenarios, sh  # noqa: E402
+
+
+class Guest(threading.Thread):
+    """Writes blocks at random through an export, and knows what the disk must hold."""
+
+    def __init__(self, export, size, seed):
+        super().__init__(daemon=True)
+        import nbd
+        self.h = nbd.NBD()
+        self.h.connect_uri("nbd+unix:///%s?socket=%s" % (export, os.path.abspath("nbd.sock")))
+        self.size, self.random = size, random.Random(seed)
+        self.disk = bytearray(self.h.pread(size, 0))
+        self.stopping, self.writes, self.error = False, 0, None
+
+    def one_write(self):
+        r = self.random
+        length = r.choice([512, 4096, 65536, 200000])
+        offset = r.randrange(0, self.size - length)
+        kind = r.randrange(8)
+        if kind == 0:
+            self.h.zero(length, offset)
+            self.disk[offset:offset + length] = bytes(length)
+        else:
+            data = bytes([r.randrange(1, 256)]) * length
+            self.h.pwrite(data, offset)
+            self.disk[offset:offset + length] = data
+        if kind == 1:
+            self.h.flush()
+        if kind == 2:
+            assert self.h.pread(length, offset) == self.disk[offset:offset + length], offset
+        self.writes += 1
+
+    def run(self):
+        try:
+            while not self.stopping:
+                self.one_write()
+        except Exception as error:  # noqa: BLE001 - told by stop
+            self.error = error
+
+    def wait_writes(self, n):
+        goal = self.writes + n
+        while self.writes < goal and self.error is None:
+            threading.Event().wait(0.002)
+
+    def stop(self):
+        """What the disk must hold; and it does, as read through the export."""
+        self.stopping = True
+        if self.is_alive():
+            self.join()
+        assert self.error is None, repr(self.error)
+        assert self.h.pread(self.size, 0) == self.disk, "the guest reads something else"
+        self.h.shutdown()
+        return bytes(self.disk)
+
+
+def content(image, fmt="qcow2"):
+    sh("qemu-img", "convert", "-f", fmt, "-O", "raw", image, "content.raw")
+    return pathlib.Path("content.raw").read_bytes()
+
+
+def check(*images):
+    for image in images:
+        sh("qemu-img", "check", "-f", "qcow2", image)
+
+
+def a_chain_grows_under_a_guest_that_writes():
+    with Rig() as rig:
+        create("drive0.qcow2", size="8M")
+        d = Drive(rig, size="8M")
+        d.add_bitmap()
+        guest = Guest("drive0", 8 << 20, seed=1)
+        guest.start()
+        top = "drive0"
+        for i in range(6):
+            guest.wait_writes(20)
+            name = "o%d" % i
+            if i % 2:
+                create(name + ".qcow2", size="8M", backing=top + ".qcow2")
+                rig.q("blockdev-add", driver="qcow2", node_name=name, backing=None,
+                      file={"driver": "file", "filename": name + ".qcow2"})
+                rig.q("blockdev-snapshot", node=top, overlay=name)
+            else:
+                rig.q("blockdev-snapshot-sync", node_name=top, snapshot_file=name + ".qcow2",
+                      snapshot_node_name=name)
+            top = name
+        assert d.bitmap()["count"] > 0 and d.bitmap()["recording"]
+        nodes = {n["node-name"]: n for n in rig.q("query-named-block-nodes")}
+        assert nodes["drive0"]["ro"] and not nodes["o5"]["ro"], nodes
+        export, = rig.q("query-block-exports")
+        assert export["node-name"] == "o5", export
+        expect_error("used as backing hd of 'o5'", rig.q, "blockdev-snapshot-sync", node_name="o4",
+                     snapshot_file="x.qcow2", snapshot_node_name="x")
+        disk = guest.stop()
+        rig.q("block-export-del", id="e-drive0")
+        for i in reversed(range(6)):
+            rig.q("blockdev-del", node_name="o%d" % i)
+        rig.q("blockdev-del", node_name="drive0")
+        assert content("o5.qcow2") == disk
+        check("drive0.qcow2", *["o%d.qcow2" % i for i in range(6)])
+
+
+def what_is_below_a_snapshot_stays_as_it_was():
+    with Rig() as rig:
+        create("drive0.qcow2", size="8M")
+        Drive(rig, size="8M")
+        guest = Guest("drive0", 8 << 20, seed=2)
+        for _ in range(30):
+            guest.one_write()
+        before = bytes(guest.disk)
+        rig.q("blockdev-snapshot-sync", node_name="drive0", snapshot_file="o.qcow2",
+              snapshot_node_name="o")
+        for _ in range(30):
+            guest.one_write()
+        after = guest.stop()
+        # The image below is read-only and unlocked for readers by now.
+        assert content("drive0.qcow2") == before != after
+        rig.q("block-export-del", id="e-drive0")
+        rig.q("blockdev-del", node_name="o")
+        assert content("o.qcow2") == after
+        check("drive0.qcow2", "o.qcow2")
+
+
+def a_failed_transaction_leaves_the_graph_as_it_was():
+    with Rig() as rig:
+        create("drive0.qcow2", size="8M")
+        d = Drive(rig, size="8M")
+        create("ov.qcow2", size="8M")
+        rig.q("blockdev-add", driver="qcow2", node_name="ov",
+              file={"driver": "file", "filename": "ov.qcow2"})
+        guest = Guest("drive0", 8 << 20, seed=3)
+        guest.start()
+        before = rig.q("query-named-block-nodes", flat=True)
+        for _ in range(10):
+            guest.wait_writes(5)
+            expect_error("aborted", rig.q, "transaction", actions=[
+                {"type": "blockdev-snapshot", "data": {"node": "drive0", "overlay": "ov"}},
+                {"type": "blockdev-snapshot-sync", "data": {
+                    "node-name": "ov", "snapshot-file": "x.qcow2", "snapshot-node-name": "x"}},
+                {"type": "block-dirty-bitmap-add", "data": {"node": "ov", "name": "b"}},
+                {"type": "abort", "data": {}}])
+        after = rig.q("query-named-block-nodes", flat=True)
+        names = [[(n["node-name"], n["ro"]) for n in nodes] for nodes in (before, after)]
+        assert names[0] == names[1], names
+        assert rig.q("query-block-exports")[0]["node-name"] == "drive0"
+        disk = guest.stop()
+        rig.q("block-export-del", id="e-drive0")
+        rig.q("blockdev-del", node_name="drive0")
+        rig.q("blockdev-del", node_name="ov")
+        assert content("drive0.qcow2") == disk
+        assert content("ov.qcow2") == bytes(8 << 20)
+        check("drive0.qcow2", "ov.qcow2")
+        assert d
+
+
+def several_disks_have_their_snapshots_at_one_moment():
+    with Rig() as rig:
+        for name in "drive0", "drive1":
+            create(name + ".qcow2", size="8M")
+            Drive(rig, name, size="8M")
+        a, b = (Guest(name, 8 << 20, seed=4) for name in ("drive0", "drive1"))
+        for _ in range(20):
+            a.one_write()
+            b.one_write()
+        rig.q("transaction", actions=[
+            {"type": "blockdev-snapshot-sync", "data": {
+                "node-name": name, "snapshot-file": name + "-o.qcow2",
+                "snapshot-node-name": name + "-o"}} for name in ("drive0", "drive1")] + [
+            {"type": "block-dirty-bitmap-add", "data": {"node": "drive0-o", "name": "b"}}])
+        a.one_write()
+        assert a.stop() != b.stop()
+        assert content("drive0.qcow2") == content("drive1.qcow2")
+        for node in rig.q("query-named-block-nodes"):
+            if node["node-name"] == "drive0-o":
+                assert node["dirty-bitmaps"][0]["count"] > 0, node
+
+
+SCENARIOS = [a_chain_grows_under_a_guest_that_writes, what_is_below_a_snapshot_stays_as_it_was,
+             a_failed_transaction_leaves_the_graph_as_it_was,
+             several_disks_have_their_snapshots_at_one_moment]
+
+if __name__ == "__main__":
+    run_scenarios(SCENARIOS)
