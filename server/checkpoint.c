@@ -216,15 +216,6 @@ fail:
 
 static struct checkpoint *checkpoint_make(struct export *e, struct wire_str name, struct err **errp)
 {
-    for (unsigned i = 0; i < e->n_maps; i++) {
-        const char *map = e->maps[i]->name;
-
-        if (strlen(map) == name.len && memcmp(map, name.p, name.len) == 0) {
-            err_set(errp, EINVAL, "'%s' is a bitmap of '%s'; choose another checkpoint name", map,
-                    e->name);
-            return NULL;
-        }
-    }
     if (!make_room(e, errp))
         return NULL;
     struct checkpoint *k = mem_new(struct checkpoint);
@@ -270,6 +261,13 @@ bool checkpoint_may_open(const struct export *e, const struct checkpoint *k, str
                        "export '%s' has no checkpoint '%s' (any more), and such names are made "
                        "only when a '+' is put before them",
                        e->name, wire_printable(text, name));
+    for (unsigned i = 0; !k && i < e->n_maps; i++) {
+        const char *map = e->maps[i]->name;
+
+        if (strlen(map) == name.len && memcmp(map, name.p, name.len) == 0)
+            return err_set(errp, EINVAL, "'%s' is a bitmap of '%s'; choose another checkpoint name",
+                           map, e->name);
+    }
     return true;
 }
 

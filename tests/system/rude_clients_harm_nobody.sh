@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-3-Clause
-# Clients that vanish, send malformed requests or noise: each gets an error or is cut off; the server
-# and a well-behaved client beside them go on.
+# libnbd with its own checks switched off, and clients that are killed: each gets an error or is cut
+# off; the server and a well-behaved client beside them go on. hostile_clients.py has what no library
+# sends.
 # shellcheck source-path=SCRIPTDIR source=../lib/functions.sh
 . "${0%/*}/../lib/functions.sh"
 requires qemu-img qemu-io python3
@@ -50,106 +51,6 @@ refused("unknown flag on a flush", [errno.EINVAL], lambda: h.flush(1 << 14))
 assert h.pread(4096, 0) == bytes([5]) * 4096
 assert h.pread(512, size - 512) == bytes(512)
 h.shutdown()
-END
-alive s
-
-say "noise, torn handshakes, wrong magics; each on a connection of its own"
-python3 - "$tmp/s.sock" <<'END'
-import random, socket, struct, sys
-
-def connect():
-    sock = socket.socket(socket.AF_UNIX)
-    sock.settimeout(5)
-    sock.connect(sys.argv[1])
-    return sock
-
-def receive(sock, length):
-    data = b""
-    while len(data) < length:
-        part = sock.recv(length - len(data))
-        assert part, "closed early"
-        data += part
-    return data
-
-def handshake(sock):
-    receive(sock, 18)
-    sock.sendall(struct.pack(">I", 3))
-
-def go(sock):
-    handshake(sock)
-    name = b"disk"
-    sock.sendall(b"IHAVEOPT" + struct.pack(">III", 7, 6 + len(name), len(name)) + name +
-                 struct.pack(">H", 0))
-    while True:
-        _, _, reply, length = struct.unpack(">QIII", receive(sock, 20))
-        receive(sock, length)
-        if reply == 1:
-            return
-        assert not reply & 0x80000000, hex(reply)
-
-def closes(what, sock):
-    try:
-        while sock.recv(65536):
-            pass
-    except ConnectionError:
-        pass
-    except socket.timeout:
-        raise AssertionError(what + ": the connection stays open")
-    sock.close()
-
-seed = random.randrange(2**32)
-print("seed", seed)
-noise = random.Random(seed)
-full = struct.pack(">I", 3) + b"IHAVEOPT" + struct.pack(">III", 7, 10, 4) + b"disk\0\0"
-for cut in range(len(full) + 1):          # leave at every byte of the handshake
-    sock = connect()
-    sock.sendall(full[:cut])
-    sock.close()
-sock = connect()                          # unknown client flags
-receive(sock, 18)
-sock.sendall(struct.pack(">I", 0x80000003))
-closes("unknown client flags", sock)
-sock = connect()                          # a wrong option magic
-handshake(sock)
-sock.sendall(b"IHAVEOPS" + struct.pack(">II", 3, 0))
-closes("wrong option magic", sock)
-sock = connect()                          # an option of 4 GiB - 1
-handshake(sock)
-sock.sendall(b"IHAVEOPT" + struct.pack(">II", 7, 0xffffffff) + b"x" * 1000)
-closes("option of 4 GiB", sock)
-for _ in range(20):                       # noise in the handshake
-    sock = connect()
-    try:
-        sock.sendall(noise.randbytes(noise.randrange(1, 3000)))
-    except ConnectionError:
-        pass
-    sock.close()
-for _ in range(20):                       # noise in transmission
-    sock = connect()
-    go(sock)
-    try:
-        sock.sendall(noise.randbytes(noise.randrange(28, 3000)))
-    except ConnectionError:
-        pass
-    closes("noise", sock)
-sock = connect()                          # a wrong request magic
-go(sock)
-sock.sendall(struct.pack(">IHHQQI", 0x25609514, 0, 0, 1, 0, 512))
-closes("wrong request magic", sock)
-sock = connect()                          # an absurd write length
-go(sock)
-sock.sendall(struct.pack(">IHHQQI", 0x25609513, 0, 1, 1, 0, 0xffffffff) + b"x" * 4096)
-closes("write of 4 GiB", sock)
-for payload in (0, 1, 4095):              # leave in the middle of a write
-    sock = connect()
-    go(sock)
-    sock.sendall(struct.pack(">IHHQQI", 0x25609513, 0, 1, 1, 8 << 20, 4096) + b"x" * payload)
-    sock.close()
-sock = connect()                          # ask for 64 MiB and leave without reading
-go(sock)
-for cookie in range(64):
-    sock.sendall(struct.pack(">IHHQQI", 0x25609513, 0, 0, cookie, 0, 1 << 20))
-sock.close()
 END
 alive s
 
