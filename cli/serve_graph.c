@@ -145,6 +145,7 @@ static bool add_qcow2(const struct serve_export *x, struct node **top, struct er
         .direct = x->cache == CACHE_NONE,
         .no_lock = x->no_lock,
         .snapshot = x->has_snapshot ? &x->snapshot : NULL,
+        .l2_cache_bytes = x->l2_cache_bytes,
     };
     struct node *n = qc_open(*top, &qo, errp);
 

@@ -46,6 +46,7 @@ struct serve_export { /* strings belong to what was said, except where they are 
     struct qc_snapshot_ref snapshot; /* serve this one; read_only is set then */
     char *snapshot_text;             /* what its strings may lie in; owned */
     const char *backing_dir;
+    uint64_t l2_cache_bytes; /* of each image of a chain; 0: from its size */
 
     const char *faults;
     char *blkdebug_config;          /* of an image named blkdebug:CONFIG:IMAGE; owned */

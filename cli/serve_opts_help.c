@@ -74,6 +74,7 @@ static const char help_image[] =
     "  -n, --nocache             the same as --cache none\n"
     "      --discard MODE        unmap or ignore [unmap]\n"
     "      --detect-zeroes MODE  off, on (a write of zeros takes no space), unmap (frees it)\n"
+    "      --l2-cache-size SIZE  most memory for an image's L2 tables [all of them, or 32M]\n"
     "      --no-lock             take no lock on the image\n"
     "      --backing-dir DIR     where backing files may lie [the folder of IMAGE]\n";
 

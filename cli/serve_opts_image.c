@@ -46,6 +46,12 @@ static bool parse_detect_zeroes(const char *text, enum detect_zeroes *out, struc
                    text);
 }
 
+static bool parse_l2_cache(const char *text, uint64_t *out, struct err **errp)
+{
+    return parse_size(text, "--l2-cache-size", out, errp) &&
+           (*out || err_set(errp, EINVAL, "--l2-cache-size: '%s' is no room for a table", text));
+}
+
 enum take serve_take_image(int opt, const char *arg, struct serve_export *x, struct err **errp)
 {
     switch (opt) {
@@ -78,6 +84,8 @@ enum take serve_take_image(int opt, const char *arg, struct serve_export *x, str
     case OPT_NO_LOCK:
         x->no_lock = true;
         return TAKE_OK;
+    case OPT_L2_CACHE_SIZE:
+        return take_if(parse_l2_cache(arg, &x->l2_cache_bytes, errp));
     case OPT_BACKING_DIR:
         x->backing_dir = arg;
         return TAKE_OK;

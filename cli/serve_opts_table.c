@@ -77,6 +77,7 @@ const struct serve_option serve_options[] = {
     {"discard", required_argument, OPT_DISCARD, SCOPE_EXPORT, 0},
     {"detect-zeroes", required_argument, OPT_DETECT_ZEROES, SCOPE_EXPORT, 0},
     {"backing-dir", required_argument, OPT_BACKING_DIR, SCOPE_EXPORT, SERVE_PATH},
+    {"l2-cache-size", required_argument, OPT_L2_CACHE_SIZE, SCOPE_EXPORT, 0},
     {"no-lock", no_argument, OPT_NO_LOCK, SCOPE_EXPORT, 0},
     {"tls-allow", required_argument, OPT_TLS_ALLOW, SCOPE_EXPORT, SERVE_MANY},
     {"tls-authz", required_argument, OPT_TLS_AUTHZ, SCOPE_EXPORT, 0},

@@ -165,6 +165,30 @@ start_serve s -x disk --checkpoints disk.qcow2
 nbdinfo --size "$(uri s disk@monday)" >/dev/null
 stop_serve s
 
+say "--l2-cache-size bounds the L2 tables in memory"
+qemu-img create -q -f qcow2 -o cluster_size=4k many.qcow2 128M
+writes=()
+for ((at = 0; at < 128; at += 2)); do # 64 tables of a page
+    writes+=("write -P 7 ${at}M 4k")
+done
+image_io many.qcow2 "${writes[@]}"
+loads() { # OPTION...: how many tables are loaded to read them twice
+    start_serve s --fault-trace "$tmp/loads.trace" "$@" many.qcow2
+    for _ in 1 2; do
+        nbd_io "$(uri s)" "${writes[@]/#write/read}"
+    done
+    stop_serve s
+    loads=$("$BREAKWATER" faults trace loads.trace | grep -c l2_load)
+    rm loads.trace
+}
+loads
+[ "$loads" -eq 64 ] || fail "the tables do not fit into a cache of the size of the disk's"
+loads --l2-cache-size 256K
+[ "$loads" -eq 64 ] || fail "64 tables do not fit into their 256K"
+loads --l2-cache-size 64K
+[ "$loads" -eq 128 ] || fail "64K hold more than 16 tables"
+expect_fail 1 'no room' "$BREAKWATER" serve --l2-cache-size 0 many.qcow2
+
 say "--cache none: direct I/O, at any offset"
 if ! dd if=disk.raw of=/dev/null bs=4k count=1 iflag=direct status=none 2>/dev/null; then
     skip "no direct I/O in $tmp (the rest passed)"
