@@ -102,9 +102,15 @@ static const char help_faults[] =
 
 static const char help_limits[] =
     "Limits:\n"
-    "      --handshake-limit TIME  a client must be through by then [10s]; 0: no limit\n"
+    "      --handshake-limit TIME  a client must be through by then (alias --timeout) [10s]; 0: no "
+    "limit\n"
+    "      --idle-timeout TIME   close a connection that asks for nothing so long [none]\n"
+    "      --stall-timeout TIME  ... or stops in a message, or reads no replies [60s]\n"
+    "      --max-options N       in one handshake [256]\n"
     "      --max-clients N       connections, all together [100, or what --shared makes needed]\n"
     "      --max-requests N      in flight, for each connection [64]\n"
+    "      --max-total-requests N  in flight, all together [4096]\n"
+    "      --max-connection-bytes SIZE  in flight, for each connection [a quarter of all]\n"
     "      --max-bytes SIZE      in flight, all together [64M]\n";
 
 static const char help_running[] =

@@ -122,6 +122,22 @@ static ssize_t conn_recv(struct conn *c, void *buf, size_t len, enum recv_how ho
     return n;
 }
 
+/* Between messages: for ever, or until the client was idle for too long. */
+static ssize_t conn_recv_start(struct conn *c, void *buf, size_t len)
+{
+    uint64_t ms = c->srv->o.idle_timeout_ms;
+    ssize_t n;
+
+    do {
+        n = conn_recv(c, buf, len, RECV_START,
+                      ms ? clock_ns() + (int64_t)ms * NS_PER_MS : IO_NO_DEADLINE);
+    } while (n == -ETIMEDOUT && c->slots_used > 0); /* it waits for us */
+    if (n == -ETIMEDOUT)
+        log_info("connection %llu: the client was idle for %llu ms; closing it",
+                 (unsigned long long)c->id, (unsigned long long)ms);
+    return n;
+}
+
 int conn_fill(struct conn *c, size_t need, int64_t deadline_ns)
 {
     size_t have = c->tail - c->head;
@@ -142,7 +158,9 @@ int conn_fill(struct conn *c, size_t need, int64_t deadline_ns)
         if (want < c->window)
             want = c->window < room ? c->window : room;
         enum recv_how how = c->tail > 0 ? RECV_MIDWAY : RECV_START;
-        ssize_t n = conn_recv(c, c->rbuf + c->tail, want, how, deadline_ns);
+        ssize_t n = how == RECV_START && deadline_ns == IO_NO_DEADLINE
+                        ? conn_recv_start(c, c->rbuf, want)
+                        : conn_recv(c, c->rbuf + c->tail, want, how, deadline_ns);
         if (n < 0)
             return (int)n;
         c->tail += (size_t)n;

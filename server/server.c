@@ -32,8 +32,12 @@ static void set_defaults(struct server_opts *o)
         o->max_connections = 100;
     if (!o->max_requests)
         o->max_requests = 64;
+    if (!o->max_total_requests)
+        o->max_total_requests = 4096;
     if (!o->max_bytes)
         o->max_bytes = 64 * MiB;
+    if (!o->max_conn_bytes)
+        o->max_conn_bytes = o->max_bytes / 4;
     if (!o->max_options)
         o->max_options = 256;
     if (!o->handshake_timeout_ms)
@@ -62,7 +66,6 @@ struct server *server_new(const struct server_opts *opts, struct err **errp)
         if (opts->creds)
             tls_creds_ref(opts->creds);
         set_defaults(&s->o);
-        s->conn_bytes = s->o.max_bytes / 4;
         s->scratch_dir = mem_strdup(dir);
         s->pool = bufpool_new(s->o.max_bytes);
     }

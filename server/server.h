@@ -29,9 +29,12 @@ enum server_tls {
 struct server_opts {               /* zero means the default in brackets */
     unsigned max_connections;      /* per server [100] */
     unsigned max_requests;         /* in flight per connection [64] */
+    unsigned max_total_requests;   /* in flight, per server [4096] */
     uint64_t max_bytes;            /* in flight, per server [64 MiB] */
+    uint64_t max_conn_bytes;       /* in flight per connection, or else one request [a quarter] */
     unsigned max_options;          /* per handshake [256] */
     uint64_t handshake_timeout_ms; /* [10000] */
+    uint64_t idle_timeout_ms;      /* a client that asks for nothing [no limit] */
     uint64_t stall_timeout_ms;     /* a peer that stops in the middle of a message [60000] */
     uint64_t scratch_limit;        /* per frozen view [1 GiB] */
     const char *scratch_dir;       /* for frozen views [$TMPDIR, else /var/tmp] */

@@ -376,9 +376,10 @@ struct server {
     unsigned n_conns, n_serving;
     bool served_one;
     uint64_t last_id;
-    uint64_t conn_bytes; /* most that one connection may have in flight, unless it is one request */
     struct bufpool *pool;
-    unsigned starving; /* coroutines that wait for the pool */
+    unsigned slots_used; /* of all connections */
+    struct co_queue slot_room;
+    unsigned starving; /* coroutines that wait for the pool, or for a slot */
     unsigned status_active;
     struct co_queue status_wait;
     struct co_queue changed; /* a connection or listener ended */

@@ -14,10 +14,32 @@
 #include "io/io.h"
 #include "server/server_priv.h"
 
+/* Whoever holds what others wait for and makes no progress gets less patience from now on, or a few
+ * clients that read no replies could hold up all others. */
+static void hurry_all(struct server *srv)
+{
+    for (struct conn *c = srv->conns; c; c = c->next)
+        conn_hurry(c);
+}
+
+static void wait_for_slot(struct conn *c)
+{
+    struct server *srv = c->srv;
+
+    while (c->slots_used >= srv->o.max_requests)
+        co_queue_wait(&c->room);
+    while (srv->slots_used >= srv->o.max_total_requests) {
+        srv->starving++;
+        if (co_queue_empty(&srv->slot_room))
+            hurry_all(srv);
+        co_queue_wait(&srv->slot_room);
+        srv->starving--;
+    }
+}
+
 struct slot *slot_get(struct conn *c)
 {
-    while (c->slots_used >= c->srv->o.max_requests)
-        co_queue_wait(&c->room);
+    wait_for_slot(c);
 
     struct slot *s = c->free_slots;
     if (s) {
@@ -29,6 +51,7 @@ struct slot *slot_get(struct conn *c)
         s->conn = c;
     }
     c->slots_used++;
+    c->srv->slots_used++;
     s->next = NULL;
     s->buf = NULL;
     s->n_iov = s->iov_at = 0;
@@ -36,13 +59,11 @@ struct slot *slot_get(struct conn *c)
     return s;
 }
 
-/* The pool is out. Whoever holds buffers and makes no progress gets less patience from now on, or a
- * few clients that read no replies could hold up all others. */
+/* The pool is out. */
 static void *get_scarce(struct server *srv, size_t len)
 {
     srv->starving++;
-    for (struct conn *c = srv->conns; c; c = c->next)
-        conn_hurry(c);
+    hurry_all(srv);
     void *buf = bufpool_get(srv->pool, len);
     srv->starving--;
     return buf;
@@ -51,7 +72,7 @@ static void *get_scarce(struct server *srv, size_t len)
 /* A share for each connection: one that does not read its replies must not hold the pool. */
 void conn_reserve(struct conn *c, size_t len)
 {
-    while (c->bytes > 0 && c->bytes + len > c->srv->conn_bytes)
+    while (c->bytes > 0 && c->bytes + len > c->srv->o.max_conn_bytes)
         co_queue_wait(&c->room);
     c->bytes += len;
 }
@@ -102,6 +123,8 @@ void slot_put(struct slot *s)
     s->next = c->free_slots;
     c->free_slots = s;
     c->slots_used--;
+    c->srv->slots_used--;
+    co_queue_wake_one(&c->srv->slot_room);
     if (!co_queue_empty(&c->room))
         co_queue_wake_all(&c->room);
 }

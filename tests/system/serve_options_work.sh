@@ -22,6 +22,17 @@ expect_fail 1 "no topic 'tsl'" "$BREAKWATER" serve --help tsl
 "$BREAKWATER" --version | grep -Eq '^breakwater [0-9]+\.[0-9]+'
 "$BREAKWATER" --help | grep -q restore
 
+say "limits that cannot be are refused, and an idle client is let go"
+expect_fail 1 'there must be one' "$BREAKWATER" serve --stall-timeout 0 disk.qcow2
+expect_fail 1 'max-connection-bytes: .1k. is below 64.0 KiB' "$BREAKWATER" serve \
+    --max-connection-bytes 1k disk.qcow2
+expect_fail 1 'max-total-requests: 0 is not' "$BREAKWATER" serve --max-total-requests 0 disk.qcow2
+expect_fail 1 'max-options: 1 is not' "$BREAKWATER" serve --max-options 1 disk.qcow2
+start_serve idle -v --idle-timeout 300ms --timeout 5s --max-options 10 --max-total-requests 2 disk.qcow2
+nbd_io "$(uri idle)" 'read 0 1M' 'sleep 1000' || true # qemu-io connects anew, or fails
+wait_for 10 grep -q 'the client was idle for 300 ms' idle.log
+stop_serve idle
+
 say "--fork returns when the server is ready; --pid-file names it"
 "$BREAKWATER" serve --fork --pid-file "$tmp/pid" -k "$tmp/forked.sock" disk.qcow2 >fork.log 2>&1 </dev/null
 listening "$tmp/forked.sock" || fail "not ready when the command returned"
