@@ -3,13 +3,13 @@
  * The options of `breakwater explore`.
  */
 #include <errno.h>
-#include <getopt.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/bytes.h"
 #include "base/parse.h"
+#include "cli/args.h"
 #include "cli/explore.h"
 
 static const char help_text[] =
@@ -229,19 +229,13 @@ int explore_parse(int argc, char **argv, struct explore_opts *o, struct err **er
                                .states = 1000,
                                .jobs = cpus < 1 ? 1 : (unsigned)min_u64((uint64_t)cpus, 16),
                                .atomic = 512};
-    optind = 1;
-    opterr = 0;
-    while ((c = getopt_long(argc, argv, ":f:j:xqh", long_options, NULL)) != -1) {
+    struct args a = args_begin(argc, argv, ":f:j:xqh", long_options);
+    while ((c = args_next(&a, errp)) != ARGS_END) {
         if (c == 'h') {
             fputs(help_text, stdout);
             return 0;
         }
-        if (c == '?' || c == ':') {
-            err_set(errp, EINVAL, c == ':' ? "option '%s' needs a value" : "unknown option '%s'",
-                    argv[optind - 1]);
-            return -1;
-        }
-        if (!take(c, optarg, o, errp))
+        if (c == ARGS_WRONG || !take(c, optarg, o, errp))
             return -1;
     }
     if (optind < argc) {

@@ -9,63 +9,60 @@
 #include <string.h>
 
 #include "base/bytes.h"
-#include "base/mem.h"
-#include "base/parse.h"
+#include "cli/args.h"
 #include "cli/serve_opts_priv.h"
-
-/* Options of qemu-nbd that serve does not have. */
-enum {
-    OPT_AIO = 1024,
-    OPT_IMAGE_OPTS,
-    OPT_SELINUX_LABEL,
-};
 
 struct dropin {
     struct serve_opts *o;
-    bool persistent, image_opts;
+    bool persistent;
 };
 
 static const char short_options[] = ":hVb:o:p:rsnc:dvk:e:f:tl:x:T:D:AB:LP:";
 
-static const struct option long_options[] = {
-    {"help", no_argument, NULL, 'h'},
-    {"version", no_argument, NULL, 'V'},
-    {"bind", required_argument, NULL, 'b'},
-    {"port", required_argument, NULL, 'p'},
-    {"socket", required_argument, NULL, 'k'},
-    {"offset", required_argument, NULL, 'o'},
-    {"read-only", no_argument, NULL, 'r'},
+/* Long options that mean what they mean to serve. */
+static const char *const same[] = {
+    "aio",
+    "allocation-depth",
+    "backing-dir",
+    "bind",
+    "bitmap",
+    "cache",
+    "description",
+    "detect-zeroes",
+    "discard",
+    "export-name",
+    "fork",
+    "format",
+    "handshake-limit",
+    "help",
+    "image-opts",
+    "load-snapshot",
+    "nocache",
+    "object",
+    "offset",
+    "persistent",
+    "pid-file",
+    "port",
+    "read-only",
+    "shared",
+    "socket",
+    "tls-authz",
+    "tls-creds",
+    "tls-hostname",
+    "trace",
+    "verbose",
+    "version",
+};
+
+#define SELINUX_LABEL 4096 /* a code that no option of serve has */
+
+static const struct option others[] = {
     {"partition", required_argument, NULL, 'P'},
-    {"allocation-depth", no_argument, NULL, 'A'},
-    {"bitmap", required_argument, NULL, 'B'},
     {"connect", required_argument, NULL, 'c'},
     {"disconnect", no_argument, NULL, 'd'},
     {"list", no_argument, NULL, 'L'},
     {"snapshot", no_argument, NULL, 's'},
-    {"load-snapshot", required_argument, NULL, 'l'},
-    {"nocache", no_argument, NULL, 'n'},
-    {"cache", required_argument, NULL, OPT_CACHE},
-    {"aio", required_argument, NULL, OPT_AIO},
-    {"discard", required_argument, NULL, OPT_DISCARD},
-    {"detect-zeroes", required_argument, NULL, OPT_DETECT_ZEROES},
-    {"shared", required_argument, NULL, 'e'},
-    {"handshake-limit", required_argument, NULL, OPT_HANDSHAKE_LIMIT},
-    {"format", required_argument, NULL, 'f'},
-    {"persistent", no_argument, NULL, 't'},
-    {"verbose", no_argument, NULL, 'v'},
-    {"object", required_argument, NULL, OPT_OBJECT},
-    {"export-name", required_argument, NULL, 'x'},
-    {"description", required_argument, NULL, 'D'},
-    {"tls-creds", required_argument, NULL, OPT_TLS_CREDS},
-    {"tls-hostname", required_argument, NULL, OPT_TLS_HOSTNAME},
-    {"tls-authz", required_argument, NULL, OPT_TLS_AUTHZ},
-    {"image-opts", no_argument, NULL, OPT_IMAGE_OPTS},
-    {"fork", no_argument, NULL, OPT_FORK},
-    {"trace", required_argument, NULL, 'T'},
-    {"pid-file", required_argument, NULL, OPT_PID_FILE},
-    {"selinux-label", required_argument, NULL, OPT_SELINUX_LABEL},
-    {"backing-dir", required_argument, NULL, OPT_BACKING_DIR},
-    {0},
+    {"selinux-label", required_argument, NULL, SELINUX_LABEL},
 };
 
 static const char help[] =
@@ -110,18 +107,10 @@ static const char *refusal(int opt)
                "it";
     case 'P':
         return "-P, --partition is not supported; give the partition's begin as --offset";
-    case OPT_SELINUX_LABEL:
+    case SELINUX_LABEL:
         return "--selinux-label: SELinux labels are not supported";
     }
     return NULL;
-}
-
-static bool check_aio(const char *text, struct err **errp)
-{
-    return strcmp(text, "threads") == 0 || strcmp(text, "native") == 0 ||
-           strcmp(text, "io_uring") == 0 ||
-           err_set(errp, EINVAL, "--aio: '%s' is not known; it is threads, native or io_uring",
-                   text);
 }
 
 /* QEMU knows two names for each. */
@@ -143,13 +132,6 @@ static bool take(struct dropin *d, int opt, const char *arg, struct err **errp)
     case 't':
         d->persistent = true;
         return true;
-    case 'T':
-        return true;
-    case OPT_AIO:
-        return check_aio(arg, errp);
-    case OPT_IMAGE_OPTS:
-        d->image_opts = true;
-        return true;
     case OPT_DISCARD:
         arg = discard_mode(arg);
         break;
@@ -170,48 +152,6 @@ static bool take(struct dropin *d, int opt, const char *arg, struct err **errp)
                : serve_take_for_export(opt, arg, d->o->exports[0], errp);
 }
 
-static bool take_image_key(struct serve_export *x, const struct kv *kv, struct err **errp)
-{
-    const char *what = *kv->key ? kv->key : kv->value;
-
-    if (strcmp(kv->key, "driver") == 0)
-        return format_parse(kv->value, "--image-opts driver", &x->format, errp);
-    if (strcmp(kv->key, "file.driver") == 0)
-        return strcmp(kv->value, "file") == 0 ||
-               err_set(errp, ENOTSUP, "--image-opts: file.driver=%s is not supported; it is file",
-                       kv->value);
-    if (strcmp(kv->key, "file.filename") == 0) {
-        mem_free(x->image_text);
-        x->image_text = mem_strdup(kv->value);
-        return x->image_text || err_set(errp, ENOMEM, "--image-opts: out of memory");
-    }
-    return err_set(errp, ENOTSUP,
-                   "--image-opts: '%s' is not supported; there are driver, file.driver and "
-                   "file.filename",
-                   what);
-}
-
-static bool take_image_opts(struct serve_export *x, const char *text, struct err **errp)
-{
-    struct kv_list list;
-    bool ok = true;
-
-    if (x->format != FORMAT_UNSAID)
-        return err_set(errp, EINVAL, "--image-opts and -f exclude each other");
-    if (!kv_parse(text, "--image-opts", &list, errp))
-        return false;
-    for (size_t i = 0; ok && i < list.n; i++)
-        ok = take_image_key(x, &list.v[i], errp);
-    kv_free(&list);
-    if (!ok)
-        return false;
-    if (x->format == FORMAT_UNSAID || !x->image_text)
-        return err_set(errp, EINVAL, "--image-opts: %s is missing",
-                       x->image_text ? "driver" : "file.filename");
-    x->image = x->image_text;
-    return true;
-}
-
 /* qemu-nbd would look into the image; what a guest has written there must not decide. */
 static void assume_format(struct serve_export *x)
 {
@@ -229,8 +169,9 @@ static bool finish(struct dropin *d, const char *image, struct err **errp)
     struct serve_export *x = o->exports[0];
 
     x->image = image;
-    if (d->image_opts && !take_image_opts(x, image, errp))
+    if (!serve_settle_image_opts(x, errp))
         return false;
+    x->image_opts = false; /* that was it */
     assume_format(x);
     if (o->listen.n_sockets > 0)
         o->listen.n_ports = o->listen.n_hosts = 0;
@@ -243,7 +184,8 @@ static bool finish(struct dropin *d, const char *image, struct err **errp)
 enum serve_parse qemu_nbd_parse(int argc, char **argv, struct serve_opts *o, struct err **errp)
 {
     struct dropin d = {.o = o};
-    int opt, at = 1;
+    struct option long_options[ARRAY_LEN(same) + ARRAY_LEN(others) + 1];
+    int opt;
 
     *o = (struct serve_opts){0};
     if (!serve_export_add(o, NULL, errp))
@@ -252,20 +194,15 @@ enum serve_parse qemu_nbd_parse(int argc, char **argv, struct serve_opts *o, str
     o->exports[0]->ignore_discard = true;
     o->listen.default_host = "0.0.0.0";
     o->listen.quiet = true;
-    optind = 1;
-    opterr = 0;
-    while ((opt = getopt_long(argc, argv, short_options, long_options, NULL)) != -1) {
+    serve_long_options_of(same, ARRAY_LEN(same), others, ARRAY_LEN(others), long_options);
+    struct args a = args_begin(argc, argv, short_options, long_options);
+    while ((opt = args_next(&a, errp)) != ARGS_END) {
         if (opt == 'h' || opt == 'V') {
             fputs(opt == 'h' ? help : "qemu-nbd, of breakwater " BREAKWATER_VERSION "\n", stdout);
             return SERVE_DONE;
         }
-        if (opt == ':' || opt == '?') {
-            serve_bad_option(opt, argv[optind > at ? optind - 1 : at], errp);
+        if (opt == ARGS_WRONG || !take(&d, opt, optarg, errp))
             return SERVE_WRONG;
-        }
-        if (!take(&d, opt, optarg, errp))
-            return SERVE_WRONG;
-        at = optind;
     }
     if (optind + 1 != argc) {
         err_set(errp, EINVAL, optind == argc ? "the image is missing" : "one image at a time");

@@ -13,6 +13,7 @@
 #include "base/bytes.h"
 #include "base/mem.h"
 #include "base/parse.h"
+#include "cli/args.h"
 #include "cli/serve_opts_priv.h"
 
 bool serve_parse_uint(const char *text, const char *what, uint64_t min, uint64_t max, unsigned *out,
@@ -47,6 +48,11 @@ enum take serve_take_running(int opt, const char *arg, struct serve_opts *o, str
     case 't':
     case OPT_PRINT_URI:
         return TAKE_OK; /* what is done anyway */
+    case 'T':
+        return TAKE_OK; /* what QEMU would trace, there is not here */
+    case OPT_FOREGROUND:
+        o->fork = false;
+        return TAKE_OK;
     case OPT_CONTROL:
         o->control = arg;
         return TAKE_OK;
@@ -120,13 +126,6 @@ bool serve_settle(struct serve_opts *o, struct err **errp)
     return true;
 }
 
-bool serve_bad_option(int opt, const char *word, struct err **errp)
-{
-    if (opt == ':')
-        return err_set(errp, EINVAL, "option '%s' needs a value", word);
-    return err_set(errp, EINVAL, "option '%s' is not known", word);
-}
-
 /* --- The command line --- */
 
 /* What was said on the command line, sorted by whom it is about. Options before the first image are
@@ -197,24 +196,18 @@ static bool sort_option(struct words *w, int opt, struct err **errp)
 
 static enum serve_parse sort_words(int argc, char **argv, struct words *w, struct err **errp)
 {
-    int opt, at = 1;
+    struct args a = args_begin(argc, argv, serve_short_options, serve_long_options());
+    int opt;
 
-    optind = 0; /* as '-' stands in the short options, glibc must begin anew */
-    opterr = 0;
-    while ((opt = getopt_long(argc, argv, serve_short_options, serve_long_options(), NULL)) != -1) {
+    while ((opt = args_next(&a, errp)) != ARGS_END) {
         if (opt == 'h')
             return answer_help(argc, argv, errp);
         if (opt == 'V') {
             printf("breakwater %s\n", BREAKWATER_VERSION);
             return SERVE_DONE;
         }
-        if (opt == ':' || opt == '?') {
-            serve_bad_option(opt, argv[optind > at ? optind - 1 : at], errp);
+        if (opt == ARGS_WRONG || !sort_option(w, opt, errp))
             return SERVE_WRONG;
-        }
-        if (!sort_option(w, opt, errp))
-            return SERVE_WRONG;
-        at = optind;
     }
     for (; optind < argc; optind++) {
         if (!add_image(w, argv[optind], errp))

@@ -90,8 +90,8 @@ static bool settle_export(struct serve_export *x, const struct serve_opts *o, st
 {
     if (!x->image)
         return err_set(errp, EINVAL, "the image is missing: there is no 'file = PATH'");
-    if (!serve_settle_image(x, errp) || !format_settle(x->image, "-f", &x->format, errp) ||
-        !check_image(x, errp))
+    if (!serve_settle_image_opts(x, errp) || !serve_settle_image(x, errp) ||
+        !format_settle(x->image, "-f", &x->format, errp) || !check_image(x, errp))
         return false;
     settle_name(x, o);
     if (x->with_checkpoints && x->without_checkpoints)

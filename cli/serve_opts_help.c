@@ -75,6 +75,8 @@ static const char help_image[] =
     "      --discard MODE        unmap or ignore [unmap]\n"
     "      --detect-zeroes MODE  off, on (a write of zeros takes no space), unmap (frees it)\n"
     "      --l2-cache-size SIZE  most memory for an image's L2 tables [all of them, or 32M]\n"
+    "      --image-opts          IMAGE is driver=qcow2|raw,file.driver=file,file.filename=PATH\n"
+    "      --aio MODE            threads, native or io_uring: no effect\n"
     "      --no-lock             take no lock on the image\n"
     "      --backing-dir DIR     where backing files may lie [the folder of IMAGE]\n";
 
@@ -118,11 +120,12 @@ static const char help_running[] =
     "      --config FILE         more exports, and options of the server\n"
     "      --check               do not serve: is the command line right, and FILE?\n"
     "      --control PATH        control socket: QMP, see breakwater-ctl(1)\n"
-    "      --fork                go into the background once ready\n"
-    "      --pid-file FILE       write the process id there\n"
+    "      --fork, --foreground  go into the background once ready, or not [not]\n"
+    "      --pid-file FILE       write the process id there (alias --pidfile)\n"
     "  -v, --verbose             log more; twice: everything\n"
     "      --log-level LEVEL     error, warn, info, debug [warn; with faults info]\n"
     "  -t, --persistent  --print-uri  stay without clients, print the URI: done anyway\n"
+    "  -T, --trace SPEC          QEMU's traces: no effect\n"
     "  -h, --help  -V, --version\n";
 
 static const struct {

@@ -52,6 +52,58 @@ static bool parse_l2_cache(const char *text, uint64_t *out, struct err **errp)
            (*out || err_set(errp, EINVAL, "--l2-cache-size: '%s' is no room for a table", text));
 }
 
+static bool check_aio(const char *text, struct err **errp)
+{
+    return strcmp(text, "threads") == 0 || strcmp(text, "native") == 0 ||
+           strcmp(text, "io_uring") == 0 ||
+           err_set(errp, EINVAL, "--aio: '%s' is not known; it is threads, native or io_uring",
+                   text);
+}
+
+static bool take_image_key(struct serve_export *x, const struct kv *kv, struct err **errp)
+{
+    const char *what = *kv->key ? kv->key : kv->value;
+
+    if (strcmp(kv->key, "driver") == 0)
+        return format_parse(kv->value, "--image-opts driver", &x->format, errp);
+    if (strcmp(kv->key, "file.driver") == 0)
+        return strcmp(kv->value, "file") == 0 ||
+               err_set(errp, ENOTSUP, "--image-opts: file.driver=%s is not supported; it is file",
+                       kv->value);
+    if (strcmp(kv->key, "file.filename") == 0) {
+        mem_free(x->image_text);
+        x->image_text = mem_strdup(kv->value);
+        return x->image_text || err_set(errp, ENOMEM, "--image-opts: out of memory");
+    }
+    return err_set(errp, ENOTSUP,
+                   "--image-opts: '%s' is not supported; there are driver, file.driver and "
+                   "file.filename",
+                   what);
+}
+
+bool serve_settle_image_opts(struct serve_export *x, struct err **errp)
+{
+    struct kv_list list;
+    bool ok = true;
+
+    if (!x->image_opts)
+        return true;
+    if (x->format != FORMAT_UNSAID)
+        return err_set(errp, EINVAL, "--image-opts and -f exclude each other");
+    if (!kv_parse(x->image, "--image-opts", &list, errp))
+        return false;
+    for (size_t i = 0; ok && i < list.n; i++)
+        ok = take_image_key(x, &list.v[i], errp);
+    kv_free(&list);
+    if (!ok)
+        return false;
+    if (x->format == FORMAT_UNSAID || !x->image_text)
+        return err_set(errp, EINVAL, "--image-opts: %s is missing",
+                       x->image_text ? "driver" : "file.filename");
+    x->image = x->image_text;
+    return true;
+}
+
 enum take serve_take_image(int opt, const char *arg, struct serve_export *x, struct err **errp)
 {
     switch (opt) {
@@ -69,6 +121,13 @@ enum take serve_take_image(int opt, const char *arg, struct serve_export *x, str
     case 'n':
         x->cache = CACHE_NONE;
         return TAKE_OK;
+    case OPT_L2_CACHE_SIZE:
+        return take_if(parse_l2_cache(arg, &x->l2_cache_bytes, errp));
+    case OPT_AIO: /* there is one way here */
+        return take_if(check_aio(arg, errp));
+    case OPT_IMAGE_OPTS:
+        x->image_opts = true;
+        return TAKE_OK;
     case OPT_CACHE:
         return take_if(parse_cache(arg, &x->cache, errp));
     case OPT_DISCARD:
@@ -84,8 +143,6 @@ enum take serve_take_image(int opt, const char *arg, struct serve_export *x, str
     case OPT_NO_LOCK:
         x->no_lock = true;
         return TAKE_OK;
-    case OPT_L2_CACHE_SIZE:
-        return take_if(parse_l2_cache(arg, &x->l2_cache_bytes, errp));
     case OPT_BACKING_DIR:
         x->backing_dir = arg;
         return TAKE_OK;

@@ -14,6 +14,9 @@
 enum {
     OPT_FILE = 256, /* the image itself */
     OPT_CONFIG,
+    OPT_AIO,
+    OPT_FOREGROUND,
+    OPT_IMAGE_OPTS,
     OPT_CHECK,
     OPT_TLS_ONLY,
     OPT_MAX_CLIENTS,
@@ -88,8 +91,11 @@ extern const char serve_short_options[];
  * NULL: there is none. */
 const struct serve_option *serve_option_named(const char *name, enum serve_scope scope);
 const struct serve_option *serve_option_coded(int code);
-/* serve_long_options: for getopt_long. */
+/* serve_long_options: for getopt_long. serve_long_options_of: only those of these names, n of them,
+ * and n_more others; to out, which has room for all and an end. */
 const struct option *serve_long_options(void);
+void serve_long_options_of(const char *const *names, size_t n, const struct option *more,
+                           size_t n_more, struct option *out);
 
 enum take {
     TAKE_OTHER, /* not one of this group */
@@ -114,8 +120,6 @@ bool serve_take_for_export(int opt, const char *arg, struct serve_export *x, str
 /* serve_config_load: server-wide options and exports of o->config; defaults go to every export
  * first. */
 bool serve_config_load(struct serve_opts *o, const struct said *defaults, struct err **errp);
-/* serve_bad_option: what getopt's ':' or '?' stands for. Returns false. */
-bool serve_bad_option(int opt, const char *word, struct err **errp);
 /* serve_help: print the help about a topic, NULL standing for the summary. */
 bool serve_help(const char *topic, struct err **errp);
 /* serve_settle: after all options and the image: do they fit together? */
@@ -129,6 +133,8 @@ struct serve_export *serve_export_add(struct serve_opts *o, const struct said *s
 /* serve_add_bitmap: the name is copied. */
 bool serve_add_bitmap(struct serve_export *x, const char *name, uint32_t granularity,
                       struct err **errp);
+/* serve_settle_image_opts: with image_opts, the options that the image is named by. */
+bool serve_settle_image_opts(struct serve_export *x, struct err **errp);
 /* serve_settle_image: the image's name may hold a rule file: blkdebug:CONFIG:IMAGE. */
 bool serve_settle_image(struct serve_export *x, struct err **errp);
 /* serve_check_faults: are the faults given one by one well-formed? */

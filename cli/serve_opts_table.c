@@ -8,13 +8,18 @@
 #include "base/bytes.h"
 #include "cli/serve_opts_priv.h"
 
-const char serve_short_options[] = "-:k:p:b:x:D:e:trf:l:B:Ano:vhV";
+const char serve_short_options[] = "-:k:p:b:x:D:e:trf:l:B:Ano:T:vhV";
 
 const struct serve_option serve_options[] = {
     {"help", optional_argument, 'h', SCOPE_COMMAND, 0},
     {"version", no_argument, 'V', SCOPE_COMMAND, 0},
     {"config", required_argument, OPT_CONFIG, SCOPE_COMMAND, 0},
     {"check", no_argument, OPT_CHECK, SCOPE_COMMAND, 0},
+    {"foreground", no_argument, OPT_FOREGROUND, SCOPE_SERVER, 0},
+    {"trace", required_argument, 'T', SCOPE_SERVER, SERVE_MANY},
+    {"pidfile", required_argument, OPT_PID_FILE, SCOPE_SERVER, SERVE_PATH},
+    {"aio", required_argument, OPT_AIO, SCOPE_EXPORT, 0},
+    {"image-opts", no_argument, OPT_IMAGE_OPTS, SCOPE_EXPORT, 0},
     {"socket", required_argument, 'k', SCOPE_SERVER, SERVE_PATH | SERVE_MANY},
     {"unix", required_argument, 'k', SCOPE_SERVER, SERVE_PATH | SERVE_MANY},
     {"port", required_argument, 'p', SCOPE_SERVER, SERVE_MANY},
@@ -108,6 +113,11 @@ const struct serve_option *serve_option_coded(int code)
     return NULL;
 }
 
+static struct option as_getopt_has_it(const struct serve_option *o)
+{
+    return (struct option){o->name, o->has_arg, NULL, o->code};
+}
+
 const struct option *serve_long_options(void)
 {
     static struct option list[ARRAY_LEN(serve_options)];
@@ -115,8 +125,22 @@ const struct option *serve_long_options(void)
 
     for (const struct serve_option *o = serve_options; o->name; o++) {
         if (!(o->flags & SERVE_KEY))
-            list[n++] = (struct option){o->name, o->has_arg, NULL, o->code};
+            list[n++] = as_getopt_has_it(o);
     }
     list[n] = (struct option){0};
     return list;
+}
+
+void serve_long_options_of(const char *const *names, size_t n, const struct option *more,
+                           size_t n_more, struct option *out)
+{
+    for (size_t i = 0; i < n; i++) {
+        for (const struct serve_option *o = serve_options; o->name; o++) {
+            if (strcmp(o->name, names[i]) == 0)
+                *out++ = as_getopt_has_it(o);
+        }
+    }
+    for (size_t i = 0; i < n_more; i++)
+        *out++ = more[i];
+    *out = (struct option){0};
 }

@@ -4,7 +4,6 @@
  */
 #include <ctype.h>
 #include <errno.h>
-#include <getopt.h>
 #include <pwd.h>
 #include <stdio.h>
 #include <string.h>
@@ -12,6 +11,7 @@
 
 #include "base/bytes.h"
 #include "base/parse.h"
+#include "cli/args.h"
 #include "cli/cli.h"
 #include "io/tls_make.h"
 
@@ -110,18 +110,13 @@ static enum cli_exit parse(int argc, char **argv, struct job *j)
     struct err *e = NULL;
     int opt;
 
-    optind = 1;
-    opterr = 0;
-    while ((opt = getopt_long(argc, argv, ":h", long_options, NULL)) != -1) {
+    struct args a = args_begin(argc, argv, ":h", long_options);
+    while ((opt = args_next(&a, &e)) != ARGS_END) {
         if (opt == 'h') {
             fputs(help_text, stdout);
             return CLI_OK;
         }
-        if (opt == ':' || opt == '?')
-            return cli_usage("tls",
-                             opt == ':' ? "option '%s' needs a value" : "option '%s' is not known",
-                             argv[optind - 1]);
-        if (!take_option(j, opt, optarg, &e)) {
+        if (opt == ARGS_WRONG || !take_option(j, opt, optarg, &e)) {
             int code = cli_usage("tls", "%s", err_msg(e));
             err_free(e);
             return (enum cli_exit)code;

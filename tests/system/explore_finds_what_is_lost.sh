@@ -260,7 +260,7 @@ expect_fail 1 'neither guest nor host' explore --size 1M --layer disk --workload
 expect_fail 1 'needs an image' explore --size 1M --layer host --workload true --check true
 expect_fail 1 'builtin:qcow2' explore --size 1M --workload true --check builtin:ext4
 expect_fail 1 'multiple of 512' explore --size 1000 --workload true --check true
-expect_fail 1 "unknown option '--chek'" explore --chek true
+expect_fail 1 "option '--chek' is not known; did you mean '--check'" explore --chek true
 expect_fail 1 'in quotes' explore --size 1M --workload true --check ls here
 expect_fail 2 'only in the workload' explore mark 1
 expect_fail 1 'mark needs one name' explore mark

@@ -33,6 +33,18 @@ nbd_io "$(uri idle)" 'read 0 1M' 'sleep 1000' || true # qemu-io connects anew, o
 wait_for 10 grep -q 'the client was idle for 300 ms' idle.log
 stop_serve idle
 
+say "a mistyped option is told which one was meant; options of qemu-nbd and nbdkit are taken"
+expect_fail 1 "option '--sokcet=x' is not known; did you mean '--socket'" "$BREAKWATER" serve --sokcet=x
+expect_fail 1 "option '-Z' is not known$" "$BREAKWATER" serve -r -Z disk.qcow2
+expect_fail 1 "option '-k' needs a value" "$BREAKWATER" serve disk.qcow2 -k
+expect_fail 1 "aio: 'posix' is not known" "$BREAKWATER" serve --aio posix disk.qcow2
+expect_fail 1 "image-opts: 'size' is not supported" "$BREAKWATER" serve --image-opts driver=raw,size=1
+start_serve like --fork --foreground --pidfile "$tmp/pid" --aio native -T 'nbd_*' --image-opts \
+    "driver=qcow2,file.driver=file,file.filename=$tmp/disk.qcow2"
+[ "$(cat pid)" = "${server_pid[like]}" ] || fail "not in the foreground"
+nbd_io "$(uri like)" 'read -P 1 0 1M'
+stop_serve like
+
 say "--fork returns when the server is ready; --pid-file names it"
 "$BREAKWATER" serve --fork --pid-file "$tmp/pid" -k "$tmp/forked.sock" disk.qcow2 >fork.log 2>&1 </dev/null
 listening "$tmp/forked.sock" || fail "not ready when the command returned"
