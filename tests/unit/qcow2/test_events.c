@@ -3,12 +3,15 @@
  * The events that the format announces to the host file, in order: blkdebug's rule files depend on
  * them. The first three traces were measured on QEMU 7.2 with a breakpoint on every event.
  */
+#include "qcow2/snapshot.h"
 #include "tests/unit/qcow2/image.h"
 
-static char trace[4096];
+static char trace[32768];
+static bool seen[EV_COUNT]; /* by any test */
 
 static void record(struct node *n, enum blk_event ev)
 {
+    seen[ev] = true;
     size_t at = strlen(trace);
     snprintf(trace + at, sizeof(trace) - at, "%s%s", at ? " " : "", blk_event_name(ev));
     node_event(n->child[0], ev);
@@ -19,7 +22,8 @@ static const struct driver recorder = {.name = "recorder", .is_filter = true, .e
 /* P in an expectation stands for the two events around a host write. */
 static void expect(const char *what, const char *wanted)
 {
-    char full[4096] = "";
+    static char full[sizeof(trace)];
+    full[0] = '\0';
     for (const char *p = wanted; *p; p++) {
         size_t at = strlen(full);
         if (*p == 'P')
@@ -31,17 +35,23 @@ static void expect(const char *what, const char *wanted)
     trace[0] = '\0';
 }
 
-static struct node *open_recorded(struct sim_disk *d, struct node *backing)
+static struct node *open_blocks(struct sim_disk *d, struct node *backing, uint32_t align)
 {
     struct err *e = NULL;
     struct node *file = sim_open(d, false, &e);
     struct node *rec = node_new(&recorder, "recorder", &e);
     must(file && rec && node_attach(rec, file, &e), "%s", err_msg(e));
+    rec->limits.align = align;
     struct qc_open_opts o = {.backing = backing};
     trace[0] = '\0';
     struct node *n = qc_open(rec, &o, &e);
     must(n, "%s", err_msg(e));
     return n;
+}
+
+static struct node *open_recorded(struct sim_disk *d, struct node *backing)
+{
+    return open_blocks(d, backing, 1);
 }
 
 static void put(struct node *n, uint64_t off, uint64_t len)
@@ -257,6 +267,125 @@ static void shrinking_and_emptying_are_announced(void **state)
     run_sim(shrink_body, NULL);
 }
 
+/* A write to a table that a snapshot shares. */
+static void shared_body(void *arg)
+{
+    struct err *e = NULL;
+    struct sim_disk *d = image_new(&plain);
+    struct node *n = open_recorded(d, NULL);
+    put(n, 0, 65536);
+    must(qc_snapshot_create(n, &(struct qc_new_snapshot){.name = "one"}, NULL, &e), "%s",
+         err_msg(e));
+    node_unref(n);
+    n = open_recorded(d, NULL);
+    expect("reopen", "reftable_load");
+    get(n, 0, 4096);
+    expect("read through a shared table", "l2_load read_aio");
+    put(n, 65536, 65536);
+    expect("first write to a shared table",
+           "cluster_alloc refblock_alloc refblock_load refblock_update_part P l2_alloc_cow_read "
+           "l2_alloc_write l2_update P l1_update P cluster_free refblock_alloc refblock_load "
+           "cluster_alloc refblock_alloc refblock_load write_aio P");
+    node_unref(n);
+    sim_disk_free(d);
+}
+
+/* A refcount table of one cluster of 512 bytes has 64 entries, for blocks of 64 clusters each. */
+static void reftable_body(void *arg)
+{
+    static const char *const growing[] = {"refblock_alloc",
+                                          "reftable_grow",
+                                          "refblock_alloc_write_blocks",
+                                          "pwritev",
+                                          "refblock_alloc_write_table",
+                                          "pwritev",
+                                          "refblock_alloc_switch_table",
+                                          "pwritev",
+                                          "cluster_free",
+                                          NULL};
+    struct qc_create_opts o = {.size = 8 * MiB, .cluster_size = 512, .refcount_bits = 64};
+    struct sim_disk *d = image_new(&o);
+    struct node *n = open_recorded(d, NULL);
+    for (uint64_t off = 0; !strstr(trace, "reftable_grow"); off += 32 * KiB) {
+        must(off < 3 * MiB, "the table does not grow");
+        trace[0] = '\0';
+        put(n, off, 32 * KiB);
+    }
+    expect_among("growing the refcount table", growing);
+    node_unref(n);
+    sim_disk_free(d);
+}
+
+/* A host file that takes blocks of 4 KiB only. */
+static void blocks_body(void *arg)
+{
+    struct sim_disk *d = image_new(&plain);
+    struct node *n = open_blocks(d, NULL, 4096);
+    put(n, 0, 65536);
+    trace[0] = '\0';
+    put(n, 1000, 8192);
+    expect("both ends of a write are parts of blocks",
+           "write_aio pwritev_rmw_head pwritev_rmw_after_head pwritev_rmw_tail "
+           "pwritev_rmw_after_tail P");
+    put(n, 1000, 1000);
+    expect("within one block", "write_aio pwritev_rmw_head pwritev_rmw_tail "
+                               "pwritev_rmw_after_head pwritev_rmw_after_tail P");
+    node_unref(n);
+    sim_disk_free(d);
+}
+
+/* Zeros around a write into a cluster that was used before. */
+static void reused_body(void *arg)
+{
+    struct sim_disk *d = image_new(&plain);
+    struct node *n = open_recorded(d, NULL);
+    put(n, 0, 65536);
+    must(node_flush(n) == 0 && node_discard(n, 0, 65536) == 0 && node_flush(n) == 0, "discard");
+    trace[0] = '\0';
+    put(n, 65536 + 4096, 4096);
+    expect("part of a cluster that has been used",
+           "cluster_alloc refblock_alloc refblock_load cluster_alloc_space "
+           "pwritev_zero pwritev_done pwritev_zero pwritev_done write_aio P");
+    node_unref(n);
+    sim_disk_free(d);
+}
+
+static void a_shared_table_is_announced(void **state)
+{
+    run_sim(shared_body, NULL);
+}
+
+static void growing_the_refcount_table_is_announced(void **state)
+{
+    run_sim(reftable_body, NULL);
+}
+
+static void blocks_read_to_be_written_are_announced(void **state)
+{
+    run_sim(blocks_body, NULL);
+}
+
+static void zeros_around_a_write_are_announced(void **state)
+{
+    run_sim(reused_body, NULL);
+}
+
+/* The last test. */
+static void the_tests_above_have_seen_all_events_that_exist(void **state)
+{
+    static const enum blk_event elsewhere[] = {
+        EV_REFBLOCK_UPDATE,                  /* QEMU has no place for it either */
+        EV_VMSTATE_SAVE,    EV_VMSTATE_LOAD, /* there is no machine */
+        EV_COR_WRITE,       EV_NONE,         /* of filters: tests/unit/filters */
+    };
+    for (unsigned i = 0; i < ARRAY_LEN(elsewhere); i++) {
+        must(!seen[elsewhere[i]], "%s is seen", blk_event_name(elsewhere[i]));
+        seen[elsewhere[i]] = true;
+    }
+    for (enum blk_event ev = 0; ev < EV_COUNT; ev++)
+        must(seen[ev], "%s is never announced", blk_event_name(ev));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -266,6 +395,11 @@ int main(void)
         cmocka_unit_test(compressed_clusters_are_announced),
         cmocka_unit_test(shrinking_and_emptying_are_announced),
         cmocka_unit_test(growing_tables_is_announced),
+        cmocka_unit_test(a_shared_table_is_announced),
+        cmocka_unit_test(growing_the_refcount_table_is_announced),
+        cmocka_unit_test(blocks_read_to_be_written_are_announced),
+        cmocka_unit_test(zeros_around_a_write_are_announced),
+        cmocka_unit_test(the_tests_above_have_seen_all_events_that_exist),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
