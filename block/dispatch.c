@@ -67,6 +67,18 @@ static int read_op(struct node *n, const struct req *r)
     return fits ? transfer(n, &in, in.off, in.buf, in.len, in.flags) : bounce_read(n, &in);
 }
 
+/* While it reads, no write that wants the range alone begins: a read of an overlay may be on its
+ * way to the backing image. */
+static int tracked_read(struct node *n, const struct req *r)
+{
+    struct overlap o;
+
+    overlap_begin(&n->overlaps, &o, r->off, r->len, false);
+    int ret = read_op(n, r);
+    overlap_end(&n->overlaps, &o);
+    return ret;
+}
+
 static int status_op(struct node *n, const struct req *r)
 {
     struct req in = *r;
@@ -170,7 +182,7 @@ int submit_slow(struct node *n, struct req *r)
     case REQ_STATUS:
         return status_op(n, r);
     case REQ_READ:
-        return read_op(n, r);
+        return n->track_reads ? tracked_read(n, r) : read_op(n, r);
     case REQ_WRITE:
     case REQ_ZERO:
     case REQ_DISCARD:

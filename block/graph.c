@@ -153,6 +153,17 @@ bool graph_reaches(const struct graph_node *from, const struct graph_node *to)
     return false;
 }
 
+bool graph_writes_reach(const struct graph_node *from, const struct graph_node *to)
+{
+    if (from == to)
+        return true;
+    for (const struct graph_edge *e = from->children; e; e = e->next_child) {
+        if (e->role != ROLE_BACKING && e->role != ROLE_LOOK && graph_writes_reach(e->child, to))
+            return true;
+    }
+    return false;
+}
+
 bool graph_link(struct graph *g, struct graph_node *parent, struct graph_node *child,
                 const char *name, enum graph_role role, struct err **errp)
 {

@@ -38,6 +38,9 @@ enum graph_role {
     ROLE_COPY_ON_READ, /* as a filter, and what is read may be written back */
     ROLE_FILTER,       /* the child's content is the parent's */
     ROLE_BACKING,      /* read where the parent has nothing */
+    ROLE_COPIED,       /* as a filter; once the parent is used, nobody else writes the child */
+    ROLE_COPY,         /* where old data of another child goes; others may use it */
+    ROLE_LOOK,         /* the child is there for what it knows, not for what it holds */
 };
 
 struct graph_node;
@@ -103,6 +106,9 @@ bool graph_link(struct graph *g, struct graph_node *parent, struct graph_node *c
 struct graph_edge *graph_use(struct graph *g, struct graph_node *child, const char *user,
                              unsigned perm, unsigned shared, struct err **errp);
 void graph_unuse(struct graph *g, struct graph_edge *e);
+
+/* graph_writes_reach: does a write to `from` change what `to` holds? Also if they are one. */
+bool graph_writes_reach(const struct graph_node *from, const struct graph_node *to);
 
 /* graph_register_children: make up entries for the children of n's node that have none: what a
  * driver has opened by itself, as a format its backing files. n then stands before all of them. */

@@ -30,7 +30,7 @@ static struct wish wish_of_users(const struct graph_node *n)
     return w;
 }
 
-static struct wish wish_of_role(enum graph_role role, struct wish w, bool writable)
+static struct wish wish_of_role(enum graph_role role, struct wish w, bool writable, bool used)
 {
     switch (role) {
     case ROLE_FORMAT:
@@ -48,6 +48,18 @@ static struct wish wish_of_role(enum graph_role role, struct wish w, bool writab
         break;
     case ROLE_COPY_ON_READ:
         w.perm |= PERM_WRITE_UNCHANGED;
+        break;
+    case ROLE_COPIED:
+        if (used && (w.perm & PERM_WRITE))
+            w.perm |= PERM_CONSISTENT_READ;
+        if (used)
+            w.shared &= ~(unsigned)(PERM_WRITE | PERM_RESIZE);
+        break;
+    case ROLE_COPY:
+        w = (struct wish){PERM_WRITE, PERM_ALL};
+        break;
+    case ROLE_LOOK:
+        w = (struct wish){0, PERM_ALL};
         break;
     case ROLE_FILTER:
     case ROLE_USER:
@@ -67,7 +79,7 @@ static bool spread(struct graph *g)
         struct wish users = wish_of_users(n);
 
         for (struct graph_edge *e = n->children; e; e = e->next_child) {
-            struct wish w = wish_of_role(e->role, users, !n->read_only);
+            struct wish w = wish_of_role(e->role, users, !n->read_only, n->users);
 
             if (e->relaxed)
                 w = (struct wish){0, PERM_ALL};

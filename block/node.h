@@ -37,6 +37,7 @@ enum req_flags {
     REQ_NO_FALLBACK = 4, /* ZERO: fail with -ENOTSUP rather than write zeros slowly */
     REQ_COMPRESSED = 8,  /* WRITE of whole clusters to a format: compress them if it can */
     REQ_DEPTH = 16,      /* STATUS: say also which image of a chain has it (EXTENT_LEVEL) */
+    REQ_ALONE = 32,      /* WRITE, ZERO: without READs of the range meanwhile (see track_reads) */
     REQ_OWN = 1 << 16,   /* TRUNCATE: this bit and those above are the driver's own */
 };
 
@@ -172,12 +173,13 @@ struct node {
     /* The rest belongs to the dispatcher. */
     unsigned in_flight;
     unsigned drained;          /* > 0: new requests wait */
+    unsigned track_reads;      /* > 0: READs that begin from now on are heeded by REQ_ALONE */
     struct node_guard *guards; /* block/guard.h */
     struct gate_pass *passes;  /* requests that wait to be let in, or are with a guard */
     struct co_queue drain_waiters, idle_waiters;
     uint64_t write_gen, flushed_gen; /* a flush with nothing written since the last is free */
     struct co_mutex flush_lock;
-    struct overlap_list overlaps; /* in use only where limits.align > 1 */
+    struct overlap_list overlaps; /* in use only where limits.align > 1, or with track_reads */
 };
 
 /* --- Graph. Control path. --- */

@@ -18,6 +18,8 @@ static inline bool is_plain(const struct node *n, const struct req *r)
 
     if (unlikely(r->op > REQ_WRITE || r->len == 0 || end < r->off || end > n->size))
         return false;
+    if (unlikely(n->track_reads))
+        return false;
     if (unlikely(((r->off | r->len) & (l->align - 1)) | ((uintptr_t)r->buf & (l->mem_align - 1))))
         return false;
     /* max_len 0 (none) wraps to the largest number. */

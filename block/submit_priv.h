@@ -79,7 +79,7 @@ void rmw_end(struct rmw *m);
 int bounce_write(struct node *n, const struct req *r, const struct rmw *m, uint32_t flags);
 
 /* write_op: a WRITE or ZERO, from overlap check to last event. */
-int write_op(struct node *n, const struct req *r);
+int write_op(struct node *n, const struct req *asked);
 /* write_finish: count the write, make it durable if FUA was asked of a driver that cannot. */
 int write_finish(struct node *n, bool need_flush, int ret);
 

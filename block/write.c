@@ -4,7 +4,7 @@
  *
  * On a node with blocks (limits.align > 1) every write enters the node's overlap list: shared if it
  * consists of whole blocks, exclusive if it must read, modify and write. So no cycle can put back
- * bytes that another write has changed in the meantime.
+ * bytes that another write has changed in the meantime. So does a write that wants its range alone.
  *
  * FUA that the driver lacks becomes one flush after the last piece. The flush counts the write
  * first, or it could be skipped as if there were nothing to flush.
@@ -45,10 +45,15 @@ static int data_write(struct node *n, const struct req *r)
     return ret;
 }
 
-int write_op(struct node *n, const struct req *r)
+int write_op(struct node *n, const struct req *asked)
 {
     uint64_t align = n->limits.align;
-    if (align == 1)
+    bool alone = asked->flags & REQ_ALONE;
+    struct req in = *asked;
+    const struct req *r = &in;
+
+    in.flags &= ~(uint32_t)REQ_ALONE;
+    if (align == 1 && !alone)
         return r->op == REQ_ZERO ? zero_op(n, r) : data_write(n, r);
 
     bool whole = is_aligned(r->off | r->len, align);
@@ -56,7 +61,8 @@ int write_op(struct node *n, const struct req *r)
         return -ENOTSUP;
     struct overlap o;
     uint64_t start = round_down(r->off, align);
-    overlap_begin(&n->overlaps, &o, start, round_up(r->off + r->len, align) - start, !whole);
+    overlap_begin(&n->overlaps, &o, start, round_up(r->off + r->len, align) - start,
+                  !whole || alone);
     int ret = r->op == REQ_ZERO ? zero_op(n, r) : data_write(n, r);
     overlap_end(&n->overlaps, &o);
     return ret;

@@ -13,9 +13,20 @@
 #include "base/cleanup.h"
 
 static const struct blockdev_driver *const drivers[] = {
-    &blockdev_blkdebug,     &blockdev_file,     &blockdev_null_aio,  &blockdev_null_co,
-    &blockdev_qcow2,        &blockdev_raw,      &blockdev_throttle,  &blockdev_nbd,
-    &blockdev_copy_on_read, &blockdev_compress, &blockdev_blkverify, &blockdev_blklogwrites,
+    &blockdev_blkdebug,
+    &blockdev_file,
+    &blockdev_null_aio,
+    &blockdev_null_co,
+    &blockdev_qcow2,
+    &blockdev_raw,
+    &blockdev_throttle,
+    &blockdev_nbd,
+    &blockdev_copy_on_read,
+    &blockdev_compress,
+    &blockdev_blkverify,
+    &blockdev_blklogwrites,
+    &blockdev_copy_before_write,
+    &blockdev_snapshot_access,
 };
 
 static const struct blockdev_driver *driver_by_name(const char *name)

@@ -35,7 +35,8 @@ struct blockdev_driver {
 
 extern const struct blockdev_driver blockdev_file, blockdev_null_co, blockdev_null_aio,
     blockdev_qcow2, blockdev_raw, blockdev_blkdebug, blockdev_throttle, blockdev_nbd,
-    blockdev_copy_on_read, blockdev_compress, blockdev_blkverify, blockdev_blklogwrites;
+    blockdev_copy_on_read, blockdev_compress, blockdev_blkverify, blockdev_blklogwrites,
+    blockdev_copy_before_write, blockdev_snapshot_access;
 
 /* q_inet, q_unix, q_address_type: of socket addresses. */
 extern const struct qtype q_inet, q_unix, q_address_type;
@@ -61,6 +62,10 @@ const struct graph_node *blockdev_storage(const struct graph_node *n);
 char *blockdev_filename(const struct graph_node *n);
 bool blockdev_backing_name(const struct graph_node *n, char **name, const char **format,
                            struct err **errp);
+
+/* bitmap_lookup: "Node 'N' not found", "Dirty bitmap 'B' not found". */
+struct bitmap *bitmap_lookup(struct control *c, const char *node, const char *name,
+                             struct err **errp);
 
 /* throttle_lift_below: lift the limits (or no more) of all throttle nodes from n down, for whoever
  * waits for requests to end. */

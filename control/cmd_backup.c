@@ -114,6 +114,9 @@ static bool check_nodes(const struct backup_wish *w, struct err **errp)
 
     if (w->source == w->target)
         return err_set(errp, EINVAL, "Source and target cannot be the same");
+    if (graph_writes_reach(w->target, w->source))
+        return err_set(errp, EINVAL, "What is written to target '%s' would change source '%s'",
+                       w->target->name, w->source->name);
     if (w->compress && w->target->node->drv != &qcow2_driver)
         return err_set(errp, ENOTSUP, "Compression is not supported for this drive %s",
                        w->target->name);

@@ -43,7 +43,7 @@ static const struct qtype q_sha256 = {.kind = Q_STRUCT,
                                       .name = "BlockDirtyBitmapSha256",
                                       .member = Q_MEMBERS({"sha256", &q_str, false})};
 
-static struct bitmap *lookup(struct control *c, const char *node, const char *name,
+struct bitmap *bitmap_lookup(struct control *c, const char *node, const char *name,
                              struct err **errp)
 {
     struct graph_node *n = graph_find(&c->graph, node);
@@ -58,7 +58,7 @@ static struct bitmap *lookup(struct control *c, const char *node, const char *na
 
 static bool find(struct control *c, struct action *a, const char *key, struct err **errp)
 {
-    a->bitmap = lookup(c, arg_str(a->data, "node"), arg_str(a->data, key), errp);
+    a->bitmap = bitmap_lookup(c, arg_str(a->data, "node"), arg_str(a->data, key), errp);
     return a->bitmap != NULL;
 }
 
@@ -175,8 +175,8 @@ static bool merge_all(struct control *c, struct action *a, struct err **errp)
     {
         bool local = json_is_string(source);
         struct bitmap *b =
-            lookup(c, local ? node : arg_str(source, "node"),
-                   local ? json_string_value(source) : arg_str(source, "name"), errp);
+            bitmap_lookup(c, local ? node : arg_str(source, "node"),
+                          local ? json_string_value(source) : arg_str(source, "name"), errp);
 
         if (!b || !bitmap_merge(a->bitmap, b, errp))
             return false;
@@ -259,7 +259,7 @@ static bool hash(const struct bitmap *b, EVP_MD_CTX *ctx, uint8_t *buf)
 static bool run_sha256(struct call *call, struct err **errp)
 {
     struct bitmap *b =
-        lookup(call->ctl, arg_str(call->args, "node"), arg_str(call->args, "name"), errp);
+        bitmap_lookup(call->ctl, arg_str(call->args, "node"), arg_str(call->args, "name"), errp);
     AUTO_FREE uint8_t *buf = NULL;
     uint8_t digest[32];
     char text[65];

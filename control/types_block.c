@@ -3,6 +3,7 @@
  * The types of blockdev-add, under the names of QEMU's qapi/block-core.json. What a driver here
  * does not do is not among its options, so that it is refused and not passed over.
  */
+#include "control/action.h"
 #include "control/blockdev.h"
 
 static const struct qtype q_driver;
@@ -123,11 +124,21 @@ static const struct qtype q_options_blklogwrites = {
                         {"log-sector-size", &q_uint32, true},
                         {"log-super-update-interval", &q_size, true})};
 
+static const struct qtype q_on_cbw_error = {
+    .kind = Q_ENUM, .name = "OnCbwError", .values = Q_NAMES("break-guest-write", "break-snapshot")};
+static const struct qtype q_options_cbw = {
+    .kind = Q_STRUCT,
+    .name = "BlockdevOptionsCbw",
+    .member = Q_MEMBERS({"file", &q_blockdev_ref, false}, {"target", &q_blockdev_ref, false},
+                        {"bitmap", &q_dirty, true}, {"on-cbw-error", &q_on_cbw_error, true},
+                        {"cbw-timeout", &q_uint32, true})};
+
 static const struct qtype q_driver = {
     .kind = Q_ENUM,
     .name = "BlockdevDriver",
-    .values = Q_NAMES("blkdebug", "blklogwrites", "blkverify", "compress", "copy-on-read", "file",
-                      "nbd", "null-aio", "null-co", "qcow2", "raw", "throttle")};
+    .values = Q_NAMES("blkdebug", "blklogwrites", "blkverify", "compress", "copy-before-write",
+                      "copy-on-read", "file", "nbd", "null-aio", "null-co", "qcow2", "raw",
+                      "snapshot-access", "throttle")};
 
 const struct qtype q_blockdev_options = {
     .kind = Q_UNION,
@@ -141,6 +152,7 @@ const struct qtype q_blockdev_options = {
                                          {"blklogwrites", &q_options_blklogwrites},
                                          {"blkverify", &q_options_blkverify},
                                          {"compress", &q_options_filter},
+                                         {"copy-before-write", &q_options_cbw},
                                          {"copy-on-read", &q_options_filter},
                                          {"file", &q_options_file},
                                          {"nbd", &q_options_nbd},
@@ -148,5 +160,6 @@ const struct qtype q_blockdev_options = {
                                          {"null-co", &q_options_null},
                                          {"qcow2", &q_options_qcow2},
                                          {"raw", &q_options_raw},
+                                         {"snapshot-access", &q_options_filter},
                                          {"throttle", &q_options_throttle},
                                          {0}}};

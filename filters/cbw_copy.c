@@ -30,7 +30,7 @@ bool view_lacks(const struct cbw_view *v, uint64_t off, uint64_t len)
     return !hbits_test_all(v->copied, first, last - first + 1);
 }
 
-static void view_break(struct cbw_view *v, const char *what, int error)
+void view_break(struct cbw_view *v, const char *what, int error)
 {
     v->broken = true;
     v->error = -error;
@@ -136,13 +136,13 @@ static int copy_some(struct cbw_view *v, uint64_t off, uint64_t end, uint64_t *d
     return ret;
 }
 
-void view_copy(struct cbw_view *v, uint64_t off, uint64_t len)
+int view_copy(struct cbw_view *v, uint64_t off, uint64_t len)
 {
     uint64_t end, run_end, done;
     bool copied;
 
     if (off >= v->node->size)
-        return;
+        return 0;
     end = off + min_u64(len, v->node->size - off);
     end = min_u64(round_up(end, unit_bytes(v)), v->node->size);
     off = round_down(off, unit_bytes(v));
@@ -156,8 +156,11 @@ void view_copy(struct cbw_view *v, uint64_t off, uint64_t len)
             continue;
         }
         ret = copy_some(v, off, run_end, &done);
+        if (ret < 0 && v->must_keep)
+            return ret;
         if (ret < 0)
             view_break(v, "old data could not be kept", -ret);
         off += done;
     }
+    return 0;
 }

@@ -19,8 +19,11 @@ struct scratch {
     uint32_t flags;      /* of writes to it */
 };
 
-/* scratch_open: for a disk of size bytes. Takes fd (>= 0) over on success. Does not yield. */
+/* scratch_open: for a disk of size bytes. Takes fd (>= 0) over on success. Does not yield.
+ * scratch_use: the caller's node; who reads it sees no copy half done, nor anything newer instead.
+ */
 bool scratch_open(struct scratch *s, int fd, uint64_t size, struct err **errp);
+void scratch_use(struct scratch *s, struct node *given, uint32_t flags);
 void scratch_close(struct scratch *s);
 /* Exactly len bytes: 0 or -errno. Both yield. */
 int scratch_read(struct scratch *s, uint64_t off, void *buf, uint64_t len);
@@ -31,6 +34,8 @@ static inline bool scratch_keeps_zeros(const struct scratch *s)
     return s->given;
 }
 int scratch_zero(struct scratch *s, uint64_t off, uint64_t len);
+/* scratch_drop: what is there is not needed any more. Yields. */
+void scratch_drop(struct scratch *s, uint64_t off, uint64_t len);
 
 /* --- cbw_view.c --- */
 
@@ -39,6 +44,8 @@ struct cbw {
     struct cbw_view *newest;
     struct overlap_list busy; /* views that read the live disk; copies; changes of the chain */
     uint64_t lock_align;      /* the largest unit that any view has had */
+    uint64_t timeout_ns;      /* that a change waits for its copy; 0: for ever */
+    struct co_group late;     /* copies that nobody waits for any more */
 };
 
 struct cbw_view {
@@ -48,10 +55,12 @@ struct cbw_view {
     unsigned unit_shift;
     struct hbits *copied; /* units whose old content is known here */
     struct hbits *zero;   /* of those: they were zeros, and scratch has nothing */
+    struct hbits *denied; /* of those: nobody may read them; NULL: none */
     struct scratch scratch;
     uint64_t scratch_used, scratch_limit; /* bytes */
     bool broken;                          /* something is missing: its reads fail */
     bool closing;                         /* its last reference is gone */
+    bool must_keep;                       /* rather than break it a change fails */
     int error;                            /* why it broke; error_reading: at the live disk */
     bool error_reading;
     void (*on_broken)(void *arg);
@@ -64,9 +73,11 @@ struct cbw_view *cbw_recorder(const struct cbw *c);
 /* view_lacks: does v want a copy of any unit that [off, off + len) touches? */
 bool view_lacks(const struct cbw_view *v, uint64_t off, uint64_t len);
 /* view_copy: put the content that v shows in [off, off + len) into its scratch, where it is not
- * yet. The caller holds that range, widened to lock_align, exclusively. On an error v is broken.
- * Yields. */
-void view_copy(struct cbw_view *v, uint64_t off, uint64_t len);
+ * yet. The caller holds that range, widened to lock_align, exclusively. On an error v is broken, or
+ * if it must_keep -errno is returned. Yields. */
+int view_copy(struct cbw_view *v, uint64_t off, uint64_t len);
+/* view_break: v is lost, for that reason. Does not yield. */
+void view_break(struct cbw_view *v, const char *what, int error);
 
 /* --- cbw_resolve.c: where the content of a view is --- */
 

@@ -5,6 +5,8 @@
  * long runs.
  */
 #include <errno.h>
+#include <fcntl.h>
+#include <linux/falloc.h>
 #include <unistd.h>
 
 #include "block/mem_disk.h"
@@ -20,8 +22,16 @@ bool scratch_open(struct scratch *s, int fd, uint64_t size, struct err **errp)
     return s->memory != NULL;
 }
 
+void scratch_use(struct scratch *s, struct node *given, uint32_t flags)
+{
+    *s = (struct scratch){.fd = -1, .given = given, .flags = flags | REQ_ALONE};
+    given->track_reads++;
+}
+
 void scratch_close(struct scratch *s)
 {
+    if (s->given)
+        s->given->track_reads--;
     if (s->memory)
         node_unref(s->memory);
     else if (s->fd >= 0)
@@ -63,5 +73,13 @@ int scratch_write(struct scratch *s, uint64_t off, const void *buf, uint64_t len
 
 int scratch_zero(struct scratch *s, uint64_t off, uint64_t len)
 {
-    return node_zero(s->given, off, len, REQ_MAY_UNMAP);
+    return node_zero(s->given, off, len, REQ_MAY_UNMAP | REQ_ALONE);
+}
+
+void scratch_drop(struct scratch *s, uint64_t off, uint64_t len)
+{
+    if (s->memory || s->given)
+        (void)node_discard(s->memory ? s->memory : s->given, off, len);
+    else
+        (void)io_fallocate(s->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, off, len);
 }

@@ -24,6 +24,18 @@ static struct cbw *view_cbw(const struct cbw_view *v)
     return v->cbw->state;
 }
 
+/* The first of len bytes at off that may be read, or not, alike. */
+static uint64_t view_run(const struct cbw_view *v, uint64_t off, uint64_t len, bool *denied)
+{
+    uint64_t end;
+
+    *denied = false;
+    if (!v->denied || len == 0)
+        return len;
+    end = hbits_next(v->denied, off >> v->unit_shift, denied);
+    return end == hbits_size(v->denied) ? len : min_u64(len, (end << v->unit_shift) - off);
+}
+
 /* STATUS must not fail for the view's sake: a client that asks what to read would take that as the
  * end of its backup, while the read itself tells the truth. */
 static int view_status(struct cbw_view *v, struct req *r)
@@ -37,8 +49,14 @@ static int view_status(struct cbw_view *v, struct req *r)
     }
     while (off < end) {
         uint32_t flags;
-        uint64_t len = view_extent(v, off, end - off, &flags);
-        int ret = extents_add(r->ext, len, v->broken ? 0 : flags);
+        bool denied;
+        uint64_t len = view_run(v, off, end - off, &denied);
+        int ret;
+
+        flags = EXTENT_HOLE; /* without content, which nobody may read */
+        if (!denied)
+            len = view_extent(v, off, len, &flags);
+        ret = extents_add(r->ext, len, v->broken ? 0 : flags);
 
         if (ret < 0 && off == r->off)
             return ret;
@@ -47,6 +65,20 @@ static int view_status(struct cbw_view *v, struct req *r)
         off += len;
     }
     return 0;
+}
+
+static int read_op(struct cbw_view *v, const struct req *r)
+{
+    bool denied;
+    int ret;
+
+    if (v->broken)
+        return -EIO;
+    if (view_run(v, r->off, r->len, &denied) < r->len || denied)
+        return -EACCES;
+    ret = view_read(v, r->off, r->buf, r->len);
+    /* If it broke in the meantime, writes no longer waited for this read. */
+    return v->broken ? -EIO : ret;
 }
 
 static int view_submit(struct node *n, struct req *r)
@@ -59,14 +91,7 @@ static int view_submit(struct node *n, struct req *r)
     if (r->op != REQ_READ && r->op != REQ_STATUS)
         return r->op == REQ_FLUSH ? 0 : -ENOTSUP;
     overlap_begin(&c->busy, &o, r->off, r->len, false);
-    if (r->op == REQ_STATUS) {
-        ret = view_status(v, r);
-    } else {
-        ret = v->broken ? -EIO : view_read(v, r->off, r->buf, r->len);
-        /* If it broke in the meantime, writes no longer waited for this read. */
-        if (v->broken)
-            ret = -EIO;
-    }
+    ret = r->op == REQ_STATUS ? view_status(v, r) : read_op(v, r);
     overlap_end(&c->busy, &o);
     return ret;
 }
@@ -153,6 +178,7 @@ static void view_free_maps(struct cbw_view *v)
 {
     hbits_free(v->copied);
     hbits_free(v->zero);
+    hbits_free(v->denied);
 }
 
 static void view_close(struct node *n)
@@ -221,10 +247,10 @@ struct node *cbw_view_open(struct node *cbw, const struct cbw_view_opts *opts, s
         goto fail;
     }
     if (opts->scratch)
-        v->scratch =
-            (struct scratch){.fd = -1, .given = opts->scratch, .flags = opts->scratch_flags};
+        scratch_use(&v->scratch, opts->scratch, opts->scratch_flags);
     else if (!scratch_open(&v->scratch, opts->scratch_fd, n->size, errp))
         goto fail;
+    v->must_keep = opts->must_keep;
     v->on_broken = opts->broken;
     v->arg = opts->arg;
 
@@ -271,6 +297,50 @@ void cbw_view_put(struct node *view, uint64_t off, uint64_t len)
     /* Without memory it is copied once more: no harm. */
     (void)hbits_set(v->copied, first,
                     div_round_up(off + len, UINT64_C(1) << v->unit_shift) - first);
+}
+
+/* Whole units of [off, off + len): units. */
+static uint64_t whole_units(const struct cbw_view *v, uint64_t off, uint64_t len, uint64_t *first)
+{
+    uint64_t unit = UINT64_C(1) << v->unit_shift, end = off + len;
+
+    *first = div_round_up(off, unit);
+    end = end >= v->node->size ? hbits_size(v->copied) : end >> v->unit_shift;
+    return end > *first ? end - *first : 0;
+}
+
+int cbw_view_deny(struct node *view, uint64_t off, uint64_t len)
+{
+    struct cbw_view *v = view->state;
+    uint64_t first, n = whole_units(v, off, len, &first);
+    int ret;
+
+    if (n == 0)
+        return 0;
+    if (!v->denied)
+        v->denied = hbits_new(hbits_size(v->copied));
+    ret = v->denied ? hbits_set(v->denied, first, n) : -ENOMEM;
+    return ret < 0 ? ret : hbits_set(v->copied, first, n);
+}
+
+int cbw_view_release(struct node *view, uint64_t off, uint64_t len)
+{
+    struct cbw_view *v = view->state;
+    uint64_t first, n = whole_units(v, off, len, &first);
+    struct overlap o;
+    int ret;
+
+    if (n == 0 || heir(v))
+        return 0;
+    off = first << v->unit_shift;
+    len = min_u64(n << v->unit_shift, view->size - off);
+    overlap_begin(&view_cbw(v)->busy, &o, off, round_up(len, view_cbw(v)->lock_align), true);
+    /* What was written there is not counted back: the limit is on all that a view ever took. */
+    ret = heir(v) ? 0 : cbw_view_deny(view, off, len);
+    if (ret == 0 && !heir(v))
+        scratch_drop(&v->scratch, off, len);
+    overlap_end(&view_cbw(v)->busy, &o);
+    return ret;
 }
 
 uint64_t cbw_view_next(const struct node *view, uint64_t off, bool *has)

@@ -80,6 +80,8 @@ struct cbw_view_opts {
     struct node *scratch;   /* or this node, borrowed: old data is written to it where it was on the
                                disk, zeros too: a copy that others make as well */
     uint32_t scratch_flags; /* of writes to it: REQ_COMPRESSED */
+    bool must_keep; /* a change through the cbw node fails when what it destroys cannot be kept;
+                       else the view breaks. For the only view of a cbw node */
     void (*broken)(void *arg); /* the view breaks now; NULL: nobody wants to know. Does not yield */
     void *arg;
 };
@@ -93,6 +95,15 @@ struct node *cbw_view_open(struct node *cbw, const struct cbw_view_opts *opts, s
  * nobody's way to it. The child is drained. cbw_unguard: no more; yields. */
 void cbw_guard(struct node *cbw);
 void cbw_unguard(struct node *cbw);
+/* cbw_set_timeout: a change waits for no copy longer than this (0: for ever); what comes then is as
+ * if the copy had failed with -ETIMEDOUT. cbw_wait: for copies that were left behind so. Yields. */
+void cbw_set_timeout(struct node *cbw, uint64_t timeout_ns);
+void cbw_wait(struct node *cbw);
+/* cbw_view_deny: nobody will read whole units of this range (-EACCES; STATUS: a hole) and nothing
+ * of them is kept. 0 or -ENOMEM. cbw_view_release: the same for what may be in the scratch already,
+ * where its room is given back; nothing happens while an older view needs it. Yields. */
+int cbw_view_deny(struct node *view, uint64_t off, uint64_t len);
+int cbw_view_release(struct node *view, uint64_t off, uint64_t len);
 /* cbw_view_put: the node that is its scratch has the view's content of whole units from off on: it
  * needs no copy any more. Also for what nobody will ever want to read. cbw_view_next: the run from
  * off (< size) on of which the scratch has all, or nothing: its end in bytes. */

@@ -271,6 +271,37 @@ def backups():
     ]
 
 
+def fleecing():
+    def cbw(**more):
+        return add(**dict({"driver": "copy-before-write", "node_name": "c", "file": "q",
+                           "target": "t"}, **more))
+
+    return [
+        add(driver="qcow2", node_name="q", file=file("a.qcow2")),
+        add(driver="null-co", node_name="t", size=64 << 20),
+        add(driver="null-co", node_name="small", size=65536),
+        do("block-dirty-bitmap-add", node="q", name="b"),
+        add(driver="copy-before-write", node_name="c"),
+        add(driver="copy-before-write", node_name="c", file="q"),
+        cbw(target="zz"), cbw(bitmap={"node": "q", "name": "zz"}),
+        cbw(bitmap={"node": "zz", "name": "b"}), cbw(bitmap="b"), cbw(bitmap={"node": "q"}),
+        cbw(**{"on-cbw-error": "nope"}), cbw(**{"cbw-timeout": -1}), cbw(foo=1),
+        cbw(), add(driver="snapshot-access", node_name="s"),
+        add(driver="snapshot-access", node_name="s", file="zz"),
+        add(driver="snapshot-access", node_name="s", file="c"),
+        do("nbd-server-start", addr=address("nbd")),
+        do("block-export-add", id="c", type="nbd", node_name="c", writable=True),
+        (do("block-export-add", id="q", type="nbd", node_name="q", writable=True),
+         "unshared by node 'c' (uses node 'q' as 'file' child)."),
+        do("block-export-add", id="s", type="nbd", node_name="s", bitmaps=["b"]),
+        do("block-export-add", id="s", type="nbd", node_name="s", writable=True),
+        do("blockdev-del", node_name="c"), do("blockdev-del", node_name="s"),
+        do("block-export-del", id="s"), do("block-export-del", id="c"),
+        do("blockdev-del", node_name="c"), do("blockdev-del", node_name="s"),
+        do("blockdev-del", node_name="c"), do("blockdev-del", node_name="q"),
+    ]
+
+
 def objects():
     return [
         do("object-add", qom_type="secret", id="s", data="x"),
@@ -391,7 +422,8 @@ if __name__ == "__main__":
         for args in [["a.qcow2", "64M"], ["c.qcow2", "64M"], ["-b", "a.qcow2", "-F", "qcow2", "b.qcow2", "64M"]]:
             subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", *args], check=True)
         subprocess.run(["truncate", "-s", "1M", "raw"], check=True)
-        groups = [form_of_messages, nodes, exports, bitmaps, jobs, backups, objects, snapshots]
+        groups = [form_of_messages, nodes, exports, bitmaps, jobs, backups, objects, snapshots,
+                  fleecing]
         failures = sum(compare(g) for g in groups
                        if len(sys.argv) < 2 or g.__name__ in sys.argv[1:])
         os.chdir("/")
