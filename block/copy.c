@@ -62,7 +62,9 @@ static int fail(struct copy *c, int error, bool reading, uint64_t off, uint64_t 
 {
     if (!c->error) {
         c->error = error;
-        c->where = (struct copy_result){.reading = reading, .off = off, .len = len};
+        c->where.reading = reading;
+        c->where.off = off;
+        c->where.len = len;
     }
     return c->error;
 }
@@ -139,11 +141,14 @@ static int write_once(const struct run *x)
 
 static void write_run(const struct run *x)
 {
+    struct copy_result *where = &x->w->c->where;
     int r;
     do {
         r = write_once(x);
         if (r < 0)
             r = ask(x->w->c, r, false, x->off, x->len);
+        else
+            *(x->zero ? &where->zero_bytes : &where->data_bytes) += x->len;
     } while (r > 0);
 }
 
@@ -253,6 +258,8 @@ static int copy_in_kernel(struct work *w)
     if (!c->o.offload)
         return -ENOTSUP;
     int r = file_copy_range(c->o.src, c->o.dst, w->p.off, w->p.len);
+    if (r == 0)
+        c->where.data_bytes += w->p.len;
     if (r < 0)
         c->o.offload = false; /* by hand from here on; an error that is real comes up again */
     return r;

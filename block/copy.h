@@ -66,14 +66,15 @@ struct copy_opts {
     void *arg;
 };
 
-struct copy_result { /* of a copy that failed */
-    bool reading;    /* else writing */
+struct copy_result {
+    bool reading; /* of a copy that failed: else writing */
     uint64_t off, len;
+    uint64_t data_bytes, zero_bytes; /* that were written to dst, also before a failure */
 };
 
 /* copy_run: do it all; does not flush dst. 0 or -errno of the first failure, of which *result tells
- * (NULL allowed); every piece that had begun has ended by then. Memory: in_flight buffers of at
- * most 2 MiB. Yields. */
+ * (NULL allowed), and of how much was written; every piece that had begun has ended by then.
+ * Memory: in_flight buffers of at most 2 MiB. Yields. */
 int copy_run(const struct copy_opts *o, struct copy_result *result);
 
 #endif

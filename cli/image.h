@@ -36,7 +36,7 @@ struct image_opts { /* strings belong to argv, but for `owned` */
     bool dry_run;
     /* create */
     const char *backing, *size;
-    bool has_qcow2_opts;      /* qc was said something */
+    bool has_qcow2_opts;      /* qc was said something that raw images do not have */
     struct qc_create_opts qc; /* what -o said; not its size and backing file */
     char *
         owned[IMAGE_OWNED_COUNT]; /* what backing, size and qc's strings point at if -o said them */
@@ -110,6 +110,13 @@ struct node *image_open_repair(const struct image_opts *o, int i, struct err **e
  * without the latter, for those who do not read content. Yield. */
 struct node *image_open(const struct image_opts *o, int i, struct err **errp);
 struct node *image_open_tables(const struct image_opts *o, int i, struct err **errp);
+
+/* --- image_raw.c --- */
+
+/* image_raw_preallocate: of a raw image, which has its length. 0 or -errno. Yields. */
+int image_raw_preallocate(struct node *n, uint64_t from, uint64_t end, enum qc_preallocation mode);
+/* image_raw_judge: does -o say only what a raw image can have? */
+bool image_raw_judge(const struct image_opts *o, struct err **errp);
 
 /* --- image_text.c --- */
 

@@ -7,18 +7,19 @@
  * stored all the same, as qemu-img does it.
  */
 #include <errno.h>
-#include <getopt.h>
 #include <string.h>
 
 #include "base/mem.h"
 #include "base/parse.h"
 #include "block/file.h"
 #include "block/node_bitmap.h"
-#include "cli/image.h"
+#include "cli/image_getopt.h"
+#include "cli/image_result.h"
+#include "io/reactor.h"
 
 #define MAX_ACTIONS 256
 
-enum action_kind { ADD = 256, REMOVE, CLEAR, ENABLE, DISABLE, MERGE, HELP };
+enum action_kind { ADD = 256, REMOVE, CLEAR, ENABLE, DISABLE, MERGE };
 
 struct action {
     enum action_kind kind;
@@ -44,7 +45,10 @@ static const struct option long_options[] = {
     {"source-format", required_argument, NULL, 'F'},
     {"format", required_argument, NULL, 'f'},
     {"backing-dir", required_argument, NULL, IMAGE_OPT_DIR},
-    {"help", no_argument, NULL, HELP},
+    {"json", no_argument, NULL, IMAGE_OPT_JSON},
+    {"output", required_argument, NULL, IMAGE_OPT_OUTPUT},
+    {"quiet", no_argument, NULL, 'q'},
+    {"help", no_argument, NULL, 'h'},
     {0},
 };
 
@@ -65,6 +69,13 @@ static bool take(int c, const char *arg, struct image_job *job, struct err **err
                bitmap_check_granularity(b->granularity, errp);
     case IMAGE_OPT_DIR:
         job->o.backing_dir = arg;
+        return true;
+    case IMAGE_OPT_OUTPUT:
+        return image_take_output(&job->o.json, arg, errp);
+    case IMAGE_OPT_JSON:
+        job->o.json = true;
+        return true;
+    case 'q': /* there is nothing to be quiet of */
         return true;
     }
     if (b->n == MAX_ACTIONS)
@@ -99,26 +110,15 @@ static bool judge(int argc, char **argv, struct image_job *job, struct err **err
 
 static int bitmap_parse(int argc, char **argv, struct image_job *job, struct err **errp)
 {
-    int c;
-
+    static const struct image_options t = {":b:f:F:g:qh", long_options, NULL, take};
     job->bitmap = mem_new(struct image_bitmap_opts);
     if (!job->bitmap) {
         err_set(errp, ENOMEM, "out of memory");
         return -1;
     }
-    opterr = 0;
-    optind = 1;
-    while ((c = getopt_long(argc, argv, ":b:f:F:g:h", long_options, NULL)) != -1) {
-        if (c == HELP || c == 'h')
-            return image_help() == IMAGE_OK ? 0 : -1;
-        if (c == '?' || c == ':') {
-            err_set(errp, EINVAL, c == ':' ? "'%s' needs an argument" : "'%s' is not known",
-                    argv[optind - 1]);
-            return -1;
-        }
-        if (!take(c, optarg, job, errp))
-            return -1;
-    }
+    int r = image_getopt(argc, argv, &t, job, errp);
+    if (r <= 0)
+        return r;
     if (!judge(argc, argv, job, errp))
         return -1;
     job->o.file[0] = argv[optind];
@@ -184,6 +184,20 @@ static bool act(struct node *n, struct node *source, const struct image_bitmap_o
     }
 }
 
+static void print_json(struct image_job *job, struct node *n, int64_t started_ns)
+{
+    const struct bitmap *b = node_bitmap_find(n, job->bitmap->name);
+    struct json_t *j = image_result_new(job->o.file[0]);
+    image_result_text(j, "name", job->bitmap->name);
+    image_result_flag(j, "exists", b);
+    if (b) {
+        image_result_number(j, "granularity", b->granularity);
+        image_result_flag(j, "enabled", b->enabled);
+        image_result_number(j, "dirty-bytes", bitmap_dirty_bytes(b));
+    }
+    image_result_print(job, j, started_ns);
+}
+
 static const char *action_name(enum action_kind kind)
 {
     const struct option *o = long_options;
@@ -196,6 +210,7 @@ static const char *action_name(enum action_kind kind)
 static void bitmap_run(struct image_job *job)
 {
     const struct image_bitmap_opts *o = job->bitmap;
+    int64_t started_ns = clock_ns();
     struct node *source = NULL, *n = open_writable(&job->o, &job->err);
     bool ok = n;
 
@@ -210,9 +225,10 @@ static void bitmap_run(struct image_job *job)
     }
     if (n)
         node_bitmap_store(n, job->err ? NULL : &job->err);
+    if (n && job->o.json && !job->err)
+        print_json(job, n, started_ns);
     node_unref(source);
     node_unref(n);
-    job->exit_code = IMAGE_OK;
 }
 
 const struct image_command image_bitmap_command = {

@@ -4,11 +4,11 @@
  * something else there than in the other commands.
  */
 #include <errno.h>
-#include <getopt.h>
 #include <string.h>
 
 #include "base/bytes.h"
 #include "cli/image_change.h"
+#include "cli/image_getopt.h"
 
 enum long_only { OPT_SHRINK = 'k', OPT_PREALLOC = 'r' };
 
@@ -32,7 +32,7 @@ const char image_change_help[] =
     "  -c NAME                 make one of what the disk holds now\n"
     "  -a SNAPSHOT             make the disk what it was then; an id or a name\n"
     "  -d SNAPSHOT             delete it; a name or an id\n"
-    "resize, with -f, -q and --backing-dir as above, and:\n"
+    "resize, with -f, -q, --json and --backing-dir as above, and:\n"
     "      --shrink            a smaller size is meant: what lies beyond it is lost\n"
     "      --preallocation MODE  of new space: off, metadata, falloc, full [off]\n"
     "  SIZE                    +SIZE and -SIZE: so much more or less\n"
@@ -47,18 +47,6 @@ static bool take_action(int c, struct image_change *ch, const char *arg, struct 
     return true;
 }
 
-static bool take_preallocation(struct image_change *ch, const char *text, struct err **errp)
-{
-    static const char *const modes[] = {"off", "metadata", "falloc", "full"};
-    for (unsigned i = 0; i < ARRAY_LEN(modes); i++)
-        if (strcmp(text, modes[i]) == 0) {
-            ch->preallocation = (enum qc_preallocation)i;
-            return true;
-        }
-    return err_set(errp, EINVAL,
-                   "--preallocation: '%s' is not known; it is off, metadata, falloc or full", text);
-}
-
 static bool take(int c, const char *arg, struct image_job *job, struct err **errp)
 {
     struct image_opts *o = &job->o;
@@ -71,14 +59,12 @@ static bool take(int c, const char *arg, struct image_job *job, struct err **err
     case 'd':
         return take_action(c, &job->change, arg, errp);
     case OPT_PREALLOC:
-        return take_preallocation(&job->change, arg, errp);
+        return image_take_preallocation(&job->change.preallocation, arg, "--preallocation", errp);
     case IMAGE_OPT_DIR:
         o->backing_dir = arg;
         return true;
     case IMAGE_OPT_OUTPUT:
-        o->json = strcmp(arg, "json") == 0;
-        return o->json || strcmp(arg, "human") == 0 ||
-               err_set(errp, EINVAL, "--output: '%s' is not known; it is human or json", arg);
+        return image_take_output(&o->json, arg, errp);
     default: {
         bool *flag = c == IMAGE_OPT_JSON ? &o->json
                      : c == 'U'          ? &o->force_share
@@ -107,34 +93,16 @@ static bool finish(int argc, char **argv, struct image_job *job, struct err **er
 
 int image_change_parse(int argc, char **argv, struct image_job *job, struct err **errp)
 {
-    int c;
+    const struct image_options t = {":f:lc:a:d:Uqh", long_options, job->cmd->options, take};
+    bool help = argc == 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0);
     /* A size may begin with a minus: it is the last word, and no option. */
-    if (job->cmd == &image_resize_command) {
-        if (argc < 3 && !(argc == 2 && strcmp(argv[1], "--help") == 0) &&
-            !(argc == 2 && strcmp(argv[1], "-h") == 0)) {
+    if (job->cmd == &image_resize_command && !help) {
+        if (argc < 3) {
             err_set(errp, EINVAL, "the image or the size is missing");
             return -1;
         }
-        if (argc >= 3)
-            job->change.size = argv[--argc];
+        job->change.size = argv[--argc];
     }
-    optind = 1;
-    opterr = 0;
-    while ((c = getopt_long(argc, argv, ":f:lc:a:d:Uqh", long_options, NULL)) != -1) {
-        const char *word = argv[optind - 1];
-        if (c == 'h') {
-            image_help();
-            return 0;
-        }
-        if (c == ':')
-            err_set(errp, EINVAL, "option '%s' needs a value", word);
-        else if (c == '?')
-            err_set(errp, EINVAL, "option '%s' is not known", word);
-        else if (!strchr(job->cmd->options, c))
-            err_set(errp, EINVAL, "option '%s' does not belong to %s", word, job->cmd->name);
-        else if (take(c, optarg, job, errp))
-            continue;
-        return -1;
-    }
-    return finish(argc, argv, job, errp) ? 1 : -1;
+    int r = image_getopt(argc, argv, &t, job, errp);
+    return r > 0 && !finish(argc, argv, job, errp) ? -1 : r;
 }

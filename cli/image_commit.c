@@ -11,6 +11,8 @@
 #include "base/cleanup.h"
 #include "block/file.h"
 #include "cli/image_copy.h"
+#include "cli/image_result.h"
+#include "io/reactor.h"
 #include "qcow2/inspect.h"
 #include "qcow2/qcow2.h"
 #include "qcow2/rebase.h"
@@ -22,6 +24,7 @@ struct commit {
     const struct image_copy_opts *o;
     struct node *top;
     unsigned depth; /* layers that base lies below top */
+    struct qc_moved moved;
 };
 
 static void commit_progress(void *arg, uint64_t done, uint64_t all)
@@ -75,19 +78,43 @@ static bool find_base(struct commit *c, struct err **errp)
 
 /* --- The command --- */
 
-static void tell(const struct commit *c)
+static bool empties(const struct commit *c)
 {
-    if (!c->o->quiet)
+    return !c->o->drop && !c->o->base;
+}
+
+static struct node *base_of(const struct commit *c)
+{
+    struct node *n = c->top;
+    for (unsigned i = 0; i < c->depth; i++)
+        n = qc_backing_node(n);
+    return n;
+}
+
+static void tell(struct image_job *job, const struct commit *c, int64_t started_ns)
+{
+    const struct image_copy_opts *o = c->o;
+    if (!o->json && !o->quiet)
         printf("Image committed.\n");
+    if (!o->json)
+        return;
+    const struct node *base = base_of(c);
+    struct json_t *j = image_result_new(o->file[0]);
+    image_result_text(j, "base", base->name);
+    image_result_number(j, "base-virtual-size", base->size);
+    image_result_flag(j, "emptied", empties(c));
+    image_result_moved(j, c->moved.data_bytes, c->moved.zero_bytes);
+    image_result_print(job, j, started_ns);
 }
 
 static bool commit(struct commit *c, struct err **errp)
 {
     const struct qc_commit_opts co = {.depth = c->depth,
                                       .rate = c->o->rate,
-                                      .empty = !c->o->drop && !c->o->base,
+                                      .empty = empties(c),
                                       .progress = commit_progress,
-                                      .arg = &c->meter};
+                                      .arg = &c->meter,
+                                      .moved = &c->moved};
     return qc_commit(c->top, &co, errp);
 }
 
@@ -95,6 +122,7 @@ static void commit_run(struct image_job *job)
 {
     struct image_copy_opts *o = job->copy;
     struct commit c = {.o = o, .meter = {.show = o->progress}};
+    int64_t started_ns = clock_ns();
     if (!format_settle(o->file[0], "-f", &o->format, &job->err))
         return;
     if (o->format != FORMAT_QCOW2) {
@@ -114,14 +142,14 @@ static void commit_run(struct image_job *job)
     if (c.top && commit(&c, &job->err)) {
         if (o->progress)
             image_progress(1, 1);
-        tell(&c);
+        tell(job, &c, started_ns);
     }
     node_unref(c.top);
 }
 
 const struct image_command image_commit_command = {
     .name = "commit",
-    .copy_letters = "fbdrptqD",
+    .copy_letters = "fbdrptqDJx",
     .min_files = 1,
     .max_files = 1,
     .fail_code = IMAGE_FAILED,

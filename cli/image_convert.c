@@ -20,6 +20,8 @@
 #include "block/new_file.h"
 #include "block/node_bitmap.h"
 #include "cli/image_copy.h"
+#include "cli/image_result.h"
+#include "io/reactor.h"
 #include "qcow2/map.h"
 #include "qcow2/qcow2.h"
 
@@ -38,6 +40,7 @@ struct convert {
     struct qc_create_opts co;
     uint64_t unit, zero_unit;
     uint64_t n_lost, lost_end; /* --salvage: sectors; where the last one ends */
+    struct copy_result done;
 };
 
 /* --- Opening --- */
@@ -194,12 +197,12 @@ static bool copy(struct convert *c, struct node *dst, bool dst_zero, struct err 
         .ops = &ops,
         .arg = c,
     };
-    struct copy_result at;
-    int r = copy_run(&co, &at);
+    const struct copy_result *at = &c->done;
+    int r = copy_run(&co, &c->done);
     if (r < 0)
         return err_set_errno(errp, -r, "cannot %s %" PRIu64 " bytes at %" PRIu64 " of %s",
-                             at.reading ? "read" : "write", at.len, at.off,
-                             at.reading ? o->file[0] : o->target);
+                             at->reading ? "read" : "write", at->len, at->off,
+                             at->reading ? o->file[0] : o->target);
     if (o->bitmaps && !copy_bitmaps(c, dst, errp))
         return false;
     r = node_flush(dst);
@@ -214,19 +217,18 @@ static bool fill_raw(struct convert *c, struct node *file, struct err **errp)
     if (r < 0)
         return err_set_errno(errp, -r, "%s: cannot make it %" PRIu64 " bytes long", c->o->target,
                              c->co.size);
+    r = image_raw_preallocate(file, 0, c->co.size, c->co.preallocation);
+    if (r < 0)
+        return err_set_errno(errp, -r, "%s: cannot preallocate %" PRIu64 " bytes", c->o->target,
+                             c->co.size);
     return copy(c, file, true, errp);
 }
 
-static bool fill_qcow2(struct convert *c, struct node *file, struct err **errp)
+/* data: the data file, or NULL if the image is to hold the data. */
+static bool fill_qcow2(struct convert *c, struct node *file, struct node *data, struct err **errp)
 {
-    const struct qc_open_opts qo = {.path = c->o->target, .backing = c->backing};
-    if (c->co.data_file)
-        return err_set(
-            errp, ENOTSUP,
-            "-o data_file: convert makes no data files; make '%s' with create, and convert "
-            "into it with -n",
-            c->o->target);
-    if (!qc_create(file, &c->co, errp))
+    const struct qc_open_opts qo = {.path = c->o->target, .backing = c->backing, .data_file = data};
+    if (!qc_create(file, &c->co, errp) || (data && !qc_create_data(data, &c->co, errp)))
         return false;
     struct node *n = qc_open(node_ref(file), &qo, errp);
     if (!n) {
@@ -238,21 +240,46 @@ static bool fill_qcow2(struct convert *c, struct node *file, struct err **errp)
     return ok;
 }
 
+/* A link stays, what it leads to is replaced. */
+static bool make_file(const struct convert *c, const char *path, new_file_fn *fill, void *arg,
+                      struct err **errp)
+{
+    const struct image_cache *cache = &c->o->cache;
+    unsigned flags = NEW_FILE_OVERWRITE | (cache->unsafe ? NEW_FILE_UNSAFE : 0) |
+                     (cache->direct ? NEW_FILE_DIRECT : 0);
+    char *real = realpath(path, NULL);
+    bool ok = new_file_make(real ? real : path, flags, fill, arg, errp);
+    free(real);
+    return ok;
+}
+
+struct pair {
+    struct convert *c;
+    struct node *file; /* the image; the data file comes later */
+};
+
+static bool fill_pair(struct node *data, void *arg, struct err **errp)
+{
+    const struct pair *p = arg;
+    return fill_qcow2(p->c, p->file, data, errp);
+}
+
+/* As qc_create_file does it: the data file gets its name when both are whole, the image last. */
+static bool fill_with_data(struct convert *c, struct node *file, struct err **errp)
+{
+    struct pair p = {.c = c, .file = file};
+    AUTO_FREE char *path = image_backing_path(c->o->target, c->co.data_file);
+    if (!path)
+        return err_set(errp, ENOMEM, "out of memory");
+    return make_file(c, path, fill_pair, &p, errp) || err_prefix(errp, "the data file: ");
+}
+
 static bool fill(struct node *file, void *arg, struct err **errp)
 {
     struct convert *c = arg;
-    return c->o->out_format == FORMAT_RAW ? fill_raw(c, file, errp) : fill_qcow2(c, file, errp);
-}
-
-static bool convert_new(struct convert *c, struct err **errp)
-{
-    const struct image_copy_opts *o = c->o;
-    unsigned flags = NEW_FILE_OVERWRITE | (o->cache.unsafe ? NEW_FILE_UNSAFE : 0) |
-                     (o->cache.direct ? NEW_FILE_DIRECT : 0);
-    char *real = realpath(o->target, NULL); /* a link stays, what it leads to is replaced */
-    bool ok = new_file_make(real ? real : o->target, flags, fill, c, errp);
-    free(real);
-    return ok;
+    if (c->o->out_format == FORMAT_RAW)
+        return fill_raw(c, file, errp);
+    return c->co.data_file ? fill_with_data(c, file, errp) : fill_qcow2(c, file, NULL, errp);
 }
 
 static bool convert_in_place(struct convert *c, struct err **errp)
@@ -315,10 +342,10 @@ static bool judge(struct convert *c, struct err **errp)
                        o->base);
     if (!o->base && o->base_format != FORMAT_UNSAID)
         return err_set(errp, EINVAL, "convert: -F without a backing file");
-    if (c->job->o.qc.data_file && !o->no_create)
-        return err_set(errp, ENOTSUP,
-                       "convert: -o data_file: make the image with create, and convert into it "
-                       "with -n");
+    if (c->job->o.qc.data_file && o->compressed)
+        return err_set(errp, EINVAL, "convert: -c: a data file holds no compressed clusters");
+    if (!qcow2 && !image_raw_judge(&c->job->o, errp))
+        return err_prefix(errp, "convert: ");
     if (o->has_snapshot && o->n_files > 1)
         return err_set(errp, EINVAL, "convert: -l goes with one image only");
     return true;
@@ -363,25 +390,45 @@ static bool settle_target(struct convert *c, struct err **errp)
     return true;
 }
 
+static void print_json(const struct convert *c, int64_t started_ns)
+{
+    const struct image_copy_opts *o = c->o;
+    struct json_t *j = image_result_new(o->target);
+    image_result_text(j, "format", format_name(o->out_format));
+    image_result_number(j, "virtual-size", o->no_create ? c->size : c->co.size);
+    image_result_disk(j, o->target);
+    if (c->co.data_file && !o->no_create)
+        image_result_text(j, "data-file", c->co.data_file);
+    image_result_number(j, "source-bytes", c->size);
+    image_result_moved(j, c->done.data_bytes, c->done.zero_bytes);
+    if (o->salvage)
+        image_result_number(j, "lost-sectors", c->n_lost);
+    image_result_print(c->job, j, started_ns);
+}
+
 static void convert_run(struct image_job *job)
 {
+    int64_t started_ns = clock_ns();
     struct convert c = {.job = job, .o = job->copy, .meter = {.show = job->copy->progress}};
     bool ok = settle(&c, &job->err) && open_sources(&c, &job->err) &&
               (!c.o->bitmaps || check_bitmaps(&c, &job->err)) && settle_target(&c, &job->err) &&
               open_backing(&c, &job->err);
     if (ok)
-        ok = c.o->no_create ? convert_in_place(&c, &job->err) : convert_new(&c, &job->err);
+        ok = c.o->no_create ? convert_in_place(&c, &job->err)
+                            : make_file(&c, c.o->target, fill, &c, &job->err);
     if (ok && c.meter.show)
         image_progress(c.size, c.size);
     if (ok && c.n_lost && !c.o->quiet)
         log_warn("%s: %" PRIu64 " sectors of %s were lost", c.o->target, c.n_lost, c.o->file[0]);
+    if (ok && c.o->json)
+        print_json(&c, started_ns);
     node_unref(c.backing);
     node_unref(c.src);
 }
 
 const struct image_command image_convert_command = {
     .name = "convert",
-    .copy_letters = "fOotTSmlrBbFcCnWUpqaziksD",
+    .copy_letters = "fOotTSmlrBbFcCnWUpqaziksDJx",
     .min_files = 2,
     .max_files = 64,
     .fail_code = IMAGE_FAILED,

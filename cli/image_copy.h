@@ -6,7 +6,6 @@
 #ifndef CLI_IMAGE_COPY_H
 #define CLI_IMAGE_COPY_H
 
-#include "base/parse.h"
 #include "block/copy.h"
 #include "cli/image.h"
 #include "qcow2/snapshot.h"
@@ -27,9 +26,9 @@ struct image_copy_opts {
     const char *backing_dir, *size;
     bool has_snapshot; /* -l */
     struct qc_snapshot_ref snapshot;
-    struct kv_list snapshot_text; /* what it points into */
-    uint64_t rate, sparse;        /* -r, -S */
-    unsigned in_flight;           /* -m; 0: not said */
+    char *snapshot_text;   /* owned: what it points into, or NULL */
+    uint64_t rate, sparse; /* -r, -S */
+    unsigned in_flight;    /* -m; 0: not said */
     bool compressed, no_create, unordered, force_share, salvage, target_is_zero, offload;
     bool has_sparse, has_base, bitmaps, skip_broken_bitmaps, unsafe, drop, progress, quiet, json;
 };

@@ -4,13 +4,14 @@
  * qemu-img. One table for all; each command says which it takes.
  */
 #include <errno.h>
-#include <getopt.h>
 #include <string.h>
 
 #include "base/bytes.h"
 #include "base/mem.h"
 #include "base/parse.h"
 #include "cli/image_copy.h"
+#include "cli/image_getopt.h"
+#include "cli/snapshot_ref.h"
 
 enum long_only { /* no letters */
                  OPT_SALVAGE = 'a',
@@ -39,7 +40,7 @@ static const struct option long_options[] = {
 
 const char image_copy_help[] =
     "\n"
-    "convert, with -f, --backing-dir, -p and -q as above, and:\n"
+    "convert, with -f, --backing-dir, --json, -p and -q as above, and:\n"
     "  -O FORMAT               the format of TARGET [qcow2 if its name ends in .qcow2]\n"
     "  -o KEY=VALUE[,...]      as of create\n"
     "  -B FILE, -b FILE        what TARGET is to have as its backing file; with -F\n"
@@ -60,11 +61,11 @@ const char image_copy_help[] =
     "measure, with -f, -l, -o, -U, --backing-dir and --json as above, and:\n"
     "  -O FORMAT               the format that the image would get [raw]\n"
     "      --size SIZE         of a new image, instead of an image\n"
-    "rebase, with -f, --backing-dir, -c, -p, -q, -t and -T as above, and:\n"
+    "rebase, with -f, --backing-dir, --json, -c, -p, -q, -t and -T as above, and:\n"
     "  -b FILE                 the new backing file; '' for none\n"
     "  -F FORMAT               ... and its format\n"
     "  -u                      change the name only: FILE holds what the old one does\n"
-    "commit, with -f, --backing-dir, -p, -q, -r and -t as above, and:\n"
+    "commit, with -f, --backing-dir, --json, -p, -q, -r and -t as above, and:\n"
     "  -b FILE                 the image of the chain to commit into [the one below]\n"
     "  -d                      do not empty IMAGE; -b does not, either\n"
     "\n";
@@ -108,26 +109,11 @@ static bool take_in_flight(struct image_copy_opts *o, const char *text, struct e
     return true;
 }
 
-/* An id or a name, or snapshot.id=ID,snapshot.name=NAME, as in QEMU. */
 static bool take_snapshot(struct image_copy_opts *o, const char *text, struct err **errp)
 {
+    mem_free(o->snapshot_text);
     o->has_snapshot = true;
-    o->snapshot = (struct qc_snapshot_ref){.any = text};
-    if (strncmp(text, "snapshot.", 9) != 0)
-        return true;
-    o->snapshot.any = NULL;
-    kv_free(&o->snapshot_text);
-    if (!kv_parse(text, "-l", &o->snapshot_text, errp))
-        return false;
-    o->snapshot.id = kv_get(&o->snapshot_text, "snapshot.id");
-    o->snapshot.name = kv_get(&o->snapshot_text, "snapshot.name");
-    for (size_t i = 0; i < o->snapshot_text.n; i++)
-        if (strcmp(o->snapshot_text.v[i].key, "snapshot.id") != 0 &&
-            strcmp(o->snapshot_text.v[i].key, "snapshot.name") != 0)
-            return err_set(errp, EINVAL,
-                           "-l: '%s' is not known; it is snapshot.id or snapshot.name",
-                           o->snapshot_text.v[i].key);
-    return true;
+    return snapshot_ref_parse(text, "-l", &o->snapshot, &o->snapshot_text, errp);
 }
 
 const struct qc_snapshot_ref *image_copy_snapshot(const struct image_copy_opts *o)
@@ -138,7 +124,7 @@ const struct qc_snapshot_ref *image_copy_snapshot(const struct image_copy_opts *
 void image_copy_free(struct image_copy_opts *o)
 {
     if (o)
-        kv_free(&o->snapshot_text);
+        mem_free(o->snapshot_text);
     mem_free(o);
 }
 
@@ -168,9 +154,7 @@ static bool take_value(int c, const char *arg, struct image_job *job, struct err
         return parse_size(arg, "-r", &o->rate, errp) &&
                (o->rate > 0 || err_set(errp, EINVAL, "-r is 0"));
     case 'x':
-        o->json = strcmp(arg, "json") == 0;
-        return o->json || strcmp(arg, "human") == 0 ||
-               err_set(errp, EINVAL, "--output: '%s' is not known; it is human or json", arg);
+        return image_take_output(&o->json, arg, errp);
     case 'B':
     case 'b':
         o->base = arg;
@@ -221,10 +205,13 @@ static bool *flag_of(int c, struct image_copy_opts *o)
     }
 }
 
-static bool belongs(const struct image_command *cmd, int c, const char *word, struct err **errp)
+static bool take(int c, const char *arg, struct image_job *job, struct err **errp)
 {
-    return strchr(cmd->copy_letters, c) ||
-           err_set(errp, EINVAL, "option '%s' does not belong to %s", word, cmd->name);
+    bool *flag = flag_of(c, job->copy);
+    if (!flag)
+        return take_value(c, arg, job, errp);
+    *flag = true;
+    return true;
 }
 
 static bool take_files(int argc, char **argv, struct image_job *job, struct err **errp)
@@ -244,37 +231,13 @@ static bool take_files(int argc, char **argv, struct image_job *job, struct err 
 
 int image_copy_parse(int argc, char **argv, struct image_job *job, struct err **errp)
 {
-    int c, at = 1;
+    const struct image_options t = {":f:O:F:o:t:T:S:m:l:r:B:b:CcnWUudpqh", long_options,
+                                    job->cmd->copy_letters, take};
     job->copy = mem_new(struct image_copy_opts);
     if (!job->copy) {
         err_set(errp, ENOMEM, "out of memory");
         return -1;
     }
-    optind = 1;
-    opterr = 0;
-    while ((c = getopt_long(argc, argv, ":f:O:F:o:t:T:S:m:l:r:B:b:CcnWUudpqh", long_options,
-                            NULL)) != -1) {
-        const char *word = argv[optind > at ? optind - 1 : at];
-        at = optind;
-        if (c == 'h') {
-            image_help();
-            return 0;
-        }
-        if (c == ':') {
-            err_set(errp, EINVAL, "option '%s' needs a value", word);
-            return -1;
-        }
-        if (c == '?') {
-            err_set(errp, EINVAL, "option '%s' is not known", word);
-            return -1;
-        }
-        if (!belongs(job->cmd, c, word, errp))
-            return -1;
-        bool *flag = flag_of(c, job->copy);
-        if (flag)
-            *flag = true;
-        else if (!take_value(c, optarg, job, errp))
-            return -1;
-    }
-    return take_files(argc, argv, job, errp) ? 1 : -1;
+    int r = image_getopt(argc, argv, &t, job, errp);
+    return r > 0 && !take_files(argc, argv, job, errp) ? -1 : r;
 }

@@ -12,7 +12,7 @@
 #include "base/parse.h"
 #include "block/file.h"
 #include "block/new_file.h"
-#include "cli/image.h"
+#include "cli/image_getopt.h"
 #include "qcow2/inspect.h"
 #include "qcow2/qcow2.h"
 
@@ -57,8 +57,10 @@ static bool judge(const struct image_opts *o, struct err **errp)
     bool raw = o->format[0] == FORMAT_RAW;
     if (!o->size && (!o->backing || o->unchecked))
         return err_set(errp, EINVAL, "create: the size is missing");
-    if (raw && (o->backing || o->has_qcow2_opts))
-        return err_set(errp, EINVAL, "create: a raw image has a size only, and no backing file");
+    if (raw && o->backing)
+        return err_set(errp, EINVAL, "create: a raw image has no backing file");
+    if (raw && !image_raw_judge(o, errp))
+        return err_prefix(errp, "create: ");
     if (o->backing && o->format[1] == FORMAT_UNSAID)
         return err_set(errp, EINVAL,
                        "create: what is the format of the backing file '%s'? Say -F qcow2 or -F "
@@ -71,18 +73,20 @@ static bool judge(const struct image_opts *o, struct err **errp)
 
 static bool fill_raw(struct node *file, void *arg, struct err **errp)
 {
-    const uint64_t *size = arg;
-    int r = node_truncate(file, *size);
+    const struct qc_create_opts *co = arg;
+    int r = node_truncate(file, co->size);
+    if (r == 0)
+        r = image_raw_preallocate(file, 0, co->size, co->preallocation);
     if (r == 0)
         r = node_flush(file);
-    return r == 0 ||
-           err_set_errno(errp, -r, "%s: cannot make it %" PRIu64 " bytes long", file->name, *size);
+    return r == 0 || err_set_errno(errp, -r, "%s: cannot make it %" PRIu64 " bytes long",
+                                   file->name, co->size);
 }
 
 static bool create(const struct image_opts *o, struct qc_create_opts *co, struct err **errp)
 {
     if (o->format[0] == FORMAT_RAW)
-        return new_file_make(o->file[0], o->force, fill_raw, &co->size, errp);
+        return new_file_make(o->file[0], o->force, fill_raw, co, errp);
     return qc_create_file(o->file[0], co, o->force, errp);
 }
 
@@ -93,6 +97,8 @@ static void print_text(const struct image_opts *o, const struct qc_create_opts *
     if (o->format[0] == FORMAT_QCOW2)
         image_print_create(co);
     printf(" size=%" PRIu64, co->size);
+    if (o->format[0] == FORMAT_RAW && co->preallocation != QC_PREALLOC_OFF)
+        printf(" preallocation=%s", image_preallocation_name(co->preallocation));
     if (co->backing_name)
         printf(" backing_file=%s backing_fmt=%s", co->backing_name, co->backing_format);
     printf("\n");
@@ -106,6 +112,9 @@ static bool print_json(const struct image_opts *o, const struct qc_create_opts *
     json_object_set_new(j, "virtual-size", json_integer((json_int_t)co->size));
     if (o->format[0] == FORMAT_QCOW2)
         image_create_json(j, co);
+    else
+        json_object_set_new(j, "preallocation",
+                            json_string(image_preallocation_name(co->preallocation)));
     if (co->backing_name) {
         json_object_set_new(j, "backing-filename", image_json_text(co->backing_name));
         json_object_set_new(j, "backing-filename-format", json_string(co->backing_format));

@@ -11,14 +11,7 @@
 #include "base/bytes.h"
 #include "base/cleanup.h"
 #include "base/parse.h"
-#include "cli/image.h"
-
-static const char *const preallocation_name[] = {
-    [QC_PREALLOC_OFF] = "off",
-    [QC_PREALLOC_METADATA] = "metadata",
-    [QC_PREALLOC_FALLOC] = "falloc",
-    [QC_PREALLOC_FULL] = "full",
-};
+#include "cli/image_getopt.h"
 
 static bool take_cluster_size(struct image_opts *o, const char *text, struct err **errp)
 {
@@ -59,14 +52,7 @@ static bool take_compression(struct image_opts *o, const char *text, struct err 
 
 static bool take_preallocation(struct image_opts *o, const char *text, struct err **errp)
 {
-    for (size_t i = 0; i < ARRAY_LEN(preallocation_name); i++)
-        if (strcmp(text, preallocation_name[i]) == 0) {
-            o->qc.preallocation = (enum qc_preallocation)i;
-            return true;
-        }
-    return err_set(errp, EINVAL,
-                   "-o preallocation: '%s' is not known; it is off, metadata, falloc or full",
-                   text);
+    return image_take_preallocation(&o->qc.preallocation, text, "-o preallocation", errp);
 }
 
 static bool take_extended_l2(struct image_opts *o, const char *text, struct err **errp)
@@ -111,7 +97,7 @@ static bool take_pair(struct image_opts *o, const char *key, char **value, struc
 {
     for (size_t i = 0; i < ARRAY_LEN(keys); i++)
         if (strcmp(key, keys[i].name) == 0) {
-            o->has_qcow2_opts = true;
+            o->has_qcow2_opts |= keys[i].take != take_preallocation;
             return keys[i].take(o, *value, errp);
         }
     if (strcmp(key, "backing_fmt") == 0)
@@ -168,7 +154,7 @@ void image_print_create(const struct qc_create_opts *co)
                co->data_file_raw ? "on" : "off");
     }
     if (co->preallocation != QC_PREALLOC_OFF)
-        printf(" preallocation=%s", preallocation_name[co->preallocation]);
+        printf(" preallocation=%s", image_preallocation_name(co->preallocation));
 }
 
 void image_create_json(json_t *j, const struct qc_create_opts *co)
@@ -183,5 +169,6 @@ void image_create_json(json_t *j, const struct qc_create_opts *co)
         json_object_set_new(j, "data-file", image_json_text(co->data_file));
         json_object_set_new(j, "data-file-raw", json_boolean(co->data_file_raw));
     }
-    json_object_set_new(j, "preallocation", json_string(preallocation_name[co->preallocation]));
+    json_object_set_new(j, "preallocation",
+                        json_string(image_preallocation_name(co->preallocation)));
 }

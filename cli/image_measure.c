@@ -31,8 +31,10 @@ static bool judge(struct measure *m, struct image_job *job)
         return err_set(&job->err, EINVAL, "measure: -f, -l and -U are about an image");
     if (o->out_format == FORMAT_UNSAID)
         o->out_format = FORMAT_RAW;
-    if (o->out_format == FORMAT_RAW && (m->co->has_qcow2_opts || m->co->backing))
-        return err_set(&job->err, EINVAL, "measure: -o: a raw image has a size only");
+    if (o->out_format == FORMAT_RAW && m->co->backing)
+        return err_set(&job->err, EINVAL, "measure: -o: a raw image has no backing file");
+    if (o->out_format == FORMAT_RAW && !image_raw_judge(m->co, &job->err))
+        return err_prefix(&job->err, "measure: ");
     return !o->size || parse_size(o->size, "--size", &m->size, &job->err);
 }
 

@@ -4,12 +4,12 @@
  * all commands; each command says which it takes.
  */
 #include <errno.h>
-#include <getopt.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "cli/image_change.h"
 #include "cli/image_copy.h"
+#include "cli/image_getopt.h"
 #include "faults/options.h"
 
 static const struct option long_options[] = {
@@ -92,13 +92,6 @@ int image_help(void)
                : IMAGE_OK;
 }
 
-static bool take_output(struct image_opts *o, const char *text, struct err **errp)
-{
-    o->json = strcmp(text, "json") == 0;
-    return o->json || strcmp(text, "human") == 0 ||
-           err_set(errp, EINVAL, "--output: '%s' is not known; it is human or json", text);
-}
-
 static bool take_repair(struct image_opts *o, const char *text, struct err **errp)
 {
     bool leaks = text && strcmp(text, "leaks") == 0;
@@ -107,8 +100,9 @@ static bool take_repair(struct image_opts *o, const char *text, struct err **err
            err_set(errp, EINVAL, "-r: '%s' is not known; it is leaks or all", text);
 }
 
-static bool take_option(int c, const char *arg, struct image_opts *o, struct err **errp)
+static bool take_option(int c, const char *arg, struct image_job *job, struct err **errp)
 {
+    struct image_opts *o = &job->o;
     switch (c) {
     case 'f':
         return format_parse(arg, "-f", &o->format[0], errp);
@@ -117,7 +111,7 @@ static bool take_option(int c, const char *arg, struct image_opts *o, struct err
     case 'o':
         return image_take_create(o, arg, errp);
     case IMAGE_OPT_OUTPUT:
-        return take_output(o, arg, errp);
+        return image_take_output(&o->json, arg, errp);
     case 'b':
         o->backing = arg;
         return true;
@@ -175,37 +169,10 @@ static bool finish(int argc, char **argv, struct image_job *job, struct err **er
     return true;
 }
 
-static void does_not_belong(int c, const char *command, struct err **errp)
-{
-    for (const struct option *o = long_options; o->name; o++)
-        if (o->val == c) {
-            err_set(errp, EINVAL, "option '--%s' does not belong to %s", o->name, command);
-            return;
-        }
-    err_set(errp, EINVAL, "option '-%c' does not belong to %s", c, command);
-}
-
 int image_parse(int argc, char **argv, struct image_job *job, struct err **errp)
 {
-    int c, at = 1;
-    optind = 1;
-    opterr = 0;
-    while ((c = getopt_long(argc, argv, ":f:F:b:o:r:Uuqpsh", long_options, NULL)) != -1) {
-        const char *word = argv[optind > at ? optind - 1 : at];
-        at = optind;
-        if (c == 'h') {
-            image_help();
-            return 0;
-        }
-        if (c == ':')
-            err_set(errp, EINVAL, "option '%s' needs a value", word);
-        else if (c == '?')
-            err_set(errp, EINVAL, "option '%s' is not known", word);
-        else if (!strchr(job->cmd->options, c))
-            does_not_belong(c, job->cmd->name, errp);
-        else if (take_option(c, optarg, &job->o, errp))
-            continue;
-        return -1;
-    }
-    return finish(argc, argv, job, errp) ? 1 : -1;
+    const struct image_options t = {":f:F:b:o:r:Uuqpsh", long_options, job->cmd->options,
+                                    take_option};
+    int r = image_getopt(argc, argv, &t, job, errp);
+    return r > 0 && !finish(argc, argv, job, errp) ? -1 : r;
 }

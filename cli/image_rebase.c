@@ -8,6 +8,8 @@
 #include "base/bytes.h"
 #include "base/cleanup.h"
 #include "cli/image_copy.h"
+#include "cli/image_result.h"
+#include "io/reactor.h"
 #include "qcow2/qcow2.h"
 #include "qcow2/rebase.h"
 
@@ -15,6 +17,7 @@ struct rebase {
     struct image_meter meter; /* first: see image_meter_show */
     const struct image_copy_opts *o;
     struct node *image, *new; /* new: NULL: none */
+    struct qc_moved moved;
 };
 
 static void rebase_progress(void *arg, uint64_t done, uint64_t all)
@@ -49,7 +52,8 @@ static bool rebase_safe(struct rebase *b, struct err **errp)
                                 .format = format_name(b->o->base_format),
                                 .compressed = b->o->compressed,
                                 .progress = rebase_progress,
-                                .arg = &b->meter};
+                                .arg = &b->meter,
+                                .moved = &b->moved};
     if (!open_new(b, errp))
         return false;
     ro.backing = b->new;
@@ -63,6 +67,18 @@ static bool rebase_unsafe(struct rebase *b, struct err **errp)
                           any ? format_name(b->o->base_format) : NULL, errp);
 }
 
+static void print_json(struct image_job *job, const struct rebase *b, int64_t started_ns)
+{
+    const struct image_copy_opts *o = b->o;
+    struct json_t *j = image_result_new(o->file[0]);
+    image_result_text(j, "backing-filename", *o->base ? o->base : NULL);
+    image_result_text(j, "backing-filename-format", *o->base ? format_name(o->base_format) : NULL);
+    image_result_number(j, "virtual-size", b->image->size);
+    image_result_disk(j, o->file[0]);
+    image_result_moved(j, b->moved.data_bytes, b->moved.zero_bytes);
+    image_result_print(job, j, started_ns);
+}
+
 static bool judge(struct image_copy_opts *o, struct err **errp)
 {
     if (!o->has_base)
@@ -72,8 +88,6 @@ static bool judge(struct image_copy_opts *o, struct err **errp)
                        "rebase: what is the format of the backing file '%s'? Say -F qcow2 or -F "
                        "raw: it is not guessed",
                        o->base);
-    if (!*o->base && o->base_format != FORMAT_UNSAID)
-        return err_set(errp, EINVAL, "rebase: -F without a backing file");
     if (o->unsafe && o->compressed)
         return err_set(errp, EINVAL, "rebase: -u copies nothing that -c could compress");
     if (!format_settle(o->file[0], "-f", &o->format, errp))
@@ -86,6 +100,7 @@ static void rebase_run(struct image_job *job)
 {
     struct image_copy_opts *o = job->copy;
     struct rebase b = {.o = o, .meter = {.show = o->progress}};
+    int64_t started_ns = clock_ns();
     if (!judge(o, &job->err))
         return;
     const struct image_source s = {.path = o->file[0],
@@ -99,13 +114,15 @@ static void rebase_run(struct image_job *job)
     bool ok = b.image && (o->unsafe ? rebase_unsafe(&b, &job->err) : rebase_safe(&b, &job->err));
     if (ok && o->progress)
         image_progress(1, 1);
+    if (ok && o->json)
+        print_json(job, &b, started_ns);
     node_unref(b.image);
     node_unref(b.new);
 }
 
 const struct image_command image_rebase_command = {
     .name = "rebase",
-    .copy_letters = "fbFutTpqcD",
+    .copy_letters = "fbFutTpqcDJx",
     .min_files = 1,
     .max_files = 1,
     .fail_code = IMAGE_FAILED,

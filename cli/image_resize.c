@@ -5,13 +5,13 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
-#include <string.h>
 
 #include "base/bytes.h"
-#include "base/cleanup.h"
 #include "base/parse.h"
 #include "block/file.h"
 #include "cli/image_change.h"
+#include "cli/image_result.h"
+#include "io/reactor.h"
 #include "qcow2/qcow2.h"
 
 static bool find_size(const char *text, uint64_t now, uint64_t *size, struct err **errp)
@@ -43,10 +43,8 @@ static bool resize_raw(struct image_job *job, struct node *n, uint64_t size)
                        ": what is beyond it would be lost",
                        n->name, size, was);
     int r = node_truncate(n, size);
-    if (r == 0 && size > was && ch->preallocation == QC_PREALLOC_FALLOC)
-        r = node_zero(n, was, size - was, 0);
-    if (r == 0 && size > was && ch->preallocation == QC_PREALLOC_FULL)
-        r = node_write_zeros(n, was, size - was);
+    if (r == 0)
+        r = image_raw_preallocate(n, was, size, ch->preallocation);
     if (r == 0)
         r = node_flush(n);
     if (r == 0)
@@ -71,14 +69,27 @@ static struct node *open_image(struct image_job *job)
     return n;
 }
 
+static void print_json(struct image_job *job, uint64_t was, uint64_t size, int64_t started_ns)
+{
+    const struct image_opts *o = &job->o;
+    struct json_t *j = image_result_new(o->file[0]);
+    image_result_text(j, "format", format_name(o->format[0]));
+    image_result_number(j, "previous-virtual-size", was);
+    image_result_number(j, "virtual-size", size);
+    image_result_disk(j, o->file[0]);
+    image_result_print(job, j, started_ns);
+}
+
 static void resize_run(struct image_job *job)
 {
     const struct image_change *ch = &job->change;
     const struct qc_truncate_opts qo = {.shrink = ch->shrink, .preallocation = ch->preallocation};
     uint64_t size = 0;
+    int64_t started_ns = clock_ns();
     struct node *n = open_image(job);
     if (!n)
         return;
+    uint64_t was = n->size;
     bool ok = find_size(ch->size, n->size, &size, &job->err);
     if (ok && size < n->size && ch->preallocation != QC_PREALLOC_OFF)
         ok = err_set(&job->err, EINVAL, "--preallocation is for making an image larger");
@@ -88,13 +99,15 @@ static void resize_run(struct image_job *job)
     if (shrinks && !ok)
         fprintf(stderr, "breakwater: --shrink says that it is meant\n");
     node_unref(n);
-    if (ok && !job->o.quiet)
+    if (ok && job->o.json)
+        print_json(job, was, size, started_ns);
+    else if (ok && !job->o.quiet)
         printf("Image resized.\n");
 }
 
 const struct image_command image_resize_command = {
     .name = "resize",
-    .options = "fqDkr",
+    .options = "fqDkrJO",
     .parse = image_change_parse,
     .min_files = 1,
     .max_files = 1,

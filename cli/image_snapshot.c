@@ -11,6 +11,8 @@
 #include "base/cleanup.h"
 #include "block/file.h"
 #include "cli/image_change.h"
+#include "cli/image_result.h"
+#include "io/reactor.h"
 #include "qcow2/qcow2.h"
 #include "qcow2/snapshot.h"
 
@@ -86,7 +88,14 @@ static void list(struct image_job *job)
     node_unref(file);
 }
 
-static bool create(struct image_job *job, struct node *n)
+static json_t *result(const struct image_job *job, const char *action)
+{
+    json_t *j = image_result_new(job->o.file[0]);
+    image_result_text(j, "action", action);
+    return j;
+}
+
+static bool create(struct image_job *job, struct node *n, int64_t started_ns)
 {
     struct qc_new_snapshot s = {.name = job->change.name};
     struct timespec now;
@@ -97,17 +106,30 @@ static bool create(struct image_job *job, struct node *n)
     if (!qc_snapshot_create(n, &s, id, &job->err))
         return false;
     if (job->o.json) {
-        json_t *j = json_object();
-        json_object_set_new(j, "id", json_string(id));
-        json_object_set_new(j, "name", image_json_text(s.name));
-        if (!image_print_json(j))
-            job->exit_code = IMAGE_FAILED;
+        json_t *j = result(job, "create");
+        image_result_text(j, "id", id);
+        image_result_text(j, "name", s.name);
+        image_result_print(job, j, started_ns);
+    }
+    return true;
+}
+
+static bool apply(struct image_job *job, struct node *n, int64_t started_ns)
+{
+    const struct qc_snapshot_ref any = {.any = job->change.name};
+    if (!qc_snapshot_apply(n, &any, true, &job->err))
+        return false;
+    if (job->o.json) {
+        json_t *j = result(job, "apply");
+        image_result_text(j, "snapshot", job->change.name);
+        image_result_number(j, "virtual-size", n->size);
+        image_result_print(job, j, started_ns);
     }
     return true;
 }
 
 /* As qemu-img: what is deleted is looked for by name; by id only if there is no such name. */
-static bool delete (struct image_job *job, struct node *n)
+static bool delete_named(struct image_job *job, struct node *n)
 {
     struct err *e = NULL;
     if (qc_snapshot_delete(n, &(struct qc_snapshot_ref){.name = job->change.name}, &e))
@@ -118,10 +140,24 @@ static bool delete (struct image_job *job, struct node *n)
     return qc_snapshot_delete(n, &(struct qc_snapshot_ref){.any = job->change.name}, &job->err);
 }
 
+static bool delete (struct image_job *job, struct node *n, int64_t started_ns)
+{
+    if (!delete_named(job, n))
+        return false;
+    if (job->o.json) {
+        json_t *j = result(job, "delete");
+        image_result_text(j, "snapshot", job->change.name);
+        image_result_disk(j, job->o.file[0]);
+        image_result_print(job, j, started_ns);
+    }
+    return true;
+}
+
 static void change(struct image_job *job)
 {
     const struct image_opts *o = &job->o;
     const struct file_opts fo = {.path = o->file[0]};
+    int64_t started_ns = clock_ns();
     /* What lies below does not matter: no cluster is looked into. */
     const struct qc_open_opts qo = {.path = o->file[0], .no_backing = true};
     struct node *file = file_open(&fo, &job->err);
@@ -130,10 +166,9 @@ static void change(struct image_job *job)
         node_unref(file);
         return;
     }
-    const struct qc_snapshot_ref any = {.any = job->change.name};
-    bool ok = job->change.action == 'c'   ? create(job, n)
-              : job->change.action == 'a' ? qc_snapshot_apply(n, &any, true, &job->err)
-                                          : delete (job, n);
+    bool ok = job->change.action == 'c'   ? create(job, n, started_ns)
+              : job->change.action == 'a' ? apply(job, n, started_ns)
+                                          : delete (job, n, started_ns);
     if (!ok)
         err_prefix(&job->err, "%s: ", o->file[0]);
     node_unref(n);

@@ -24,7 +24,8 @@ json_t *image_json_text(const char *text)
 
 bool image_print_json(json_t *v)
 {
-    bool ok = v && json_dumpf(v, stdout, JSON_INDENT(4) | JSON_PRESERVE_ORDER) == 0;
+    bool ok = v && json_dumpf(v, stdout,
+                              JSON_INDENT(4) | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(12)) == 0;
     json_decref(v);
     return ok && putchar('\n') != EOF && fflush(stdout) == 0;
 }

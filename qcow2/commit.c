@@ -59,6 +59,8 @@ static bool copy_down(struct commit *c, struct err **errp)
                                  .arg = c};
     struct copy_result at;
     int r = copy_run(&co, &at);
+    if (c->o->moved)
+        *c->o->moved = (struct qc_moved){at.data_bytes, at.zero_bytes};
     if (r < 0)
         return err_set_errno(errp, -r, "cannot %s %" PRIu64 " bytes at %" PRIu64 " of %s",
                              at.reading ? "read" : "write", at.len, at.off,

@@ -89,6 +89,8 @@ static bool copy_differences(struct rebase *b, struct err **errp)
                                  .arg = b};
     struct copy_result at;
     int r = copy_run(&co, &at);
+    if (b->o->moved)
+        *b->o->moved = (struct qc_moved){at.data_bytes, at.zero_bytes};
     return r == 0 || err_set_errno(errp, -r, "%s: cannot %s %" PRIu64 " bytes at %" PRIu64,
                                    b->image->name, at.reading ? "read" : "write", at.len, at.off);
 }

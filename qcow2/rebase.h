@@ -13,6 +13,10 @@
 
 struct node;
 
+struct qc_moved { /* what was written where it was missing */
+    uint64_t data_bytes, zero_bytes;
+};
+
 typedef void qc_progress_fn(void *arg, uint64_t done, uint64_t all);
 
 struct qc_rebase_opts {
@@ -21,6 +25,7 @@ struct qc_rebase_opts {
     bool compressed;           /* what is copied */
     qc_progress_fn *progress;  /* NULL allowed */
     void *arg;
+    struct qc_moved *moved; /* set, unless NULL */
 };
 
 /* qc_rebase: copy into the image what it reads from its backing file and would not read from the
@@ -34,6 +39,7 @@ struct qc_commit_opts {
     bool empty;     /* top afterwards; only for depth 1 */
     qc_progress_fn *progress;
     void *arg;
+    struct qc_moved *moved; /* set, unless NULL */
 };
 
 /* qc_commit: copy what the layers above the base hold into it, growing it if it is too short, make

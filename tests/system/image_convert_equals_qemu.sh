@@ -172,7 +172,25 @@ say "what makes no sense is refused"
 expect_fail 1 'cannot be compressed' image convert -c -O raw source.qcow2 t.raw
 expect_fail 1 'what is the format' image convert -B base.qcow2 source.qcow2 t.qcow2
 expect_fail 1 'has no backing file' image convert -B base.qcow2 -F qcow2 -O raw source.qcow2 t.raw
-expect_fail 1 'make the image with create' image convert -o data_file=x source.qcow2 t.qcow2
+expect_fail 1 'no compressed clusters' image convert -c -o data_file=x source.qcow2 t.qcow2
+
+say "a data file is made with the target, and replaced with it"
+mkdir apart
+for options in data_file_raw=on data_file_raw=off data_file_raw=off,extended_l2=on; do
+    image convert -o data_file=t.data,$options source.qcow2 apart/t.qcow2
+    image compare -q apart/t.qcow2 source.qcow2
+    cd apart # where QEMU looks for the data file
+    same_content t.qcow2 qcow2 ../source.qcow2 qcow2
+    check_image t.qcow2
+    rm ./*.out
+    cd ..
+    [[ $options = *=off* ]] || same_content apart/t.data raw source.qcow2 qcow2
+    sha256sum apart/* >sums
+    expect_fail 1 'in use' image convert -f raw -O qcow2 -o data_file=t.data,$options apart/t.data apart/t.qcow2
+    sha256sum --quiet -c sums
+done
+[ "$(ls apart)" = "t.data
+t.qcow2" ]
 expect_fail 1 '-C does not go with' image convert -C -S 4k -O raw source.qcow2 t.raw
 expect_fail 1 'for a target that exists' image convert --target-is-zero source.qcow2 t.qcow2
 expect_fail 1 'not enough' image convert -o size=1M source.qcow2 t.qcow2
