@@ -80,6 +80,7 @@ static const char help[] =
     "      --image-opts          IMAGE is driver=qcow2|raw,file.driver=file,file.filename=PATH\n"
     "      --backing-dir DIR     where backing files may lie [the folder of IMAGE]\n"
     "  -l, --load-snapshot SNAPSHOT\n"
+    "  -s, --snapshot            what is written is gone at the end\n"
     "  -n, --nocache  --cache none|writeback|unsafe\n"
     "      --aio MODE            threads, native or io_uring: no effect\n"
     "      --discard MODE        ignore or unmap [ignore]\n"
@@ -89,7 +90,7 @@ static const char help[] =
     "      --fork  --pid-file FILE  -v, --verbose  -T, --trace SPEC (no effect)\n"
     "  -h, --help  -V, --version\n"
     "\n"
-    "There is no -c, -d, -s, -L, -P and --selinux-label. See breakwater-serve(1).\n";
+    "There is no -c, -d, -L, -P and --selinux-label. See breakwater-serve(1).\n";
 
 /* refusal: why an option of qemu-nbd is not one of ours; NULL: it is. */
 static const char *refusal(int opt)
@@ -99,9 +100,6 @@ static const char *refusal(int opt)
         return "-c, --connect: kernel devices are not supported; connect with nbd-client";
     case 'd':
         return "-d, --disconnect: kernel devices are not supported; disconnect with nbd-client -d";
-    case 's':
-        return "-s, --snapshot: temporary overlays are not supported; serve an image that has this "
-               "one as its backing file";
     case 'L':
         return "-L, --list: listing the exports of a server is not supported; nbdinfo --list does "
                "it";

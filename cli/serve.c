@@ -337,7 +337,7 @@ static int check_only(struct serve *sv)
     for (unsigned i = 0; i < o->n_exports; i++) {
         const struct serve_export *x = o->exports[i];
 
-        if (access(x->image, x->read_only ? R_OK : R_OK | W_OK) != 0) {
+        if (access(x->image, x->read_only || x->temporary ? R_OK : R_OK | W_OK) != 0) {
             err_set_errno(&e, errno, "%s%s'%s'", x->where ? x->where : "", x->where ? ": " : "",
                           x->image);
             return cli_fail(CLI_FAILED, e);

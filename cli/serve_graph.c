@@ -141,7 +141,7 @@ static bool add_qcow2(const struct serve_export *x, struct node **top, struct er
     struct qc_open_opts qo = {
         .path = x->image,
         .backing_dir = x->backing_dir,
-        .read_only = x->read_only,
+        .read_only = x->read_only || x->temporary,
         .direct = x->cache == CACHE_NONE,
         .no_lock = x->no_lock,
         .snapshot = x->has_snapshot ? &x->snapshot : NULL,
@@ -204,6 +204,12 @@ static bool add_format(const struct serve_export *x, struct serve_graph *g, stru
             return false;
         g->format = g->top;
     }
+    if (x->temporary && g->cache)
+        return err_set(errp, EINVAL,
+                       "-s and [cache] exclude each other: what is lost at a power "
+                       "cut would not be what is shown then");
+    if (x->temporary && !serve_overlay_add(x, g, errp))
+        return false;
     g->top->detect_zeroes = x->detect_zeroes;
     return true;
 }
@@ -242,7 +248,7 @@ bool serve_graph_open(const struct serve_export *x, struct serve_graph *g, struc
 {
     struct file_opts fo = {
         .path = x->image,
-        .read_only = x->read_only,
+        .read_only = x->read_only || x->temporary,
         .direct = x->cache == CACHE_NONE,
         .no_lock = x->no_lock,
         .no_flush = x->cache == CACHE_UNSAFE,

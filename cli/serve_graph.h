@@ -23,6 +23,8 @@ struct serve_graph {
 
 /* serve_graph_open: yields. On failure nothing is left open. */
 bool serve_graph_open(const struct serve_export *x, struct serve_graph *g, struct err **errp);
+/* serve_overlay_add: -s: a temporary image on top. Part of serve_graph_open. */
+bool serve_overlay_add(const struct serve_export *x, struct serve_graph *g, struct err **errp);
 /* serve_bitmaps_add: find or make the bitmaps that the options name. Part of serve_graph_open. */
 bool serve_bitmaps_add(const struct serve_export *x, struct serve_graph *g, struct err **errp);
 /* serve_graph_crash: state i of the cut power, as the export shows it. arg: the graph. Yields. */

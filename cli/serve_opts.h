@@ -36,6 +36,7 @@ struct serve_export { /* strings belong to what was said, except where they are 
 
     const char *image;
     char *image_text; /* what the image's name may lie in; owned */
+    bool temporary;   /* what is written is gone at the end */
     bool image_opts;  /* the image is named by options of QEMU's */
     enum image_format format;
     bool format_assumed; /* nobody said raw: refused for what looks like qcow2 */

@@ -67,6 +67,12 @@ static bool check_image(const struct serve_export *x, struct err **errp)
         return err_set(errp, EINVAL, "-l: a raw image has no snapshots");
     if (x->has_snapshot && x->n_bitmaps)
         return err_set(errp, EINVAL, "-l and -B exclude each other: nothing changes in a snapshot");
+    if (x->temporary && x->n_bitmaps)
+        return err_set(errp, EINVAL,
+                       "-s and -B exclude each other: bitmaps tell of changes that stay");
+    if (x->temporary && (x->read_only && !x->has_snapshot))
+        return err_set(errp, EINVAL,
+                       "-s and -r exclude each other: there is nothing to throw away");
     return true;
 }
 
@@ -93,6 +99,8 @@ static bool settle_export(struct serve_export *x, const struct serve_opts *o, st
     if (!serve_settle_image_opts(x, errp) || !serve_settle_image(x, errp) ||
         !format_settle(x->image, "-f", &x->format, errp) || !check_image(x, errp))
         return false;
+    if (x->temporary)
+        x->read_only = false; /* as -l would have it */
     settle_name(x, o);
     if (x->with_checkpoints && x->without_checkpoints)
         return err_set(errp, EINVAL, "--checkpoints and --no-checkpoints exclude each other");

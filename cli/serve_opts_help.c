@@ -70,6 +70,7 @@ static const char help_image[] =
     "The image:\n"
     "  -f, --format FORMAT       qcow2 or raw; never probed [qcow2 if IMAGE ends in .qcow2]\n"
     "  -l, --load-snapshot SNAPSHOT  serve this internal snapshot, read-only (alias --snapshot)\n"
+    "  -s, --discard-changes     what clients write is gone at the end\n"
     "      --cache MODE          writeback, none (direct I/O), unsafe (flushes do nothing)\n"
     "  -n, --nocache             the same as --cache none\n"
     "      --discard MODE        unmap or ignore [unmap]\n"

@@ -113,6 +113,9 @@ enum take serve_take_image(int opt, const char *arg, struct serve_export *x, str
         mem_free(x->snapshot_text);
         x->has_snapshot = x->read_only = true;
         return take_if(snapshot_ref_parse(arg, "-l", &x->snapshot, &x->snapshot_text, errp));
+    case 's':
+        x->temporary = true;
+        return TAKE_OK;
     case 'r':
         x->read_only = true;
         return TAKE_OK;

@@ -8,7 +8,7 @@
 #include "base/bytes.h"
 #include "cli/serve_opts_priv.h"
 
-const char serve_short_options[] = "-:k:p:b:x:D:e:trf:l:B:Ano:T:vhV";
+const char serve_short_options[] = "-:k:p:b:x:D:e:trf:l:B:Ano:sT:vhV";
 
 const struct serve_option serve_options[] = {
     {"help", optional_argument, 'h', SCOPE_COMMAND, 0},
@@ -19,6 +19,7 @@ const struct serve_option serve_options[] = {
     {"trace", required_argument, 'T', SCOPE_SERVER, SERVE_MANY},
     {"pidfile", required_argument, OPT_PID_FILE, SCOPE_SERVER, SERVE_PATH},
     {"aio", required_argument, OPT_AIO, SCOPE_EXPORT, 0},
+    {"discard-changes", no_argument, 's', SCOPE_EXPORT, 0},
     {"image-opts", no_argument, OPT_IMAGE_OPTS, SCOPE_EXPORT, 0},
     {"socket", required_argument, 'k', SCOPE_SERVER, SERVE_PATH | SERVE_MANY},
     {"unix", required_argument, 'k', SCOPE_SERVER, SERVE_PATH | SERVE_MANY},

@@ -173,6 +173,31 @@ fails 'driver is missing' "${opts[@]}" file.filename=disk.raw
 fails 'file.filename is missing' "${opts[@]}" driver=raw
 fails 'exclude' "${opts[@]}" -f raw driver=raw,file.filename=disk.raw
 
+say "-s: what is written is seen by all and gone at the end; nothing of it stays in \$TMPDIR"
+mkdir temporary
+sums=$(sha256sum disk.qcow2 disk.raw)
+for image in disk.qcow2 disk.raw; do
+    for name in ours real; do
+        TMPDIR=$tmp/temporary start "$name" "${!name}" -s -t -e 2 -f "${image##*.}" "$image"
+        nbd_io "$(uri "$name")" 'write -P 7 1M 2M' 'discard 0 64k' 'write -z 4M 1M' 'flush'
+        nbd_io "$(uri "$name")" 'read -P 7 1M 2M' 'read -P 1 64k 960k' 'read -P 0 3M 4M'
+        [ "$name" != ours ] || [ -z "$(ls temporary)" ] || fail "a temporary file has a name"
+        kill -TERM "${server_pid[$name]}"
+        left "$name"
+    done
+    [ -z "$(ls temporary)" ] || fail "a temporary file is left"
+done
+[ "$(sha256sum disk.qcow2 disk.raw)" = "$sums" ] || fail "-s: an image is changed"
+fails 'exclude' "$ours" -s -B day,1 disk.qcow2
+fails 'exclude' "$ours" -s -r disk.qcow2
+qemu-img snapshot -c then disk.qcow2
+image_io disk.qcow2 'write -P 9 0 1M'
+start s "$ours" --snapshot -l then -t disk.qcow2
+nbd_io "$(uri s)" 'read -P 1 0 1M' 'write -P 8 0 64k' 'read -P 8 0 64k'
+kill -TERM "${server_pid[s]}"
+left s
+image_io disk.qcow2 'read -P 9 0 1M'
+
 say "options without effect are taken, those without support are refused by name"
 start all "$ours" --aio=native --aio=threads --aio=io_uring -T 'nbd*' --cache=writeback -v \
     --handshake-limit=5 -D text -o 1M -A --trace enable=x disk.qcow2
@@ -181,7 +206,6 @@ left all
 fails '--aio.*posix' "$ours" --aio=posix disk.qcow2
 fails '--connect' "$ours" -c /dev/nbd0 disk.qcow2
 fails '--disconnect' "$ours" -d /dev/nbd0
-fails '--snapshot' "$ours" -s disk.qcow2
 fails '--list' "$ours" -L
 fails '--partition' "$ours" -P 1 disk.raw
 fails '--selinux-label' "$ours" --selinux-label=a disk.raw
