@@ -17,6 +17,7 @@
 #include "base/log.h"
 #include "cli/cli.h"
 #include "cli/daemon.h"
+#include "cli/notify.h"
 #include "cli/serve_exports.h"
 #include "cli/serve_opts.h"
 #include "cli/signals.h"
@@ -33,7 +34,7 @@ struct serve {
     struct server *server;
     struct control *control; /* NULL: no control socket */
     struct tls_creds *creds; /* NULL: no TLS */
-    int signal_fd;
+    int signal_fd, notify_fd;
     struct listening listening;
     bool pid_written;
     bool nobody; /* there is nobody to serve any more */
@@ -172,9 +173,14 @@ static bool start(struct serve *sv, struct err **errp)
     if (o->pid_file && !pid_file_write(o->pid_file, errp))
         return false;
     sv->pid_written = o->pid_file;
+    sv->notify_fd = notify_open();
+    /* Once more as who we are then: views are made later. */
+    if (!privileges_drop(&o->privileges, errp) || !check_scratch_dir(o, errp))
+        return false;
     serve_exports_let_hang(&sv->exports, true);
     fflush(stdout);
     daemon_ready();
+    notify_say(sv->notify_fd, NOTIFY_READY);
     return true;
 }
 
@@ -204,6 +210,7 @@ static void reload_run(void *arg)
 {
     struct serve *sv = arg;
 
+    notify_say(sv->notify_fd, NOTIFY_RELOADING);
     do {
         sv->reload_again = false;
         if (sv->creds)
@@ -212,6 +219,7 @@ static void reload_run(void *arg)
             reload_config(sv);
     } while (sv->reload_again);
     sv->reloading = false;
+    notify_say(sv->notify_fd, NOTIFY_READY);
     co_queue_wake_all(&sv->reloaded);
 }
 
@@ -275,6 +283,7 @@ static void serve_until_signal(struct serve *sv)
     if (!wait_signal(sv))
         return;
     sv->stopping = true;
+    notify_say(sv->notify_fd, NOTIFY_STOPPING);
     sv->reload_again = false;
     listen_remove_files(&sv->listening);
     if (!co_start(stop_run, sv)) {
@@ -353,7 +362,7 @@ static int serve_as(enum serve_parse (*parse)(int, char **, struct serve_opts *,
                     int (*usage)(const char *text), int argc, char **argv)
 {
 
-    struct serve sv = {.argc = argc, .argv = argv, .signal_fd = -1};
+    struct serve sv = {.argc = argc, .argv = argv, .signal_fd = -1, .notify_fd = -1};
     struct err *e = NULL;
     int code = CLI_OK;
 
@@ -381,6 +390,8 @@ static int serve_as(enum serve_parse (*parse)(int, char **, struct serve_opts *,
         }
         code = run_reactor(&sv);
         close(sv.signal_fd);
+        if (sv.notify_fd >= 0)
+            close(sv.notify_fd);
         break;
     }
     serve_opts_free(&sv.opts);

@@ -59,6 +59,12 @@ enum take serve_take_running(int opt, const char *arg, struct serve_opts *o, str
     case OPT_PID_FILE:
         o->pid_file = arg;
         return TAKE_OK;
+    case OPT_USER:
+        o->user = arg;
+        return TAKE_OK;
+    case OPT_GROUP:
+        o->group = arg;
+        return TAKE_OK;
     case OPT_FORK:
         o->fork = true;
         return TAKE_OK;
@@ -120,6 +126,8 @@ bool serve_settle(struct serve_opts *o, struct err **errp)
     if (o->listen.use_stdin && o->fork)
         return err_set(errp, EINVAL, "--stdin and --fork exclude each other");
     if (!serve_tls_settle(&o->tls, errp) || !serve_settle_exports(o, errp))
+        return false;
+    if (!privileges_find(o->user, o->group, &o->privileges, errp))
         return false;
     settle_max_clients(o);
     set_log_level(o);

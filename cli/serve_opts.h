@@ -14,6 +14,7 @@
 #include "block/node.h"
 #include "cli/blkdebug.h"
 #include "cli/format.h"
+#include "cli/privileges.h"
 #include "cli/serve_listen.h"
 #include "cli/serve_said.h"
 #include "cli/serve_tls.h"
@@ -83,6 +84,8 @@ struct serve_opts { /* strings belong to what was said */
     struct listen_opts listen;
     const char *control; /* path of a control socket; NULL: none */
     const char *pid_file;
+    const char *user, *group; /* as given; NULL: not */
+    struct privileges privileges;
     bool fork;
     unsigned verbose;
     bool log_level_given;

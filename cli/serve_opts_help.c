@@ -123,6 +123,8 @@ static const char help_running[] =
     "      --control PATH        control socket: QMP, see breakwater-ctl(1)\n"
     "      --fork, --foreground  go into the background once ready, or not [not]\n"
     "      --pid-file FILE       write the process id there (alias --pidfile)\n"
+    "      --user USER           once ready, become this user (name or number)\n"
+    "      --group GROUP         ... and this group [that of the user]\n"
     "  -v, --verbose             log more; twice: everything\n"
     "      --log-level LEVEL     error, warn, info, debug [warn; with faults info]\n"
     "  -t, --persistent  --print-uri  stay without clients, print the URI: done anyway\n"

@@ -48,6 +48,8 @@ enum {
     OPT_BACKING_DIR,
     OPT_L2_CACHE_SIZE,
     OPT_PID_FILE,
+    OPT_USER,
+    OPT_GROUP,
     OPT_CONTROL,
     OPT_FORK,
     OPT_LOG_LEVEL,
