@@ -2,7 +2,6 @@
  *
  * breakwater backup URI REPO
  */
-#include <getopt.h>
 #include <inttypes.h>
 #include <jansson.h>
 #include <stdio.h>
@@ -14,6 +13,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "base/parse.h"
+#include "cli/args.h"
 #include "cli/cli.h"
 #include "cli/work.h"
 #include "io/reactor.h"
@@ -208,17 +208,17 @@ static int backup_main(int argc, char **argv)
     struct job j = {0};
     int c;
 
-    optind = 1;
-    while ((c = getopt_long(argc, argv, ":vh", long_options, NULL)) != -1) {
+    struct args a = args_begin(argc, argv, ":vh", long_options);
+    for (;;) {
         AUTO_ERR struct err *e = NULL;
+        c = args_next(&a, &e);
+        if (c == ARGS_END)
+            break;
         if (c == 'h') {
             fputs(help_text, stdout);
             return CLI_OK;
         }
-        if (c == '?' || c == ':')
-            return cli_usage("backup", c == '?' ? "unknown option '%s'" : "'%s' needs a value",
-                             argv[optind - 1]);
-        if (!take_option(&j, c, &e))
+        if (c == ARGS_WRONG || !take_option(&j, c, &e))
             return cli_usage("backup", "%s", err_msg(e));
     }
     if (argc - optind != 2)

@@ -3,11 +3,12 @@
  * breakwater faults check|explain FILE, events, actions: what rule files say, before they are used.
  */
 #include <errno.h>
-#include <getopt.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "block/node.h"
+#include "base/cleanup.h"
+#include "cli/args.h"
 #include "cli/cli.h"
 #include "cli/faults_events.h"
 #include "cli/faults_trace.h"
@@ -102,15 +103,15 @@ static int faults_main(int argc, char **argv)
     bool json = false;
     int c;
 
-    optind = 1;
-    opterr = 0;
-    while ((c = getopt_long(argc, argv, ":hj", long_options, NULL)) != -1) {
+    AUTO_ERR struct err *wrong = NULL;
+    struct args a = args_begin(argc, argv, ":hj", long_options);
+    while ((c = args_next(&a, &wrong)) != ARGS_END) {
         if (c == 'j') {
             json = true;
             continue;
         }
         if (c != 'h')
-            return cli_usage("faults", "unknown option '%s'", argv[optind - 1]);
+            return cli_usage("faults", "%s", err_msg(wrong));
         fputs(help_text, stdout);
         return finish_output();
     }

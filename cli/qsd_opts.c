@@ -2,10 +2,10 @@
  *
  * Parsing the command line of `breakwater daemon`.
  */
+#include "cli/args.h"
 #include "cli/qsd_opts.h"
 
 #include <errno.h>
-#include <getopt.h>
 #include <stdio.h>
 
 #include "base/log.h"
@@ -104,11 +104,8 @@ enum qsd_parse qsd_parse(int argc, char **argv, struct qsd_opts *o, struct err *
     int c;
 
     *o = (struct qsd_opts){0};
-    optind = 0;
-    opterr = 0;
-    while ((c = getopt_long(argc, argv, ":hT:vV", long_options, NULL)) != -1) {
-        const char *given = argv[optind - 1];
-
+    struct args a = args_begin(argc, argv, ":hT:vV", long_options);
+    while ((c = args_next(&a, errp)) != ARGS_END) {
         if (c == 'h') {
             help();
             return QSD_DONE;
@@ -117,12 +114,7 @@ enum qsd_parse qsd_parse(int argc, char **argv, struct qsd_opts *o, struct err *
             printf("breakwater %s\n", BREAKWATER_VERSION);
             return QSD_DONE;
         }
-        if (c == ':' || c == '?') {
-            err_set(errp, EINVAL,
-                    c == ':' ? "option '%s' needs a value" : "there is no option '%s'", given);
-            return QSD_WRONG;
-        }
-        if (!take_option(o, c, errp))
+        if (c == ARGS_WRONG || !take_option(o, c, errp))
             return QSD_WRONG;
     }
     if (optind < argc) {

@@ -2,7 +2,6 @@
  *
  * breakwater restore REPO/DISK[@WHICH] FILE
  */
-#include <getopt.h>
 #include <inttypes.h>
 #include <jansson.h>
 #include <stdio.h>
@@ -11,6 +10,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "base/parse.h"
+#include "cli/args.h"
 #include "cli/cli.h"
 #include "cli/work.h"
 #include "io/reactor.h"
@@ -83,9 +83,11 @@ static int finish(struct job *j)
 /* Returns -1 to go on, or the exit code. */
 static int take_options(struct job *j, int argc, char **argv)
 {
+    AUTO_ERR struct err *wrong = NULL;
+    struct args a = args_begin(argc, argv, ":f:vh", long_options);
     int c;
-    optind = 1;
-    while ((c = getopt_long(argc, argv, ":f:vh", long_options, NULL)) != -1) {
+
+    while ((c = args_next(&a, &wrong)) != ARGS_END) {
         if (c == 'f' && strcmp(optarg, "raw") != 0 && strcmp(optarg, "qcow2") != 0)
             return cli_usage("restore", "--format: '%s' is not known; it is qcow2 or raw", optarg);
         if (c == 'f')
@@ -99,8 +101,7 @@ static int take_options(struct job *j, int argc, char **argv)
         else if (c == 'h')
             return fputs(help_text, stdout) < 0 ? CLI_FAILED : CLI_OK;
         else
-            return cli_usage("restore", c == '?' ? "unknown option '%s'" : "'%s' needs a value",
-                             argv[optind - 1]);
+            return cli_usage("restore", "%s", err_msg(wrong));
     }
     return -1;
 }

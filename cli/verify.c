@@ -4,7 +4,6 @@
  */
 #include <dirent.h>
 #include <errno.h>
-#include <getopt.h>
 #include <inttypes.h>
 #include <jansson.h>
 #include <stdio.h>
@@ -14,6 +13,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "base/parse.h"
+#include "cli/args.h"
 #include "cli/cli.h"
 #include "cli/work.h"
 #include "io/reactor.h"
@@ -173,8 +173,9 @@ static int verify_main(int argc, char **argv)
     struct job j = {.status = BACKUP_OK};
     int c;
 
-    optind = 1;
-    while ((c = getopt_long(argc, argv, ":vh", long_options, NULL)) != -1) {
+    AUTO_ERR struct err *wrong = NULL;
+    struct args a = args_begin(argc, argv, ":vh", long_options);
+    while ((c = args_next(&a, &wrong)) != ARGS_END) {
         if (c == OPT_JSON)
             j.json = true;
         else if (c == 'v')
@@ -182,7 +183,7 @@ static int verify_main(int argc, char **argv)
         else if (c == 'h')
             return fputs(help_text, stdout) < 0 ? CLI_FAILED : CLI_OK;
         else
-            return cli_usage("verify", "unknown option '%s'", argv[optind - 1]);
+            return cli_usage("verify", "%s", err_msg(wrong));
     }
     if (argc - optind != 1)
         return cli_usage("verify", "one thing to verify is needed: REPO[/DISK[@WHICH]]");

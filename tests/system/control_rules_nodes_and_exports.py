@@ -130,7 +130,7 @@ def mistakes_on_the_command_line_are_named():
             (["--monitor", "chardev=c"], 'chardev "c" not found'),
             (["--chardev", "socket,id=c,host=127.0.0.1,port=1"], "client certificates"),
             (["--chardev", "stdio,id=c"], "only 'socket' is"),
-            (["--nonsense"], "there is no option '--nonsense'"),
+            (["--nonsense"], "option '--nonsense' is not known"),
             (["word"], "Unexpected argument: word")]:
         p = subprocess.run([*PROGRAM, *options], capture_output=True, text=True, timeout=30)
         assert p.returncode == 1, (options, p)

@@ -204,6 +204,65 @@ WRONG = [  # file, line and words of the message
 ]
 
 
+TLS = """[server]
+socket = nbd.sock
+tls = on
+tls-certificates = pki
+tls-verify-peer = yes
+[export open]
+file = b.raw
+format = raw
+[export hidden]
+file = a.qcow2
+tls-only = yes
+[export ours]
+file = c.qcow2
+tls-allow = subject=CN=somebody else
+"""
+
+
+def each_export_has_its_rule_for_tls():
+    subprocess.run([BREAKWATER, "tls", "init", "pki"], check=True, stdout=subprocess.DEVNULL)
+    write_config(TLS)
+    with Served("--config", os.path.join(HERE, "serve.conf")) as s:
+        uris = [s.process.stdout.readline().split(":")[0] for _ in range(3)]
+        assert uris == ["nbd+unix", "nbds+unix", "nbds+unix"], uris
+        assert set(s.listed()) == {"open"}
+        for export, works in (("open", True), ("hidden", True), ("ours", False)):
+            h = nbd.NBD()
+            h.set_export_name(export)
+            h.set_tls(nbd.TLS_REQUIRE)
+            h.set_tls_certificates("pki")
+            h.set_tls_verify_peer(False)
+            try:
+                h.connect_unix(s.socket)
+                assert works, export
+                h.shutdown()
+            except nbd.Error as error:
+                assert not works, error
+        write_config(TLS.replace("somebody else", "*"))
+        s.reread("export 'ours' is changed")
+
+
+FAULTS = """fault = layer=guest op=read action=error errno=ENOSPC
+fault = layer=guest op=write action=error errno=EIO"""
+
+
+def faults_of_an_export_do_not_strike_others():
+    write_config(TWO.replace("bitmap = daily", FAULTS))
+    with Served("--config", os.path.join(HERE, "serve.conf")) as s:
+        s.client("logs").pread(512, 0)
+        h = s.client("disk")
+        for expected, act in ((errno.ENOSPC, lambda: h.pread(512, 0)),
+                              (errno.EIO, lambda: h.pwrite(b"x" * 512, 0))):
+            try:
+                act()
+            except nbd.Error as error:
+                assert error.errnum == expected, error
+                continue
+            raise AssertionError("no fault")
+
+
 def what_is_wrong_with_a_file_is_told_with_its_line():
     for text, expected in WRONG:
         write_config(text)
@@ -325,6 +384,8 @@ def main():
              command_lines_that_cannot_be_meant_are_refused,
              a_file_names_exports_with_options_of_their_own,
              the_command_line_comes_before_the_file_for_the_server_and_behind_it_for_exports,
+             each_export_has_its_rule_for_tls,
+             faults_of_an_export_do_not_strike_others,
              what_is_wrong_with_a_file_is_told_with_its_line,
              a_file_can_be_checked_without_serving,
              reading_again_brings_and_takes_exports_and_leaves_others_alone,

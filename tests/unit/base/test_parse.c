@@ -132,6 +132,31 @@ static void sizes_print_with_three_digits(void **state)
     assert_string_equal(size_to_text(3 * GiB / 2, buf, sizeof(buf)), "1.50 GiB");
 }
 
+static void the_word_that_was_meant_is_near(void **state)
+{
+    static const char *const names[] = {"socket", NULL, "read-only", "file", "x"};
+    static const struct {
+        const char *word, *meant;
+    } t[] = {{"sokcet", "socket"},
+             {"red-only", "read-only"},
+             {"read-onyl", "read-only"},
+             {"fiel", "file"},
+             {"zzzz", NULL},
+             {"unrelated", NULL},
+             {"", NULL},
+             {"y", NULL}};
+
+    for (size_t i = 0; i < ARRAY_LEN(t); i++) {
+        const char *meant = parse_nearest(t[i].word, strlen(t[i].word), names, ARRAY_LEN(names));
+
+        if (t[i].meant)
+            assert_string_equal(meant, t[i].meant);
+        else
+            assert_null(meant);
+    }
+    assert_string_equal(parse_nearest("filesystem", 4, names, ARRAY_LEN(names)), "file");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -141,6 +166,7 @@ int main(void)
         cmocka_unit_test(key_value_lists_split_at_single_commas),
         cmocka_unit_test(zero_detection_sees_every_byte),
         cmocka_unit_test(sizes_print_with_three_digits),
+        cmocka_unit_test(the_word_that_was_meant_is_near),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
