@@ -47,7 +47,8 @@ static bool publish(struct serve_exports *e, struct serve_running *r, struct err
     return server_add_export(e->server, &eo, errp);
 }
 
-/* A name that QMP takes for a node and an export; one of our own where that of the export is none.
+/* A name that QMP takes for a node and an export: that of the export where it is one, but a single
+ * image is always "disk".
  */
 static char *control_id(const struct serve_exports *e, const struct serve_export *x)
 {
@@ -56,7 +57,7 @@ static char *control_id(const struct serve_exports *e, const struct serve_export
     const char *name = x->name;
     unsigned n = 0;
 
-    if (!x->id && strcmp(name, "") == 0)
+    if (!x->id && !e->first->next)
         return mem_strdup("disk");
     if (*name && strspn(name, letters) > 0 && strlen(name) <= NODE_NAME_MAX &&
         strspn(name, all) == strlen(name))

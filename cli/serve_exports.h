@@ -19,9 +19,8 @@ struct serve_running {
 };
 
 struct serve_exports {
-    struct server *server;         /* borrowed */
-    const struct serve_opts *opts; /* of the server; borrowed */
-    struct control *control;       /* borrowed; NULL: no control socket */
+    struct server *server;   /* borrowed */
+    struct control *control; /* borrowed; NULL: no control socket */
     struct serve_running *first;
     bool may_hang;
 };

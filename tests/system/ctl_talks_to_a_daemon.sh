@@ -134,7 +134,8 @@ ctl exports | has -E '^disk +nbd +disk +running$'
 expect_fail 2 'what this server was started for' ctl block-export-del id=disk
 expect_fail 2 'what this program was started for' ctl nbd-server-stop
 expect_fail 2 'Node disk is in use' ctl blockdev-del node-name=disk
-expect_fail 2 'Permission conflict' ctl block_resize node-name=disk size=128M
+expect_fail 2 'in use by the export that this server was started for' \
+    ctl block_resize node-name=disk size=128M
 ctl blockdev-add driver=null-co node-name=n size=1M read-zeroes=on
 ctl block-export-add type=nbd id=e node-name=n
 same "$(nbdinfo --size "$(uri disk n)")" 1048576
