@@ -10,9 +10,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "backup-client/digest.h"
+#include "digest/digest.h"
 #include "backup-client/repo.h"
-#include "backup-client/uuid.h"
+#include "digest/uuid.h"
 #include "base/err.h"
 
 enum backup_status {

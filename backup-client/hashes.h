@@ -13,8 +13,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "backup-client/digest.h"
-#include "backup-client/uuid.h"
+#include "digest/digest.h"
+#include "digest/uuid.h"
 #include "base/err.h"
 
 #define HASH_RUN_MAX 2048 /* blocks in one run of data: 64 KiB of digests */

@@ -11,8 +11,8 @@
 #include <stdint.h>
 #include <time.h>
 
-#include "backup-client/digest.h"
-#include "backup-client/uuid.h"
+#include "digest/digest.h"
+#include "digest/uuid.h"
 #include "base/err.h"
 
 #define MANIFEST_FORMAT "breakwater-backup"

@@ -8,7 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "backup-client/digest.h"
+#include "digest/digest.h"
 #include "backup-client/repo.h"
 #include "base/err.h"
 

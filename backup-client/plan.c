@@ -7,7 +7,7 @@
  */
 #include "backup-client/plan.h"
 
-#include "backup-client/digest.h"
+#include "digest/digest.h"
 #include "base/bytes.h"
 
 bool plan_next(struct plan *p, uint64_t max_data, enum plan_kind *kind, uint64_t *off,

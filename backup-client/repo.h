@@ -13,9 +13,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "backup-client/digest.h"
+#include "digest/digest.h"
 #include "backup-client/manifest.h"
-#include "backup-client/uuid.h"
+#include "digest/uuid.h"
 #include "base/err.h"
 
 #define REPO_CHAIN_MAX 64 /* layers a chain may have: what the qcow2 node opens */

@@ -8,7 +8,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "backup-client/digest.h"
+#include "digest/digest.h"
 #include "base/bytes.h"
 
 void span_init(struct span *s, uint64_t size, span_fetch *fetch, void *arg)

@@ -8,7 +8,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "backup-client/digest.h"
+#include "digest/digest.h"
 #include "backup-client/manifest.h"
 #include "base/cleanup.h"
 #include "base/mem.h"

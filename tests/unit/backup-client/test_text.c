@@ -4,7 +4,7 @@
 
 #include "backup-client/progress.h"
 #include "backup-client/uri.h"
-#include "backup-client/uuid.h"
+#include "digest/uuid.h"
 #include "tests/unit/backup-client/fake.h"
 
 static void export_names_come_out_of_uris(void **state)

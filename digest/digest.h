@@ -6,8 +6,8 @@
  * not a multiple of the block is hashed as if zeros followed to its end, so that a block of zeros
  * has one digest wherever it is.
  */
-#ifndef BACKUP_CLIENT_DIGEST_H
-#define BACKUP_CLIENT_DIGEST_H
+#ifndef DIGEST_DIGEST_H
+#define DIGEST_DIGEST_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -5,7 +5,7 @@
  * The algorithm is fetched once: the implicit fetch of the one-call functions takes locks and costs
  * a measurable part of hashing one block. Workers hash with a context of their own.
  */
-#include "backup-client/digest.h"
+#include "digest/digest.h"
 
 #include <errno.h>
 #include <openssl/evp.h>

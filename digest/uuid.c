@@ -2,12 +2,12 @@
  *
  * UUIDs from the system's entropy.
  */
-#include "backup-client/uuid.h"
+#include "digest/uuid.h"
 
 #include <stddef.h>
 #include <string.h>
 
-#include "backup-client/digest.h"
+#include "digest/digest.h"
 #include "base/bytes.h"
 #include "base/rng.h"
 

@@ -2,8 +2,8 @@
  *
  * UUIDs (RFC 9562 version 4): the identity of a backup, in its file names and checkpoint name.
  */
-#ifndef BACKUP_CLIENT_UUID_H
-#define BACKUP_CLIENT_UUID_H
+#ifndef DIGEST_UUID_H
+#define DIGEST_UUID_H
 
 #include <stdbool.h>
 #include <stdint.h>
