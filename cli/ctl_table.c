@@ -85,6 +85,30 @@ static void print_jobs(const json_t *list)
     }
 }
 
+static void print_backup(const json_t *session)
+{
+    size_t i;
+    json_t *d;
+    const char *id = text(session, "id"), *status = text(session, "status");
+
+    if (json_array_size(arg_get(session, "disks")) == 0)
+        printf("%-16s %-8s %s\n", id, status, text(session, "reason"));
+    json_array_foreach(arg_get(session, "disks"), i, d)
+        printf("%-16s %-8s %-24s %-12s %12" PRId64 " %12" PRId64 " %s\n", id,
+               arg_bool(d, "lost", false) ? "lost" : status, text(d, "export"), text(d, "level"),
+               arg_int(d, "dirty", 0), arg_int(d, "scratch", 0), text(d, "uuid"));
+}
+
+static void print_backups(const json_t *list)
+{
+    size_t i;
+    json_t *session;
+
+    printf("%-16s %-8s %-24s %-12s %12s %12s %s\n", "BACKUP", "STATUS", "EXPORT", "LEVEL", "DIRTY",
+           "SCRATCH", "UUID");
+    json_array_foreach((json_t *)list, i, session) print_backup(session);
+}
+
 static void print_fault(const char *node, const json_t *r)
 {
     const json_t *last = arg_get(r, "last");
@@ -131,6 +155,7 @@ static const struct {
     {"exports", "query-block-exports", print_exports},
     {"bitmaps", "query-named-block-nodes", print_bitmaps},
     {"jobs", "query-jobs", print_jobs},
+    {"backups", "query-backups", print_backups},
     {"faults", "faults-list", print_faults},
     {"crash list", "faults-crash-list", print_crashes},
 };

@@ -16,6 +16,7 @@ struct action {
     struct bitmap *bitmap;
     struct job *job;
     struct job_txn *group; /* of the jobs of a grouped transaction; else NULL */
+    void *opaque;          /* of who made it */
     struct bitmap *saved;  /* what undo puts back, or commit throws away */
     bool was_enabled;
 };

@@ -11,6 +11,7 @@
 #include "control/blockdev.h"
 #include "control/export_priv.h"
 #include "control/object.h"
+#include "control/pull.h"
 #include "io/socket.h"
 #include "server/server.h"
 
@@ -146,12 +147,17 @@ static bool run_start(struct call *call, struct err **errp)
 
 static bool run_stop(struct call *call, struct err **errp)
 {
+    const struct pull *active;
+
     if (!call->ctl->nbd)
         return err_set(errp, EINVAL, "NBD server not running");
     if (call->ctl->nbd->borrowed)
         return err_set(errp, EPERM,
                        "The NBD server is what this program was started for; end the "
                        "program instead");
+    active = pulls_active(call->ctl);
+    if (active)
+        return err_set(errp, EBUSY, "Backup '%s' is active: end it first", active->id);
     return exports_stop(call->ctl, errp);
 }
 

@@ -15,6 +15,7 @@
 #include "control/fault_watch.h"
 #include "control/job.h"
 #include "control/object.h"
+#include "control/pull.h"
 #include "io/io.h"
 #include "io/socket.h"
 
@@ -230,6 +231,7 @@ bool control_stop(struct control *c, struct err **errp)
     co_lock(&c->busy); /* a command that runs may end first */
     co_unlock(&c->busy);
     throttle_lift_all(&c->graph);
+    pulls_stop(c);
     jobs_stop(&c->jobs);
     ok = exports_stop(c, errp);
     ok = flush_nodes(c, ok ? errp : NULL) && ok;

@@ -78,6 +78,7 @@ struct control {
     void *quit_arg;
     struct nbd_host *nbd; /* NULL: nbd-server-start was not called */
     struct control_export *exports;
+    struct pull *pulls; /* backup sessions, newest first; those that have ended, too */
     struct control_object *objects;
     struct fault_watch *fault_watches;
     unsigned n_waits; /* clients that wait for a breakpoint; they use a node */

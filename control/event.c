@@ -7,6 +7,7 @@
 #include "base/bytes.h"
 #include "control/fault_watch.h"
 #include "control/job.h"
+#include "control/pull.h"
 
 static json_t *timestamp(void)
 {
@@ -44,6 +45,9 @@ static const struct event_type event_types[] = {
     {"BLOCK_JOB_ERROR", &q_block_job_error_event},
     {"BLOCK_JOB_PENDING", &q_block_job_pending_event},
     {"BLOCK_EXPORT_DELETED", &export_deleted},
+    {"BACKUP_ENDED", &q_pull_ended_event},
+    {"BACKUP_SCRATCH_LOW", &q_pull_low_event},
+    {"BACKUP_VIEW_LOST", &q_pull_broken_event},
     {"FAULT_FIRED", &q_fault_fired_event},
     {"JOB_STATUS_CHANGE", &q_job_status_event},
 };

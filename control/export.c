@@ -43,6 +43,7 @@ static void free_memory(struct control_export *e)
 {
     mem_free(e->id);
     mem_free(e->name);
+    mem_free(e->keeper);
     mem_free(e);
 }
 
@@ -58,7 +59,7 @@ static void unlink_export(struct control_export *e)
 /* The names of bitmaps, with the nodes that were named with them. */
 static struct export_bitmap *bitmap_list(struct control *c, const json_t *list, struct err **errp)
 {
-    struct export_bitmap *v = mem_array(json_array_size(list) + 1, sizeof(*v));
+    struct export_bitmap *v = mem_array(json_array_size(list) + 2, sizeof(*v));
     size_t i;
     json_t *item;
 
@@ -69,7 +70,8 @@ static struct export_bitmap *bitmap_list(struct control *c, const json_t *list, 
         if (v && json_is_object(item)) {
             struct graph_node *n = blockdev_find(c, arg_str(item, "node"), true, errp);
 
-            v[i] = (struct export_bitmap){arg_str(item, "name"), n ? n->node : NULL};
+            v[i] =
+                (struct export_bitmap){.name = arg_str(item, "name"), .node = n ? n->node : NULL};
             if (!n) {
                 mem_free(v);
                 v = NULL;
@@ -96,6 +98,8 @@ static bool serve(struct control_export *e, struct graph_node *n, const struct e
 
     if (!bitmaps)
         return false;
+    if (w->frozen)
+        bitmaps[eo.n_bitmaps++].frozen = w->frozen;
     node_ref(n->node);
     if (server_add_export(e->ctl->nbd->server, &eo, errp))
         return true;
@@ -146,8 +150,9 @@ bool export_add(struct control *c, const struct export_wish *w, struct err **err
         e->ctl = c;
         e->id = mem_strdup(w->id);
         e->name = mem_strdup(w->name);
+        e->keeper = w->keeper ? mem_strdup(w->keeper) : NULL;
     }
-    if (!e || !user || !e->id || !e->name) {
+    if (!e || !user || !e->id || !e->name || (w->keeper && !e->keeper)) {
         err_set(errp, ENOMEM, "out of memory for an export");
         goto fail;
     }
@@ -242,6 +247,13 @@ static bool remove_and_wait(struct control_export *e, bool briefly, struct err *
     return true;
 }
 
+bool export_remove(struct control *c, const char *id, struct err **errp)
+{
+    struct control_export *e = export_find(c, id);
+
+    return !e || remove_and_wait(e, false, errp);
+}
+
 bool export_del(struct control *c, const char *id, bool hard, struct err **errp)
 {
     struct control_export *e = export_find(c, id);
@@ -253,6 +265,8 @@ bool export_del(struct control *c, const char *id, bool hard, struct err **errp)
                        "Export '%s' is what this server was started for; end the "
                        "server instead",
                        id);
+    if (e->keeper)
+        return err_set(errp, EPERM, "Export '%s' belongs to %s: end that", id, e->keeper);
     if (e->shutting_down)
         return err_set(errp, EBUSY, "Export '%s' is already shutting down", id);
     if (!hard && server_export_clients(c->nbd->server, e->name) > 0)

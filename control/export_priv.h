@@ -20,12 +20,15 @@ struct control_export {
     struct graph_edge *use; /* NULL at its very end */
     bool shutting_down;     /* a coroutine takes it away */
     bool borrowed;          /* its owner takes it away */
+    char *keeper;           /* so does this; NULL: clients do */
 };
 
 struct export_wish {
     const char *id, *name, *node_name, *description;
     bool writable;
     bool legacy;           /* node_name was given as a device's, too: for the message */
+    struct bitmap *frozen; /* published as well; NULL: none. It stays frozen until it is gone */
+    const char *keeper;    /* who alone may remove it; NULL: clients */
     const json_t *bitmaps; /* a list of names, or of objects with node and name; NULL: none */
 };
 
@@ -34,5 +37,7 @@ struct control_export *export_find(struct control *c, const char *id);
  * there are clients. After export_del it may be there for a while, shutting down. */
 bool export_add(struct control *c, const struct export_wish *w, struct err **errp);
 bool export_del(struct control *c, const char *id, bool hard, struct err **errp);
+/* export_remove: for its keeper: hard, and it is gone afterwards. Needs no lock. */
+bool export_remove(struct control *c, const char *id, struct err **errp);
 
 #endif

@@ -79,6 +79,10 @@ static int store_run(struct cbw_view *v, uint64_t off, const uint8_t *buf, uint6
         v->scratch_used -= len;
         return ret;
     }
+    if (v->on_filling && v->scratch_used > v->scratch_limit / 5 * 4) {
+        v->on_filling(v->arg);
+        v->on_filling = NULL;
+    }
     return note_copied(v, off, off + len, false);
 }
 

@@ -64,6 +64,7 @@ struct cbw_view {
     int error;                            /* why it broke; error_reading: at the live disk */
     bool error_reading;
     void (*on_broken)(void *arg);
+    void (*on_filling)(void *arg); /* NULL: nobody wants to know, or has been told */
     void *arg;
 };
 

@@ -252,6 +252,7 @@ struct node *cbw_view_open(struct node *cbw, const struct cbw_view_opts *opts, s
         goto fail;
     v->must_keep = opts->must_keep;
     v->on_broken = opts->broken;
+    v->on_filling = opts->filling;
     v->arg = opts->arg;
 
     v->cbw = cbw;

@@ -83,6 +83,7 @@ struct cbw_view_opts {
     bool must_keep; /* a change through the cbw node fails when what it destroys cannot be kept;
                        else the view breaks. For the only view of a cbw node */
     void (*broken)(void *arg); /* the view breaks now; NULL: nobody wants to know. Does not yield */
+    void (*filling)(void *arg); /* the scratch holds four fifths of its limit: once, as above */
     void *arg;
 };
 /* cbw_view_open: a read-only node that shows cbw's content of this instant. The caller has drained

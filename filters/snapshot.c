@@ -148,20 +148,31 @@ const struct driver snapshot_access_driver = {
     .close = snapshot_access_close,
 };
 
-struct node *snapshot_access_open(struct node *cbw, struct err **errp)
+static struct node *show(struct node *view, struct node *child, struct err **errp)
 {
-    struct node *n, *view;
+    struct node *n = node_over(&snapshot_access_driver, child, errp);
 
-    if (cbw->drv != &copy_before_write_driver) {
-        err_set(errp, EINVAL, "'%s' has no snapshot: it is no copy-before-write node", cbw->name);
-        return NULL;
-    }
-    view = ((struct copy_before_write *)cbw->state)->view;
-    n = node_over(&snapshot_access_driver, cbw, errp);
     if (!n)
         return NULL;
     ((struct snapshot_access *)n->state)->view = node_ref(view);
     n->size = view->size;
     n->limits.cluster = view->limits.cluster;
+    return n;
+}
+
+struct node *snapshot_access_open(struct node *cbw, struct err **errp)
+{
+    if (cbw->drv == &copy_before_write_driver)
+        return show(((struct copy_before_write *)cbw->state)->view, cbw, errp);
+    err_set(errp, EINVAL, "'%s' has no snapshot: it is no copy-before-write node", cbw->name);
+    return NULL;
+}
+
+struct node *snapshot_show(struct node *view, struct err **errp)
+{
+    struct node *n = show(view, node_ref(view), errp);
+
+    if (!n)
+        node_unref(view);
     return n;
 }

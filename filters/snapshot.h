@@ -30,4 +30,7 @@ struct node *copy_before_write_open(const struct copy_before_write_opts *o, stru
  * is no copy-before-write node. */
 struct node *snapshot_access_open(struct node *cbw, struct err **errp);
 
+/* snapshot_show: the same for a view (filters.h), of which it takes a reference of its own. */
+struct node *snapshot_show(struct node *view, struct err **errp);
+
 #endif

@@ -153,6 +153,17 @@ static int scratch_open(const struct server *s, struct err **errp)
     return fd;
 }
 
+bool server_open_scratch(const struct server *s, int *fd, struct err **errp)
+{
+    *fd = s->o.scratch_in_memory ? -1 : scratch_open(s, errp);
+    return *fd >= 0 || s->o.scratch_in_memory;
+}
+
+uint64_t server_scratch_limit(const struct server *s)
+{
+    return s->o.scratch_limit;
+}
+
 static bool copy_published(struct checkpoint *k, struct err **errp)
 {
     struct export *e = k->exp;
@@ -227,10 +238,9 @@ static struct checkpoint *checkpoint_make(struct export *e, struct wire_str name
         return NULL;
     }
     k->exp = e;
-    bool in_memory = e->srv->o.scratch_in_memory;
-    int fd = in_memory ? -1 : scratch_open(e->srv, errp);
+    int fd;
     bool ok = false;
-    if (fd >= 0 || in_memory) {
+    if (server_open_scratch(e->srv, &fd, errp)) {
         node_drain_begin(e->top);
         node_drain_begin(e->cbw);
         ok = freeze(k, &fd, errp);

@@ -167,6 +167,11 @@ static struct bitmap *publish(const struct export_opts *o, const struct export_b
                               struct node **at, struct err **errp)
 {
     struct node *owner = want->node;
+
+    if (want->frozen) {
+        want->frozen->busy++;
+        return want->frozen;
+    }
     struct bitmap *b = owner ? node_bitmap_find(owner, want->name)
                              : node_bitmap_search(o->top, want->name, &owner);
 
@@ -216,7 +221,7 @@ static bool publish_all(struct export *e, const struct export_opts *o, struct er
             unpublish_all(e);
             return false;
         }
-        e->map_node[e->n_maps] = node_ref(owner);
+        e->map_node[e->n_maps] = owner ? node_ref(owner) : NULL; /* whoever froze it keeps it */
         e->maps[e->n_maps++] = b;
     }
     return true;

@@ -47,7 +47,8 @@ struct server_opts {               /* zero means the default in brackets */
     struct tls_creds *creds;       /* for TLS; server_new takes a reference of its own */
 };
 
-struct export_bitmap { /* one to publish */
+struct export_bitmap {     /* one to publish */
+    struct bitmap *frozen; /* this one, which is frozen for as long as the export is there; else: */
     const char *name;
     struct node *node; /* whose it is; NULL: the first of that name from the export's top down
                           through filters and backing images */
@@ -112,6 +113,10 @@ void server_set_creds(struct server *s, struct tls_creds *creds);
  * in another coroutine returns too. Returns -EBUSY when requests were left running: the server must
  * then not be freed, only exited from. */
 int server_stop(struct server *s, bool force);
+/* server_open_scratch: *fd: an unlinked file for old data of a frozen view, or -1 if that is kept
+ * in memory. server_scratch_limit: of one view, bytes. */
+bool server_open_scratch(const struct server *s, int *fd, struct err **errp);
+uint64_t server_scratch_limit(const struct server *s);
 /* server_on_idle: fn(arg) when the last client has left after at least one was served, with
  * exit_on_last_disconnect; or when a connection ends that was the last, without any listener, with
  * exit_when_deserted. */
