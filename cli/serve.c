@@ -20,6 +20,7 @@
 #include "cli/notify.h"
 #include "cli/serve_exports.h"
 #include "cli/serve_opts.h"
+#include "cli/serve_run.h"
 #include "cli/signals.h"
 #include "control/control.h"
 #include "io/io.h"
@@ -36,6 +37,8 @@ struct serve {
     struct tls_creds *creds; /* NULL: no TLS */
     int signal_fd, notify_fd;
     struct listening listening;
+    struct serve_run run;
+    bool has_views;
     bool pid_written;
     bool nobody; /* there is nobody to serve any more */
     bool stopping, stopped;
@@ -47,15 +50,15 @@ struct serve {
 };
 
 /* Said at the start, not when the first view is opened in the night. */
-static bool check_scratch_dir(const struct serve_opts *o, struct err **errp)
+static bool check_scratch_dir(struct serve *sv, struct err **errp)
 {
+    const struct serve_opts *o = &sv->opts;
     const char *dir = o->server.scratch_dir;
     AUTO_FREE char *inside = dir ? mem_printf("%s/.", dir) : NULL;
-    bool wanted = false;
 
     for (unsigned i = 0; i < o->n_exports; i++)
-        wanted |= o->exports[i]->checkpoints;
-    if (!wanted || !dir)
+        sv->has_views |= o->exports[i]->checkpoints;
+    if (!sv->has_views || !dir)
         return true;
     if (!inside)
         return err_set(errp, ENOMEM, "out of memory");
@@ -95,6 +98,17 @@ static void nobody_comes(void *arg)
     struct serve *sv = arg;
 
     log_info("nobody is left, and nobody can come");
+    sv->nobody = true;
+    io_cancel_fd(sv->signal_fd);
+}
+
+/* The command of --run is done. */
+static void run_ended(void *arg)
+{
+    struct serve *sv = arg;
+
+    if (sv->stopping)
+        return; /* it was ended */
     sv->nobody = true;
     io_cancel_fd(sv->signal_fd);
 }
@@ -156,7 +170,7 @@ static bool start(struct serve *sv, struct err **errp)
     struct serve_opts *o = &sv->opts;
     struct server_opts so = o->server;
 
-    if (!check_scratch_dir(o, errp) || !load_creds(sv, errp))
+    if (!check_scratch_dir(sv, errp) || !load_creds(sv, errp))
         return false;
     so.exit_when_deserted = true;
     so.tls = o->tls.mode;
@@ -175,7 +189,12 @@ static bool start(struct serve *sv, struct err **errp)
     sv->pid_written = o->pid_file;
     sv->notify_fd = notify_open();
     /* Once more as who we are then: views are made later. */
-    if (!privileges_drop(&o->privileges, errp) || !check_scratch_dir(o, errp))
+    if (!privileges_drop(&o->privileges, errp) || !check_scratch_dir(sv, errp))
+        return false;
+    if (o->exit_with_parent && !serve_run_end_with_parent(errp))
+        return false;
+    if (o->run && !serve_run_start(&sv->run, o->run, &sv->listening, sv->exports.first->x->name,
+                                   run_ended, sv, errp))
         return false;
     serve_exports_let_hang(&sv->exports, true);
     fflush(stdout);
@@ -241,6 +260,7 @@ static void stop_run(void *arg)
 {
     struct serve *sv = arg;
 
+    serve_run_stop(&sv->run);
     serve_exports_let_hang(&sv->exports, false);
     while (sv->reloading)
         co_queue_wait(&sv->reloaded);
@@ -306,17 +326,18 @@ static void serve_main(void *arg)
         serve_until_signal(sv);
         serve_exports_finish(&sv->exports, sv->stop_result, &sv->error);
     } else if (sv->server) {
+        serve_run_stop(&sv->run);
         stop_control(sv);
         server_stop(sv->server, false);
     }
-    listen_remove_files(&sv->listening);
+    listen_end(&sv->listening);
     server_free(sv->server);
     tls_creds_unref(sv->creds);
     serve_exports_close(&sv->exports);
     /* Last: who waits for the file to go wants to use the image. */
     if (sv->pid_written)
         pid_file_remove(sv->opts.pid_file);
-    sv->exit_code = sv->error ? CLI_FAILED : CLI_OK;
+    sv->exit_code = sv->run.code;
 }
 
 static int run_reactor(struct serve *sv)
@@ -331,7 +352,7 @@ static int run_reactor(struct serve *sv)
     reactor_free(r);
     if (!ran)
         err_set(&sv->error, ENOMEM, "out of memory");
-    return sv->error ? cli_fail(CLI_FAILED, sv->error) : CLI_OK;
+    return sv->error ? cli_fail(CLI_FAILED, sv->error) : sv->exit_code;
 }
 
 /* --check: what can be found wrong without taking any image away from who uses it. */
@@ -340,7 +361,7 @@ static int check_only(struct serve *sv)
     const struct serve_opts *o = &sv->opts;
     struct err *e = NULL;
 
-    if (!check_scratch_dir(o, &e) || !load_creds(sv, &e))
+    if (!check_scratch_dir(sv, &e) || !load_creds(sv, &e))
         return cli_fail(CLI_FAILED, e);
     tls_creds_unref(sv->creds);
     for (unsigned i = 0; i < o->n_exports; i++) {

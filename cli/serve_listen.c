@@ -45,7 +45,8 @@ static bool check_inherited(const struct listen_opts *o, struct err **errp)
 
 bool listen_check(struct listen_opts *o, struct err **errp)
 {
-    unsigned other = o->n_sockets + o->n_vsock + o->n_fds + o->activation.n + o->use_stdin;
+    unsigned other =
+        o->private_socket + o->n_sockets + o->n_vsock + o->n_fds + o->activation.n + o->use_stdin;
 
     if (o->use_stdin && other + o->n_hosts + o->n_ports > 1)
         return err_set(errp, EINVAL, "--stdin serves one client and listens nowhere else");
@@ -99,6 +100,7 @@ struct found {
     const struct listen_opts *o;
     const struct listen_export *v;
     unsigned n;
+    struct listening *l;
 };
 
 /* Where clients can connect to. */
@@ -123,12 +125,15 @@ static char *place_uri(const struct place *p, const struct listen_export *x)
 
 static bool print_uris(const struct found *f, const struct place *p, struct err **errp)
 {
-    for (unsigned i = 0; i < f->n && !f->o->quiet; i++) {
+    for (unsigned i = 0; i < f->n; i++) {
         AUTO_FREE char *uri = place_uri(p, &f->v[i]);
 
         if (!uri)
             return err_set(errp, ENOMEM, "out of memory for the URI");
-        printf("%s\n", uri);
+        if (!f->o->quiet)
+            printf("%s\n", uri);
+        if (!f->l->uri)
+            f->l->uri = steal(uri);
     }
     return true;
 }
@@ -142,6 +147,27 @@ static bool listen_unix(struct server *s, const char *path, struct listening *l,
     l->path[l->n_files] = path;
     l->file[l->n_files++] = socket_file_note(path);
     return server_listen(s, fd, errp);
+}
+
+/* A Unix socket that nobody else finds. */
+static bool listen_private(struct server *s, const struct found *f, struct listening *l,
+                           struct err **errp)
+{
+    const char *dir = getenv("TMPDIR");
+
+    l->private_dir = mem_printf("%s/breakwater-XXXXXX", dir && *dir ? dir : "/tmp");
+    if (!l->private_dir)
+        return err_set(errp, ENOMEM, "out of memory for a socket");
+    if (!mkdtemp(l->private_dir)) {
+        err_set_errno(errp, errno, "a folder '%s' for a socket", l->private_dir);
+        mem_free(steal(l->private_dir));
+        return false;
+    }
+    l->private_path = mem_printf("%s/nbd.sock", l->private_dir);
+    if (!l->private_path)
+        return err_set(errp, ENOMEM, "out of memory for a socket");
+    return listen_unix(s, l->private_path, l, errp) &&
+           print_uris(f, &(struct place){.kind = AT_UNIX, .text = l->private_path}, errp);
 }
 
 static bool listen_tcp(struct server *s, const char *host, uint16_t *port, struct err **errp)
@@ -243,8 +269,10 @@ static bool listen_internet(struct server *s, const struct found *f, struct err 
 bool listen_all(struct server *s, const struct listen_opts *o, const struct listen_export *exports,
                 unsigned n_exports, struct listening *l, struct err **errp)
 {
-    struct found f = {o, exports, n_exports};
+    struct found f = {o, exports, n_exports, l};
 
+    if (o->private_socket && !listen_private(s, &f, l, errp))
+        return false;
     for (unsigned i = 0; i < o->n_sockets; i++) {
         if (!listen_unix(s, o->socket[i], l, errp) ||
             !print_uris(&f, &(struct place){.kind = AT_UNIX, .text = o->socket[i]}, errp))
@@ -273,4 +301,15 @@ void listen_remove_files(struct listening *l)
     for (unsigned i = 0; i < l->n_files; i++)
         socket_file_remove(l->path[i], l->file[i]);
     l->n_files = 0;
+}
+
+void listen_end(struct listening *l)
+{
+    listen_remove_files(l);
+    if (l->private_dir)
+        rmdir(l->private_dir);
+    mem_free(l->private_dir);
+    mem_free(l->private_path);
+    mem_free(l->uri);
+    *l = (struct listening){0};
 }

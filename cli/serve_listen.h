@@ -24,6 +24,7 @@ struct listen_opts { /* strings belong to argv */
     unsigned n_sockets, n_hosts, n_ports, n_vsock, n_fds;
     bool vsock_not_tcp; /* --vsock without a port: the ports are vsock's */
     bool use_stdin;
+    bool private_socket;      /* a Unix socket in a new folder */
     bool quiet;               /* print no URIs */
     const char *default_host; /* with nothing said; NULL: localhost */
     struct activation activation;
@@ -38,6 +39,8 @@ struct listening { /* what is to be undone */
     const char *path[LISTEN_MAX];
     struct socket_file file[LISTEN_MAX];
     unsigned n_files;
+    char *private_dir, *private_path; /* owned */
+    char *uri;                        /* of the first place and export; owned */
 };
 
 /* listen_check: does it fit together? With nothing said, TCP on the default host is added. */
@@ -49,6 +52,8 @@ bool listen_standard_streams(struct listen_opts *o, struct err **errp);
  * with --stdin or quiet. Some may listen already on a failure. */
 bool listen_all(struct server *s, const struct listen_opts *o, const struct listen_export *exports,
                 unsigned n_exports, struct listening *l, struct err **errp);
+/* listen_end: listen_remove_files, and forget all. */
+void listen_end(struct listening *l);
 /* listen_remove_files: the socket files, if they are still ours. May be called again. */
 void listen_remove_files(struct listening *l);
 

@@ -119,8 +119,28 @@ static void settle_max_clients(struct serve_opts *o)
         o->server.max_connections = (unsigned)min_u64(served + 10, 200000);
 }
 
+/* A command needs a server that it finds, and whose output is not mixed with its own. */
+static bool settle_run(struct serve_opts *o, struct err **errp)
+{
+    struct listen_opts *l = &o->listen;
+
+    if (o->fork && (o->run || o->exit_with_parent))
+        return err_set(errp, EINVAL, "%s and --fork exclude each other",
+                       o->run ? "--run" : "--exit-with-parent");
+    if (!o->run)
+        return true;
+    if (l->use_stdin)
+        return err_set(errp, EINVAL, "--run and --stdin exclude each other");
+    l->quiet = true;
+    if (l->n_sockets + l->n_hosts + l->n_ports + l->n_vsock + l->n_fds == 0)
+        l->private_socket = true;
+    return true;
+}
+
 bool serve_settle(struct serve_opts *o, struct err **errp)
 {
+    if (!settle_run(o, errp))
+        return false;
     if (!activation_read(&o->listen.activation, errp) || !listen_check(&o->listen, errp))
         return false;
     if (o->listen.use_stdin && o->fork)
@@ -146,7 +166,8 @@ struct words {
     } * images;
     unsigned n_images;
     const char *config;
-    bool check;
+    const char *run;
+    bool check, exit_with_parent;
 };
 
 static void words_free(struct words *w)
@@ -198,6 +219,12 @@ static bool sort_option(struct words *w, int opt, struct err **errp)
     case OPT_CHECK:
         w->check = true;
         return true;
+    case OPT_RUN:
+        w->run = optarg;
+        return true;
+    case OPT_EXIT_WITH_PARENT:
+        w->exit_with_parent = true;
+        return true;
     }
     return said_add(row->scope == SCOPE_SERVER ? &w->server : to, opt, optarg, NULL, errp);
 }
@@ -244,6 +271,8 @@ static bool take_words(struct serve_opts *o, const struct words *w, struct err *
 {
     o->config = w->config;
     o->only_check = w->check;
+    o->run = w->run;
+    o->exit_with_parent = w->exit_with_parent;
     if (w->config && !serve_config_load(o, &w->common, errp))
         return false;
     for (unsigned i = 0; i < w->server.n; i++) {

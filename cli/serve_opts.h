@@ -84,6 +84,8 @@ struct serve_opts { /* strings belong to what was said */
     struct listen_opts listen;
     const char *control; /* path of a control socket; NULL: none */
     const char *pid_file;
+    const char *run; /* a command that uses the server; NULL: none */
+    bool exit_with_parent;
     const char *user, *group; /* as given; NULL: not */
     struct privileges privileges;
     bool fork;

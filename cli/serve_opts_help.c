@@ -38,6 +38,7 @@ static const char help_listen[] =
     "  -k, --socket PATH         listen on a Unix socket (alias --unix); @NAME: an abstract one\n"
     "  -p, --port N              listen on this TCP port; 0: any free one\n"
     "  -b, --bind ADDRESS        ... at this address, * is all (alias --ipaddr) [localhost]\n"
+    "  -k -                      listen on a Unix socket that has a new name\n"
     "      --vsock[=PORT]        listen on a vsock port; without PORT those of -p are vsock's\n"
     "      --socket-fd N         listen on, or serve, an inherited socket\n"
     "      --stdin               serve the one client at standard input (alias --single)\n";
@@ -121,6 +122,8 @@ static const char help_running[] =
     "      --config FILE         more exports, and options of the server\n"
     "      --check               do not serve: is the command line right, and FILE?\n"
     "      --control PATH        control socket: QMP, see breakwater-ctl(1)\n"
+    "      --run COMMAND         serve as long as COMMAND runs, which finds the server at $uri\n"
+    "      --exit-with-parent    end when the program that started this one ends\n"
     "      --fork, --foreground  go into the background once ready, or not [not]\n"
     "      --pid-file FILE       write the process id there (alias --pidfile)\n"
     "      --user USER           once ready, become this user (name or number)\n"

@@ -3,6 +3,7 @@
  * Options of serve: where it listens.
  */
 #include <errno.h>
+#include <string.h>
 
 #include "base/parse.h"
 #include "cli/serve_opts_priv.h"
@@ -59,6 +60,10 @@ enum take serve_take_listen(int opt, const char *arg, struct serve_opts *o, stru
 
     switch (opt) {
     case 'k':
+        if (strcmp(arg, "-") == 0) {
+            l->private_socket = true;
+            return TAKE_OK;
+        }
         return take_if(room(l->n_sockets, "--socket", errp) && (l->socket[l->n_sockets++] = arg));
     case 'p':
         return take_if(room(l->n_ports, "--port", errp) &&

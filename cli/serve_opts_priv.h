@@ -15,6 +15,8 @@ enum {
     OPT_FILE = 256, /* the image itself */
     OPT_CONFIG,
     OPT_AIO,
+    OPT_RUN,
+    OPT_EXIT_WITH_PARENT,
     OPT_FOREGROUND,
     OPT_IMAGE_OPTS,
     OPT_CHECK,

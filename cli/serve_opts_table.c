@@ -15,6 +15,8 @@ const struct serve_option serve_options[] = {
     {"version", no_argument, 'V', SCOPE_COMMAND, 0},
     {"config", required_argument, OPT_CONFIG, SCOPE_COMMAND, 0},
     {"check", no_argument, OPT_CHECK, SCOPE_COMMAND, 0},
+    {"run", required_argument, OPT_RUN, SCOPE_COMMAND, 0},
+    {"exit-with-parent", no_argument, OPT_EXIT_WITH_PARENT, SCOPE_COMMAND, 0},
     {"foreground", no_argument, OPT_FOREGROUND, SCOPE_SERVER, 0},
     {"trace", required_argument, 'T', SCOPE_SERVER, SERVE_MANY},
     {"pidfile", required_argument, OPT_PID_FILE, SCOPE_SERVER, SERVE_PATH},

@@ -45,6 +45,45 @@ start_serve like --fork --foreground --pidfile "$tmp/pid" --aio native -T 'nbd_*
 nbd_io "$(uri like)" 'read -P 1 0 1M'
 stop_serve like
 
+say "--run serves as long as a command runs, and ends with its exit code"
+mkdir run
+run() {
+    TMPDIR=$tmp/run "$BREAKWATER" serve "$@" >run.log 2>&1 </dev/null
+}
+run -s disk.qcow2 -x disk --run 'nbdinfo --size "$uri" && [ -S "$unixsocket" ] && echo "$exportname"'
+[ "$(cat run.log)" = "16777216"$'\n'"disk" ] || fail "the command said: $(cat run.log)"
+for code in 0 1 7 143; do
+    status=0
+    run -r disk.qcow2 --run "exit $code" || status=$?
+    [ $status -eq $code ] || fail "exit code $status, and of the command $code"
+done
+status=0
+run -r disk.qcow2 --run 'kill -9 $$' || status=$?
+[ $status -eq 137 ] || fail "exit code $status of a killed command"
+expect_fail 1 'exclude' "$BREAKWATER" serve --fork --run true disk.qcow2
+TMPDIR=$tmp/run "$BREAKWATER" serve -k "$tmp/long.sock" -r disk.qcow2 --run 'echo here; sleep 1000' >long.log 2>&1 &
+server_pid[long]=$!
+wait_for 20 grep -q here long.log
+status=0
+kill -TERM "${server_pid[long]}"
+wait "${server_pid[long]}" || status=$?
+unset 'server_pid[long]'
+[ $status -eq 2 ] || fail "exit code $status of a server that had to end first"
+[ -z "$(ls run)" ] || fail "left behind: $(ls run)"
+no_sanitizer_report run.log
+
+say "--exit-with-parent"
+sh -c '"$0" serve --exit-with-parent -k "$1" disk.qcow2 >parent.log 2>&1 & echo $! >child.pid; exec sleep 1000' \
+    "$BREAKWATER" "$tmp/child.sock" &
+parent=$!
+wait_for 20 listening "$tmp/child.sock"
+kill -KILL $parent
+wait_for 20 not_listening "$tmp/child.sock"
+server_pid[child]=$(cat child.pid)
+wait_for 20 gone child
+unset 'server_pid[child]'
+[ ! -e child.sock ] || fail "it left its socket"
+
 say "--fork returns when the server is ready; --pid-file names it"
 "$BREAKWATER" serve --fork --pid-file "$tmp/pid" -k "$tmp/forked.sock" disk.qcow2 >fork.log 2>&1 </dev/null
 listening "$tmp/forked.sock" || fail "not ready when the command returned"
