@@ -297,7 +297,9 @@ def main():
     folder = tempfile.mkdtemp()
     os.chdir(folder)
     try:
-        for seed in range(options.seed, options.seed + options.sequences):
+        for number, seed in enumerate(range(options.seed, options.seed + options.sequences)):
+            if sys.stdout.isatty():
+                print("sequence %d of %d\r" % (number + 1, options.sequences), end="", flush=True)
             if not run_sequence(seed):
                 return 1
             for name in os.listdir("."):
