@@ -16,8 +16,6 @@
 #include "base/cleanup.h"
 #include "qcow2/bitmap_priv.h"
 
-#define CHUNK (UINT64_C(2) << 20)
-
 static uint64_t entry_len(const struct qc_stored_bitmap *s)
 {
     return round_up(QC_BITMAP_ENTRY_LEN + (uint64_t)s->extra_len + strlen(s->name), 8);
@@ -57,16 +55,12 @@ static int write_dir(struct qc *q, const struct qc_stored_bitmap *v, uint32_t n,
                      uint64_t host_off)
 {
     AUTO_FREE uint8_t *buf = mem_alloc_aligned(round_up(len, 512), 4096);
-    int r = 0;
 
     if (!buf)
         return -ENOMEM;
     memset(buf, 0, round_up(len, 512));
     encode(v, n, buf);
-    for (uint64_t done = 0; done < len && r == 0; done += CHUNK)
-        r = node_write_kind(q->file, host_off + done, buf + done, min_u64(CHUNK, len - done), 0,
-                            KIND_BITMAP);
-    return r;
+    return qc_write_table(q, host_off, buf, len, KIND_BITMAP);
 }
 
 void qc_bitmap_dir_free(struct qc_stored_bitmap *v, uint32_t n)

@@ -53,14 +53,13 @@ static uint8_t *read_table(struct qc *q, const struct qc_stored_bitmap *s, struc
 {
     uint64_t len = (uint64_t)s->table_size * 8;
     uint8_t *table = mem_alloc_aligned(round_up(len, 512), 4096);
-    int r = 0;
+    int r;
 
     if (!table) {
         err_set(errp, ENOMEM, "out of memory for the table of bitmap '%s'", s->name);
         return NULL;
     }
-    for (uint64_t done = 0; done < len && r == 0; done += CHUNK)
-        r = qc_read_host(q, s->table_off + done, table + done, min_u64(CHUNK, len - done));
+    r = qc_read_table(q, s->table_off, table, len);
     if (r == 0)
         return table;
     mem_free(table);
@@ -162,16 +161,6 @@ void qc_give_up(struct qc *q, struct qc_freed_list *l)
     *l = (struct qc_freed_list){0};
 }
 
-static int write_chunks(struct qc *q, uint64_t host_off, const uint8_t *buf, uint64_t len)
-{
-    int r = 0;
-
-    for (uint64_t done = 0; done < len && r == 0; done += CHUNK)
-        r = node_write_kind(q->file, host_off + done, buf + done, min_u64(CHUNK, len - done), 0,
-                            KIND_BITMAP);
-    return r;
-}
-
 /* Write pieces [i, i + k) of b, and their entries. *done: how many, at least one. */
 static int write_run(struct qc *q, const struct bitmap *b, uint64_t i, uint64_t k, uint8_t *buf,
                      uint8_t *table, struct qc_freed_list *taken, uint64_t *done)
@@ -187,7 +176,7 @@ static int write_run(struct qc *q, const struct bitmap *b, uint64_t i, uint64_t 
     for (k = 0; k < *done; k++)
         put_be64(table + (i + k) * 8, host_off + (k << q->cluster_bits));
     bitmap_save(b, i << q->cluster_bits, buf, *done << q->cluster_bits);
-    return write_chunks(q, host_off, buf, *done << q->cluster_bits);
+    return qc_write_table(q, host_off, buf, *done << q->cluster_bits, KIND_BITMAP);
 }
 
 static int write_data(struct qc *q, const struct bitmap *b, uint8_t *table, uint64_t entries,
@@ -233,7 +222,7 @@ bool qc_bitmap_write(struct qc *q, const struct bitmap *b, uint64_t entries,
     if (r == 0 && !qc_taken_add(q, taken, host_off, clusters))
         r = -ENOMEM;
     if (r == 0)
-        r = write_chunks(q, host_off, table, len);
+        r = qc_write_table(q, host_off, table, len, KIND_BITMAP);
     if (r < 0)
         return err_set_errno(errp, -r, "cannot write bitmap '%s'", s->name);
     s->table_off = host_off;

@@ -10,7 +10,6 @@
 #include "base/log.h"
 #include "qcow2/qcow2_priv.h"
 
-#define READ_CHUNK (UINT64_C(2) << 20)
 #define L2_CACHE_MAX (UINT64_C(32) << 20)
 #define REFCOUNT_CACHE_DEFAULT (UINT64_C(1) << 20)
 #define MIN_SLICES 2
@@ -38,14 +37,8 @@ bool qc_header_read(struct node *file, struct qc_header *h, struct err **errp)
 static bool read_table(struct qc *q, const char *what, uint64_t off, uint8_t *buf, uint64_t len,
                        struct err **errp)
 {
-    for (uint64_t done = 0; done < len;) {
-        uint64_t n = min_u64(len - done, READ_CHUNK);
-        int r = qc_read_host(q, off + done, buf + done, n);
-        if (r < 0)
-            return err_set_errno(errp, -r, "cannot read %s at 0x%" PRIx64, what, off + done);
-        done += n;
-    }
-    return true;
+    int r = qc_read_table(q, off, buf, len);
+    return r == 0 || err_set_errno(errp, -r, "cannot read %s at 0x%" PRIx64, what, off);
 }
 
 /* One snapshot table entry at off; *len: its size. Source: qcow2.txt, "Snapshots". */

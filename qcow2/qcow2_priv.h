@@ -385,6 +385,12 @@ bool qc_inflight_clip(struct qc *q, uint64_t first, uint64_t *n);
 void qc_inflight_begin(struct qc *q, struct qc_inflight *f, uint64_t first, uint64_t end);
 void qc_inflight_end(struct qc *q, struct qc_inflight *f);
 
+/* --- table_io.c: tables of any length in the host file. Yield. --- */
+
+int qc_read_table(struct qc *q, uint64_t host_off, uint8_t *buf, uint64_t len);
+int qc_write_table(struct qc *q, uint64_t host_off, const uint8_t *buf, uint64_t len,
+                   enum req_kind kind);
+
 /* --- rw.c, write.c, zero_discard.c, status.c, resize.c --- */
 
 /* qc_read, qc_write: guest bytes. Yield. */

@@ -17,21 +17,6 @@
 #include "base/cleanup.h"
 #include "qcow2/qcow2_priv.h"
 
-#define WRITE_CHUNK (UINT64_C(2) << 20)
-
-static int write_chunks(struct qc *q, uint64_t host_off, const uint8_t *buf, uint64_t len,
-                        enum req_kind kind)
-{
-    for (uint64_t done = 0; done < len;) {
-        uint64_t n = min_u64(len - done, WRITE_CHUNK);
-        int r = node_write_kind(q->file, host_off + done, buf + done, n, 0, kind);
-        if (r < 0)
-            return r;
-        done += n;
-    }
-    return 0;
-}
-
 /* The first region behind all that have a block. */
 static uint64_t first_uncounted(const struct qc *q)
 {
@@ -71,7 +56,7 @@ static int write_area(struct qc *q, uint64_t region, uint64_t blocks, uint64_t p
     for (uint64_t i = 0; i < used; i++)
         qc_ref_write(q->refcount_order, buf, i, 1);
     q->fresh_from = max_u64(q->fresh_from, off + (used << q->cluster_bits));
-    return write_chunks(q, off, buf, blocks << q->cluster_bits, KIND_REFBLOCK);
+    return qc_write_table(q, off, buf, blocks << q->cluster_bits, KIND_REFBLOCK);
 }
 
 /* Point the reftable entries of new blocks at them. A failure is safe: a retry writes the same. */
@@ -154,7 +139,7 @@ static int grow_table(struct qc *q, uint64_t need)
         return r;
     uint64_t table_off = off + (blocks << q->cluster_bits);
     node_event(q->file, EV_REFBLOCK_ALLOC_WRITE_TABLE);
-    r = write_chunks(q, table_off, table, clusters << q->cluster_bits, KIND_REFTABLE);
+    r = qc_write_table(q, table_off, table, clusters << q->cluster_bits, KIND_REFTABLE);
     if (r == 0)
         r = qc_barrier(q);
     if (r == 0)

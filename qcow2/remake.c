@@ -15,7 +15,6 @@
 
 #include "base/log.h"
 
-#define WRITE_CHUNK (UINT64_C(2) << 20)
 #define SETTLE_ROUNDS 4
 
 int qc_settle(struct qc *q)
@@ -35,19 +34,6 @@ int qc_settle(struct qc *q)
             return 0;
     }
     return q->free_error ? q->free_error : -ENOMEM; /* what waits to be freed cannot be */
-}
-
-int qc_write_table(struct qc *q, uint64_t host_off, const uint8_t *buf, uint64_t len,
-                   enum req_kind kind)
-{
-    for (uint64_t done = 0; done < len;) {
-        uint64_t n = min_u64(len - done, WRITE_CHUNK);
-        int r = node_write_kind(q->file, host_off + done, buf + done, n, 0, kind);
-        if (r < 0)
-            return r;
-        done += n;
-    }
-    return 0;
 }
 
 static void announce(struct qc_remake *m, enum blk_event ev)
@@ -129,9 +115,7 @@ int qc_remake_read_l1(struct qc_remake *m, uint64_t host_off, uint64_t l1_size, 
     uint8_t *l1 = mem_alloc_aligned(max_u64(len, 8), 4096);
     if (!l1)
         return -ENOMEM;
-    int r = 0;
-    for (uint64_t done = 0; r == 0 && done < len; done += WRITE_CHUNK)
-        r = qc_read_host(q, host_off + done, l1 + done, min_u64(len - done, WRITE_CHUNK));
+    int r = qc_read_table(q, host_off, l1, len);
     if (r < 0)
         mem_free(l1);
     else

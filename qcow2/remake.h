@@ -103,9 +103,6 @@ void qc_remake_end(struct qc_remake *m);
 
 /* qc_remake_truncate: cut off what is unused at the end of the host file, if it can be. */
 void qc_remake_truncate(struct qc_remake *m);
-/* qc_write_table: a table to the host file, in chunks. */
-int qc_write_table(struct qc *q, uint64_t host_off, const uint8_t *buf, uint64_t len,
-                   enum req_kind kind);
 
 /* remake_l2.c */
 

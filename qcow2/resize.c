@@ -14,8 +14,6 @@
 #include "base/cleanup.h"
 #include "qcow2/qcow2_priv.h"
 
-#define WRITE_CHUNK (UINT64_C(2) << 20)
-
 static int write_header(struct qc *q, uint64_t off, const void *be, size_t len)
 {
     int r = qc_barrier(q);
@@ -32,14 +30,7 @@ static int write_header(struct qc *q, uint64_t off, const void *be, size_t len)
 static int l1_write_table(struct qc *q, const uint8_t *table, uint64_t bytes, uint64_t host_off)
 {
     node_event(q->file, EV_L1_GROW_WRITE_TABLE);
-    for (uint64_t done = 0; done < bytes;) {
-        uint64_t n = min_u64(bytes - done, WRITE_CHUNK);
-        int r = node_write_kind(q->file, host_off + done, table + done, n, 0, KIND_L1);
-        if (r < 0)
-            return r;
-        done += n;
-    }
-    return 0;
+    return qc_write_table(q, host_off, table, bytes, KIND_L1);
 }
 
 /* lock is held. need: entries. */
