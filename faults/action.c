@@ -8,6 +8,7 @@
 #include "base/bytes.h"
 #include "base/rng.h"
 #include "faults/fault_priv.h"
+#include "faults/script.h"
 
 #define NEED(key) (UINT64_C(1) << FK_##key)
 #define DISK (1u << FAULT_HOST | 1u << FAULT_GUEST)
@@ -42,6 +43,8 @@ const struct fault_action_info fault_actions[ACTION_COUNT] = {
                       false},
     [ACTION_STATE] = {"state", "sets the state, and goes on", OPS_WITH_STATUS, OPS_ALL,
                       NEED(NEW_STATE), DISK | WIRE, true},
+    [ACTION_SCRIPT] = {"script", "is what a Lua script says that it is", OPS_WITH_STATUS, OPS_ALL,
+                       NEED(FILE), DISK | WIRE, true},
     [ACTION_LOG] = {"log", "writes a line to the log, and goes on", OPS_WITH_STATUS, OPS_ALL, 0,
                     DISK | WIRE, true},
 };
@@ -63,6 +66,8 @@ bool act_draws(const struct fault_act *a)
         return a->keep >= KEEP_RANDOM;
     case ACTION_CORRUPT:
         return a->how == HOW_FLIP;
+    case ACTION_SCRIPT:
+        return true;
     default:
         return false;
     }
@@ -100,6 +105,7 @@ void act_describe(const struct fault_act *a, struct out *o)
         }
         /* fall through */
     case ACTION_ERROR:
+    case ACTION_SCRIPT:
         out_put(o, " errno=%s", errno_text(a->error, name));
         break;
     case ACTION_DELAY:
@@ -136,6 +142,8 @@ void act_describe(const struct fault_act *a, struct out *o)
     default:
         break;
     }
+    if (a->action == ACTION_SCRIPT && a->budget != SCRIPT_BUDGET)
+        out_put(o, " budget=%" PRIu64, a->budget);
     if (a->on_disk)
         out_put(o, " where=disk");
     if (a->drop)

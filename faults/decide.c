@@ -15,6 +15,7 @@
 #include "base/mem.h"
 #include "faults/engine_priv.h"
 #include "faults/replay_priv.h"
+#include "faults/script.h"
 
 const char *const fault_layer_names[FAULT_LAYERS] = {"host", "guest", "wire"};
 
@@ -29,6 +30,7 @@ void fault_free(struct fault *f)
     if (!f)
         return;
     draws_free(&f->met);
+    fault_script_free(f->script);
     mem_free(f->where);
     mem_free(f->id);
     mem_free(f->sel.export);
@@ -206,6 +208,12 @@ bool rules_has_layer(const struct rules *r, enum fault_layer layer)
 
 /* --- Decisions --- */
 
+static void note_strike(struct fault *f, const struct fault_req *q)
+{
+    f->fired++;
+    f->last = (struct fault_last){true, q->op, q->off, q->len};
+}
+
 /* Does f strike q? Advances its counters. *draw is set if f needs draws. */
 static bool strikes(struct fault *f, const struct fault_req *q, uint32_t state, uint64_t seed,
                     uint64_t *draw)
@@ -224,8 +232,8 @@ static bool strikes(struct fault *f, const struct fault_req *q, uint32_t state, 
         f->written += q->len;
         return false;
     }
-    f->fired++;
-    f->last = (struct fault_last){true, q->op, q->off, q->len};
+    if (f->act.action != ACTION_SCRIPT) /* that depends on what it says */
+        note_strike(f, q);
     return true;
 }
 
@@ -244,11 +252,9 @@ static uint64_t short_len(const struct fault_act *a, uint64_t len)
     return len == 0 ? 0 : min_u64(most, len - 1);
 }
 
-static void act_on(const struct fault *f, const struct fault_req *q, uint64_t draw,
-                   struct fault_decision *d)
+static void act_on(const struct fault *f, const struct fault_act *a, const struct fault_req *q,
+                   uint64_t draw, struct fault_decision *d)
 {
-    const struct fault_act *a = &f->act;
-
     d->by = f->where;
     d->id = f->number;
     d->on_disk = a->on_disk;
@@ -332,6 +338,50 @@ static struct fault *next_of(const struct fault_list *l, const struct fault *f, 
     return l->index ? index_next(l->index) : f->next[op];
 }
 
+/* Do a of f to q; true: nothing else is done to it. */
+static bool apply(struct rules *r, const struct fault *f, const struct fault_act *a,
+                  const struct fault_req *q, uint64_t draw, struct fault_decision *d)
+{
+    rules_tell_fire(r, f->number, f->id, f->where, fault_actions[a->action].name, q);
+    switch (a->action) {
+    case ACTION_DELAY:
+        d->delay_ns += act_delay_ns(a, draw, q->at_ms, f->sel.from_ms, f->sel.to_ms);
+        return false;
+    case ACTION_STATE:
+        rules_set_state(r, a->new_state);
+        return false;
+    case ACTION_LOG:
+        log_request(f, q);
+        return false;
+    default:
+        act_on(f, a, q, draw, d);
+        return true;
+    }
+}
+
+/* A script that fails: so does the request; of the wire, where all is done already, its reply. */
+static bool ask_script(struct rules *r, struct fault *f, const struct fault_req *q, uint64_t draw,
+                       struct fault_decision *d)
+{
+    struct fault_act acts[SCRIPT_ANSWERS], fail = {.action = ACTION_ERROR, .error = f->act.error};
+    unsigned n;
+
+    if (!fault_script_ask(r, f, q, draw, acts, &n)) {
+        if (q->layer == FAULT_WIRE) {
+            fail.action = ACTION_REPLY;
+            fail.wrong = WRONG_ERRNO;
+        }
+        acts[0] = fail;
+        n = 1;
+    }
+    if (n > 0)
+        note_strike(f, q);
+    for (unsigned i = 0; i < n; i++)
+        if (apply(r, f, &acts[i], q, draw + i, d))
+            return true;
+    return false;
+}
+
 static bool is_change(enum fault_io op)
 {
     return op == FAULT_WRITE || op == FAULT_WRITE_ZEROES || op == FAULT_DISCARD;
@@ -363,22 +413,10 @@ void rules_decide(struct rules *r, const struct fault_req *q, struct fault_decis
     for (struct fault *f = first_of(l, q); f; f = next_of(l, f, q->op)) {
         if (!strikes(f, q, state, rules_seed(r), &draw))
             continue;
-        rules_tell_fire(r, f->number, f->id, f->where, fault_actions[f->act.action].name, q);
-        switch (f->act.action) {
-        case ACTION_DELAY:
-            d->delay_ns += act_delay_ns(&f->act, draw, q->at_ms, f->sel.from_ms, f->sel.to_ms);
-            break;
-        case ACTION_STATE:
-            rules_set_state(r, f->act.new_state);
-            break;
-        case ACTION_LOG:
-            log_request(f, q);
-            break;
-        default:
-            act_on(f, q, draw, d);
+        if (f->act.action == ACTION_SCRIPT ? ask_script(r, f, q, draw, d)
+                                           : apply(r, f, &f->act, q, draw, d)) {
             f->ended[q->op]++;
-            trace_request(r, q, d);
-            return;
+            break;
         }
     }
     trace_request(r, q, d);
@@ -400,6 +438,7 @@ void fault_describe(const struct fault *f, const struct rules_names *names, stru
     select_describe(&f->sel, names, o);
     out_put(o, " ");
     act_describe(&f->act, o);
+    fault_script_describe(f, o);
 }
 
 void fault_report(const struct fault_set *s, const struct fault *f, const struct rules_names *names,

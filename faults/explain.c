@@ -221,6 +221,11 @@ static void explain_act(const struct fault *f, struct out *o)
     case ACTION_REPLY:
         out_put(o, " is answered wrongly: %s", fault_wrong_names[a->wrong]);
         break;
+    case ACTION_SCRIPT:
+        out_put(o, " is what %s() in the script %s says; if that fails, it fails with %s",
+                f->script->hook ? f->script->hook : SCRIPT_HOOK, f->script->path,
+                errno_text(a->error, name));
+        break;
     case ACTION_STATE:
         out_put(o, " sets state %" PRIu32 " and goes on", a->new_state);
         break;

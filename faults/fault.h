@@ -29,6 +29,7 @@ struct fault_req {
     bool fua;
     uint64_t off, len;
     uint64_t events;             /* bits 1 << event: announced by the same operation just before */
+    const void *data;            /* what a write writes; NULL: not known */
     const char *export, *client; /* NULL: not known */
     uint64_t conn;               /* 0: not known */
     uint64_t at_ms;              /* since serving began */

@@ -65,6 +65,7 @@ enum fault_action {
     ACTION_REPLY,
     ACTION_STATE,
     ACTION_LOG,
+    ACTION_SCRIPT,
     ACTION_COUNT
 };
 
@@ -96,13 +97,14 @@ struct fault_act {
     unsigned how, bits; /* enum fault_how */
     uint64_t byte;      /* corrupt: its value; disconnect: the first that is not sent */
     uint32_t new_state;
-    unsigned shape;     /* enum fault_shape, of delays */
-    bool heals;         /* badsector: by a write */
-    bool on_disk;       /* what is damaged at rest is the disk itself */
-    bool then_powercut; /* after the action */
-    bool drop;          /* error of a flush: drops what is not flushed */
-    bool orderly;       /* disconnect: no reset */
-    unsigned wrong;     /* enum fault_wrong, of replies */
+    unsigned shape;          /* enum fault_shape, of delays */
+    bool heals;              /* badsector: by a write */
+    bool on_disk;            /* what is damaged at rest is the disk itself */
+    bool then_powercut;      /* after the action */
+    bool drop;               /* error of a flush: drops what is not flushed */
+    bool orderly;            /* disconnect: no reset */
+    unsigned wrong;          /* enum fault_wrong, of replies */
+    uint64_t budget, memory; /* script */
 };
 
 struct fault_action_info {
@@ -177,6 +179,7 @@ struct fault {
     uint64_t ended[FAULT_IO_COUNT];     /* requests that went no further than to it */
     uint64_t before[FAULT_IO_COUNT];    /* requests that do not count as seen: before its time */
     bool once_armed;                    /* of rules_arm */
+    struct fault_script *script;        /* NULL: none */
     bool stand_in;                      /* keeps damage for a replay, and is no rule */
 };
 
@@ -209,6 +212,35 @@ uint64_t fault_seen(const struct fault_set *s, const struct fault *f);
  * which touches the range of f, touch a sector that is not healed? */
 void badsector_written(struct rules *r, const struct fault_req *q);
 bool badsector_is_bad(const struct fault *f, const struct fault_req *q);
+
+/* --- scripts.c --- */
+
+/* The script of a rule, and how it is named in a rule file. */
+struct fault_script {
+    char *path, *hook; /* path: as written */
+    struct script *script;
+    uint64_t told_ms, untold; /* of its failures, in the log */
+    bool told;
+};
+
+#define SCRIPT_HOOK "decide"
+
+/* script_take_...: keys of rules, as those of keys.c. */
+#define SCRIPT_TAKE(what)                                                                          \
+    bool script_take_##what(struct ini_text t, const struct rules_names *names, struct fault *f,   \
+                            struct err **errp)
+SCRIPT_TAKE(file);
+SCRIPT_TAKE(hook);
+SCRIPT_TAKE(budget);
+SCRIPT_TAKE(memory);
+/* fault_script_load: compile what the rule says; dir: of the rule file, with its '/', or "". */
+bool fault_script_load(struct fault *f, const char *dir, size_t dir_len, struct err **errp);
+void fault_script_free(struct fault_script *s);
+void fault_script_describe(const struct fault *f, struct out *o);
+/* fault_script_ask: up to SCRIPT_ANSWERS actions that f's script says are done to q; how many.
+ * False: it failed, which the log says now and then. */
+bool fault_script_ask(struct rules *r, struct fault *f, const struct fault_req *q, uint64_t draw,
+                      struct fault_act *acts, unsigned *n);
 
 /* --- index.c --- */
 
@@ -288,6 +320,10 @@ enum fault_key {
     FK_DROP,
     FK_MODE,
     FK_WRONG,
+    FK_FILE,
+    FK_HOOK,
+    FK_BUDGET,
+    FK_MEMORY,
     FK_COUNT
 };
 
@@ -306,7 +342,14 @@ struct fault_setting {
     bool given;
 };
 
-enum lang_section_id { LANG_CLOSED, LANG_FAULT, LANG_ENGINE, LANG_SUSPEND, LANG_CACHE };
+enum lang_section_id {
+    LANG_CLOSED,
+    LANG_FAULT,
+    LANG_SCRIPT,
+    LANG_ENGINE,
+    LANG_SUSPEND,
+    LANG_CACHE
+};
 
 struct lang {
     struct rules *rules;
@@ -339,6 +382,11 @@ struct lang_section {
 extern const struct lang_section lang_sections[];
 extern const unsigned lang_n_sections;
 bool lang_end_fault(struct lang *l);
+bool lang_end_script(struct lang *l);
+/* lang_read_answer: what a script of f says is done to q, "action=error errno=EIO", into *out.
+ * EINVAL. */
+bool lang_read_answer(struct rules *r, const struct fault *f, const struct fault_req *q,
+                      const char *text, struct fault_act *out, struct err **errp);
 /* Messages: of a line; in front of an error that is set already; all return false. */
 bool lang_bad(struct lang *l, unsigned line, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));

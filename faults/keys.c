@@ -434,8 +434,8 @@ const struct fault_key_info fault_keys[FK_COUNT] = {
                  FOR(ERROR) | FOR(SHORT) | FOR(TORN) | FOR(LOST) | FOR(MISDIRECT) | FOR(CORRUPT) |
                      FOR(NOSPACE),
                  take_then},
-    [FK_ERROR] = {"errno", "NAME|N", "the error [EIO]", FOR(ERROR) | FOR(SHORT) | FOR(REPLY),
-                  take_errno},
+    [FK_ERROR] = {"errno", "NAME|N", "the error [EIO]",
+                  FOR(ERROR) | FOR(SHORT) | FOR(REPLY) | FOR(SCRIPT), take_errno},
     [FK_MS] = {"ms", "N|N..M", "milliseconds, fixed or drawn from a range", FOR(DELAY), take_ms},
     [FK_BYTES] = {"bytes", "SIZE", "how much is transferred [half]", FOR(SHORT), take_bytes},
     [FK_UNIT] = {"unit", "512|4096", "what cannot tear [512]", FOR(TORN), take_unit},
@@ -468,30 +468,13 @@ const struct fault_key_info fault_keys[FK_COUNT] = {
     [FK_MODE] = {"mode", "rst|fin", "by a reset, or in order [rst]", FOR(DISCONNECT), take_mode},
     [FK_WRONG] = {"wrong", "WHAT", "magic, cookie, duplicate, truncate, errno", FOR(REPLY),
                   take_wrong},
+    [FK_FILE] = {"file", "FILE", "the script, from the folder of the rule file on", FOR(SCRIPT),
+                 script_take_file},
+    [FK_HOOK] = {"hook", "NAME", "its function that is asked [decide]", FOR(SCRIPT),
+                 script_take_hook},
+    [FK_BUDGET] = {"budget", "N", "instructions for each request [100000]", FOR(SCRIPT),
+                   script_take_budget},
+    [FK_MEMORY] = {"memory", "SIZE", "most that it may have [4M]", FOR(SCRIPT), script_take_memory},
     [FK_NEW_STATE] = {"new_state", "N", "the state from the next request on", FOR(STATE),
                       take_new_state},
 };
-
-bool fault_key_help(unsigned i, struct fault_help *out)
-{
-    struct out o = {out->goes_with, sizeof(out->goes_with), 0};
-
-    if (i >= FK_COUNT)
-        return false;
-    *out = (struct fault_help){fault_keys[i].name, fault_keys[i].value, fault_keys[i].text, ""};
-    for (unsigned a = 0; a < ACTION_COUNT; a++)
-        if (fault_keys[i].actions & (1u << a))
-            out_put(&o, "%s%s", o.used ? "," : "", fault_actions[a].name);
-    return true;
-}
-
-bool fault_action_help(unsigned i, struct fault_help *out)
-{
-    struct out o = {out->goes_with, sizeof(out->goes_with), 0};
-
-    if (i >= ACTION_COUNT)
-        return false;
-    *out = (struct fault_help){fault_actions[i].name, "", fault_actions[i].text, ""};
-    out_words(&o, fault_actions[i].ops, fault_op_names, FAULT_IO_COUNT);
-    return true;
-}

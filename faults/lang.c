@@ -12,6 +12,7 @@
 
 #include "base/mem.h"
 #include "faults/fault_priv.h"
+#include "faults/script.h"
 
 #define CHANGES (OP(WRITE) | OP(WRITE_ZEROES))
 
@@ -172,8 +173,8 @@ static bool add_setting(struct lang *l, struct ini_text text, unsigned line)
         return false;
     if (value.len == 0)
         return lang_bad(l, line, "'%s' has no value", text_printable(key, shown));
-    return l->section == LANG_FAULT ? add_key(l, key, value, line)
-                                    : add_section_key(l, key, value, line);
+    return lang_sections[l->section].keys ? add_section_key(l, key, value, line)
+                                          : add_key(l, key, value, line);
 }
 
 bool lang_line(struct lang *l, struct ini_text text, unsigned line)
@@ -315,7 +316,7 @@ static void identify(struct lang *l, struct fault *f)
     f->draw_id = draw_text(f->id ? f->id : text);
 }
 
-static bool fill(struct lang *l, struct fault *f)
+static bool take_keys(struct lang *l, struct fault *f)
 {
     for (unsigned k = 0; k < FK_COUNT; k++) {
         struct err *e = NULL;
@@ -326,6 +327,26 @@ static bool fill(struct lang *l, struct fault *f)
         err_move(l->errp, e);
         return lang_at_line(l, l->set[k].line);
     }
+    return true;
+}
+
+static bool load_script(struct lang *l, struct fault *f)
+{
+    const char *slash = l->file ? strrchr(l->file, '/') : NULL;
+
+    if (f->act.action != ACTION_SCRIPT)
+        return true;
+    if (!script_is_built())
+        return lang_bad(l, line_of(l, FK_ACTION),
+                        "[script] needs Lua, and this breakwater was built without it");
+    return fault_script_load(f, l->file, slash ? (size_t)(slash - l->file) + 1 : 0, l->errp) ||
+           lang_at_line(l, line_of(l, FK_FILE));
+}
+
+static bool fill(struct lang *l, struct fault *f)
+{
+    if (!take_keys(l, f))
+        return false;
     if (!l->set[FK_ACTION].given)
         return lang_bad(l, l->section_line,
                         "a fault lacks its action: add action=error or another of those that "
@@ -338,7 +359,19 @@ static bool fill(struct lang *l, struct fault *f)
     if (!f->where)
         return lang_no_memory(l);
     identify(l, f);
-    return true;
+    return load_script(l, f);
+}
+
+static void set_defaults(struct fault *f)
+{
+    f->sel.prob = 1;
+    f->act = (struct fault_act){.error = EIO,
+                                .bytes = HALF,
+                                .unit = 512,
+                                .bits = 1,
+                                .heals = true,
+                                .budget = SCRIPT_BUDGET,
+                                .memory = SCRIPT_MEMORY};
 }
 
 bool lang_end_fault(struct lang *l)
@@ -347,8 +380,7 @@ bool lang_end_fault(struct lang *l)
 
     if (!f)
         return lang_no_memory(l);
-    f->sel.prob = 1;
-    f->act = (struct fault_act){.error = EIO, .bytes = HALF, .unit = 512, .bits = 1, .heals = true};
+    set_defaults(f);
     if (!fill(l, f)) {
         fault_free(f);
         return false;
@@ -356,6 +388,18 @@ bool lang_end_fault(struct lang *l)
     *l->tail = f;
     l->tail = &f->all_next;
     return true;
+}
+
+/* A fault whose action is the script. */
+bool lang_end_script(struct lang *l)
+{
+    static const char action[] = "script";
+
+    if (l->set[FK_ACTION].given)
+        return lang_bad(l, l->set[FK_ACTION].line,
+                        "[script] has no action: its script says what is done");
+    l->set[FK_ACTION] = (struct fault_setting){{action, sizeof(action) - 1}, l->section_line, true};
+    return lang_end_fault(l);
 }
 
 bool lang_end(struct lang *l)
@@ -377,23 +421,73 @@ bool rules_load_option(struct rules *r, const char *text, unsigned n, struct err
     return rules_load_rule(r, text, label, errp);
 }
 
-bool rules_load_rule(struct rules *r, const char *text, const char *label, struct err **errp)
+/* The words of text are settings of one [fault]. */
+static bool read_words(struct lang *l, const char *text)
 {
     struct ini_text rest = text_trim((struct ini_text){text, strlen(text)}), word;
+    bool ok = lang_begin(l, (struct ini_text){"fault", 5}, (struct ini_text){NULL, 0}, 0);
+
+    while (ok && text_split(&rest, ' ', &word)) {
+        word = text_trim(word);
+        ok = word.len == 0 || add_setting(l, word, 0);
+    }
+    return ok;
+}
+
+bool rules_load_rule(struct rules *r, const char *text, const char *label, struct err **errp)
+{
     struct err *e = NULL;
     struct lang l;
     bool ok;
 
     lang_init(&l, r, NULL, &e);
     l.label = label;
-    ok = lang_begin(&l, (struct ini_text){"fault", 5}, (struct ini_text){NULL, 0}, 0);
-    while (ok && text_split(&rest, ' ', &word)) {
-        word = text_trim(word);
-        ok = word.len == 0 || add_setting(&l, word, 0);
-    }
-    ok = ok && lang_end(&l);
+    ok = read_words(&l, text) && lang_end(&l);
     if (ok)
         lang_commit(&l);
     lang_drop(&l);
+    return ok || err_move(errp, e);
+}
+
+/* --- Answers of scripts --- */
+
+/* What an action that needs no rule to remember anything for it can be. */
+static bool check_answer(struct lang *l, const struct fault *f, const struct fault_req *q)
+{
+    const struct fault_action_info *info = &fault_actions[f->act.action];
+    bool cache = f->act.then_powercut || f->act.drop || f->act.action == ACTION_POWERCUT;
+
+    if (f->act.action == ACTION_SCRIPT || f->act.action == ACTION_NOSPACE ||
+        f->act.action == ACTION_BADSECTOR || f->act.how >= HOW_STALE)
+        return lang_bad(l, 0, "a script cannot answer action=%s%s", info->name,
+                        f->act.how >= HOW_STALE ? " of that kind" : "");
+    if (!(info->layers & (1u << q->layer)) || !(info->ops & (1u << q->op)))
+        return lang_bad(l, 0, "action=%s cannot be done to a %s of the %s layer", info->name,
+                        fault_op_names[q->op], fault_layer_names[q->layer]);
+    return !cache || rules_cache(l->rules)->on || lang_bad(l, 0, "it needs a section [cache]");
+}
+
+bool lang_read_answer(struct rules *r, const struct fault *f, const struct fault_req *q,
+                      const char *text, struct fault_act *out, struct err **errp)
+{
+    struct fault as = {
+        .sel.layer = q->layer, .sel.from_ms = f->sel.from_ms, .sel.to_ms = f->sel.to_ms};
+    struct err *e = NULL;
+    struct lang l;
+    bool ok;
+
+    lang_init(&l, r, NULL, &e);
+    l.label = "its answer";
+    set_defaults(&as);
+    as.sel.ops = 1u << q->op;
+    ok = read_words(&l, text);
+    for (unsigned k = 0; ok && k < FK_COUNT; k++)
+        if (l.set[k].given && (k < FK_ACTION || k == FK_FILE || k == FK_HOOK))
+            ok = lang_bad(&l, 0, "'%s' does not belong into an answer", fault_keys[k].name);
+    if (ok && !l.set[FK_ACTION].given)
+        ok = lang_bad(&l, 0, "it lacks its action");
+    ok = ok && take_keys(&l, &as) && check_answer(&l, &as, q) && check_keys(&l, &as);
+    as.act.on_disk |= as.act.then_powercut;
+    *out = as.act;
     return ok || err_move(errp, e);
 }

@@ -253,7 +253,7 @@ static bool begin_section(struct loader *l, const struct ini_line *line)
                     : load_bad(l, l->line,
                                "unknown section [%s]: there are [inject-error], [set-state], "
                                "[suspend], [cache], "
-                               "[fault] and [engine]",
+                               "[fault], [script] and [engine]",
                                text_printable(line->name, shown));
 }
 

@@ -177,6 +177,7 @@ static bool cache_end(struct lang *l)
 const struct lang_section lang_sections[] = {
     [LANG_CLOSED] = {.name = ""},
     [LANG_FAULT] = {.name = "fault", .end = lang_end_fault, .id_key = FK_ID},
+    [LANG_SCRIPT] = {.name = "script", .end = lang_end_script, .id_key = FK_ID},
     [LANG_ENGINE] = {"engine", engine_keys, ENGINE_KEYS, engine_end, -1},
     [LANG_CACHE] = {"cache", cache_keys, CACHE_KEYS, cache_end, -1},
     [LANG_SUSPEND] = {"suspend", suspend_keys, SUSPEND_KEYS, suspend_end, SUSPEND_TAG},

@@ -106,7 +106,8 @@ static void warn_fault(struct warner *w, const struct fault *f)
     unsigned left = f->sel.ops;
 
     warn_state(w, f->where, f->sel.state);
-    if (f->act.action == ACTION_ERROR || f->act.action == ACTION_SHORT)
+    if (f->act.action == ACTION_ERROR || f->act.action == ACTION_SHORT ||
+        f->act.action == ACTION_SCRIPT)
         warn_errno(w, f->where, f->act.error);
     if ((f->sel.len || f->sel.min_len) && f->sel.ops == OP(FLUSH))
         warn(w, f->where, "it can never fire: a flush has neither range nor length");

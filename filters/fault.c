@@ -78,6 +78,7 @@ static int meet(struct node *n, struct req *r, enum fault_io io)
         .fua = r->flags & REQ_FUA,
         .off = r->off,
         .len = r->len,
+        .data = r->op == REQ_WRITE ? r->buf : NULL,
     };
     int ret;
 

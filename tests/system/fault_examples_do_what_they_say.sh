@@ -39,12 +39,25 @@ served() { # FILE ARG...
 }
 
 say "all of them are well-formed, can fire, and can be explained"
+with_lua=1
+"$BREAKWATER" faults check "$examples/9-sqlite-log.conf" >lua.out 2>&1 || {
+    grep -q 'built without it' lua.out || { cat lua.out && fail "the script cannot be used"; }
+    with_lua=0
+}
 for file in "$examples"/*.conf; do
+    case $file in */9-*) [ $with_lua -eq 1 ] || continue ;; esac
     "$BREAKWATER" faults check "$file" 2>warnings
     if grep -q never warnings; then cat warnings && fail "$file can never fire"; fi
     "$BREAKWATER" faults explain "$file" >/dev/null
 done
-[ "$(find "$examples" -name '*.conf' | wc -l)" -eq 8 ]
+[ "$(find "$examples" -name '*.conf' | wc -l)" -eq 9 ]
+for file in "$examples"/9-*; do
+    python3 - "$source_root/docs/faults.md" "$file" <<'END'
+import sys
+page, text = (open(name).read() for name in sys.argv[1:])
+assert text in page, sys.argv[2] + " is not in the page as it is"
+END
+done
 
 say "1: from the second write on the disk is full"
 fresh
@@ -234,6 +247,32 @@ check_image disk.qcow2
 say "what needs a cache says so"
 expect_fail 2 'fault 1: it needs a disk with a volatile cache' "$BREAKWATER" serve -k "$tmp/s.sock" \
     --fault 'op=write action=powercut' disk.qcow2
+
+if [ $with_lua -eq 1 ]; then
+    say "9: a script finds the headers of write-ahead logs in what is written"
+    fresh
+    served 9-sqlite-log.conf disk.qcow2
+    /usr/bin/python3 - "$(uri s)" <<'END'
+import nbd, struct, sys
+h = nbd.NBD()
+h.connect_uri(sys.argv[1])
+def header(number):
+    return (struct.pack(">4I", 0x377f0682, 3007000, 4096, number) + bytes(4080))
+before = h.pread(4096, 8192)
+h.pwrite(header(1), 8192)
+assert h.pread(4096, 8192) == before, "the header is there"
+h.pwrite(header(1), 8192)
+assert h.pread(4096, 8192) == header(1), "the header of a known log is lost"
+h.pwrite(header(2), 8192)
+assert h.pread(4096, 8192) == header(1), "the header of a new log is there"
+h.pwrite(b"x" * 4096, 16384)
+assert h.pread(4096, 16384) == b"x" * 4096, "another write is lost"
+h.shutdown()
+END
+    stop_serve s
+    grep -q '9-sqlite-log.lua: the header of log 2 at 8192 is lost' s.log || fail "nothing in the log"
+    grep -Eq 'fault "log" .*action=script .*: seen 4, matched 4, fired 2$' s.log || fail "wrong counts"
+fi
 
 say "replies that are wrong"
 for wrong in magic cookie duplicate truncate errno; do

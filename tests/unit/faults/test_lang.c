@@ -165,7 +165,8 @@ static void bad_sections_name_line_and_hint(void **state)
                                "fixed or drawn from a range)");
     refuse(F ERROR "ms=3\n", "f.conf:3: 'ms' does not go with action=error; it goes with delay");
     refuse(F "action=lost\nerrno=5\n",
-           "f.conf:3: 'errno' does not go with action=lost; it goes with error or short or reply");
+           "f.conf:3: 'errno' does not go with action=lost; it goes with "
+           "error or short or reply or script");
     refuse(F "op=read\naction=torn\n", "f.conf:2: action=torn can be done to write,zero only");
     refuse(F "op=flush\naction=corrupt\n",
            "f.conf:2: action=corrupt can be done to read,write only");
@@ -325,10 +326,10 @@ static void the_help_lists_all_of_it(void **state)
 
     for (; fault_action_help(n, &h); n++)
         assert_true(h.name[0] && h.text[0] && h.goes_with[0]);
-    assert_int_equal(n, 15);
+    assert_int_equal(n, 16);
     for (n = 0; fault_key_help(n, &h); n++)
         assert_true(h.name[0] && h.value[0] && h.text[0]);
-    assert_int_equal(n, 39);
+    assert_int_equal(n, 43);
 }
 
 int main(void)
