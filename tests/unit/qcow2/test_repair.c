@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 
+#include "qcow2/format.h"
 #include "qcow2/repair.h"
 #include "tests/unit/qcow2/image.h"
 
@@ -261,6 +262,39 @@ static void marks_go_last_and_unknown_autoclear_bits_first(void **state)
     end(&b);
 }
 
+/* Whatever its L1 table refers to may be in use: nothing that is there is written to. */
+static void a_snapshot_whose_table_cannot_be_is_left_alone(void **state)
+{
+    const struct {
+        uint64_t l1_off;
+        uint32_t l1_size;
+    } lies[] = {{0x10200, 1}, {CLUSTER, QC_MAX_L1_BYTES / 8 + 1}, {0, 1}};
+    for (unsigned i = 0; i < ARRAY_LEN(lies); i++) {
+        struct bench b;
+        begin(&b, 16);
+        uint64_t at = round_up(b.len, CLUSTER);
+        uint8_t *image = mem_zalloc(at + CLUSTER);
+        memcpy(image, b.was, b.len);
+        mem_free(b.was);
+        b.was = image;
+        b.len = at + CLUSTER;
+        put_be32(image + 60, 1);
+        put_be64(image + 64, at);
+        put_be64(image + at, lies[i].l1_off);
+        put_be32(image + at + 8, lies[i].l1_size);
+        put_be32(image + at + 36, 16);
+        repair(&b);
+        must(b.ok && b.r.left.corruptions > 0, "lie %u: %llu corruptions are left", i,
+             (unsigned long long)b.r.left.corruptions);
+        writes_only_beside(&b);
+        uint8_t e[12];
+        sim_disk_peek(b.d, get(&b, 64), e, sizeof(e));
+        must(get_be64(e) == lies[i].l1_off && get_be32(e + 8) == lies[i].l1_size,
+             "lie %u: the entry has changed", i);
+        end(&b);
+    }
+}
+
 /* A snapshot table of which nothing is known but the extra data of its first entry, and some byte
  * behind its last one. */
 struct blank_table {
@@ -333,6 +367,7 @@ int main(void)
         cmocka_unit_test(leaks_alone_change_refcounts_alone),
         cmocka_unit_test(marks_go_last_and_unknown_autoclear_bits_first),
         cmocka_unit_test(snapshots_of_nothing_stay_and_padding_is_none),
+        cmocka_unit_test(a_snapshot_whose_table_cannot_be_is_left_alone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

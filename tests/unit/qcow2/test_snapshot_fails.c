@@ -97,6 +97,35 @@ static void flags_body(void *arg)
     sim_disk_free(d);
 }
 
+/* A refcount table of one cluster counts 2 MiB, and must not grow while a new one is made. */
+static void table_body(void *arg)
+{
+    const struct qc_create_opts co = {
+        .size = 4 * MiB, .cluster_size = CLUSTER, .refcount_bits = 64};
+    log_set_sink(no_log, NULL);
+    bool ok = false;
+    for (unsigned nth = 1; !ok; nth++) {
+        struct sim_disk *d = image_new(&co);
+        struct node *n = image_open(d, &(struct qc_open_opts){0});
+        const struct sim_fail fail = {.nth = nth, .error = ENOSPC, .op_mask = 1u << REQ_WRITE};
+        fill(n, 0, MiB, "fill");
+        must(node_flush(n) == 0, "flush");
+        sim_fail_nth(d, &fail);
+        ok = qc_snapshot_create(n, &(struct qc_new_snapshot){.name = "x"}, NULL, NULL);
+        sim_fail_nth(d, &(struct sim_fail){0});
+        if (ok || node_write(n, 0, "?", 1, 0) == 0) /* or it was the header's */
+            fill(n, MiB, 4 * MiB, "the refcount table does not grow");
+        node_unref(n);
+        image_judge(d, true, "after a snapshot");
+        sim_disk_free(d);
+    }
+}
+
+static void the_refcount_table_may_grow_after_an_attempt(void **state)
+{
+    run_sim(table_body, NULL);
+}
+
 static void a_failed_attempt_leaves_nothing_behind(void **state)
 {
     run_sim(failed_body, NULL);
@@ -111,6 +140,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_failed_attempt_leaves_nothing_behind),
+        cmocka_unit_test(the_refcount_table_may_grow_after_an_attempt),
         cmocka_unit_test(the_table_of_a_snapshot_says_nothing_of_unshared),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
