@@ -20,6 +20,8 @@ struct file_opts {
     bool no_flush; /* ignore flushes (cache=unsafe) */
     bool create;   /* create; fails if the file exists, unless truncate */
     bool truncate; /* with create: cut an existing file to 0 (after locking it) */
+    bool unnamed;  /* create one without a name (O_TMPFILE) in the folder of path, which is for
+                      messages only; who has it may link it */
     int dir_fd;    /* resolve path beneath this directory, refusing to leave it
                       (openat2 RESOLVE_BENEATH); 0 or below: no restriction */
 };

@@ -48,6 +48,16 @@ static bool open_error(const struct file_opts *o, int code, struct err **errp)
     return err_set_errno(errp, code, "cannot %s \"%s\"", o->create ? "create" : "open", o->path);
 }
 
+static int open_unnamed(const char *path, int flags)
+{
+    const char *slash = strrchr(path, '/');
+    AUTO_FREE char *dir = !slash ? mem_strdup(".") : mem_strndup(path, (size_t)(slash + 1 - path));
+    if (dir)
+        return open(dir, flags | O_TMPFILE, CREATE_MODE);
+    errno = ENOMEM;
+    return -1;
+}
+
 static bool open_fd(const struct file_opts *o, int *fd, struct err **errp)
 {
     /* O_NONBLOCK: a FIFO must be refused, not waited for. */
@@ -58,7 +68,9 @@ static bool open_fd(const struct file_opts *o, int *fd, struct err **errp)
         flags |= O_CREAT | (o->truncate ? 0 : O_EXCL);
     int mode = o->create ? CREATE_MODE : 0;
     do {
-        *fd = o->dir_fd > 0 ? open_beneath(o, flags, mode) : open(o->path, flags, mode);
+        *fd = o->unnamed      ? open_unnamed(o->path, flags)
+              : o->dir_fd > 0 ? open_beneath(o, flags, mode)
+                              : open(o->path, flags, mode);
     } while (*fd < 0 && errno == EINTR);
     return *fd >= 0 || open_error(o, errno, errp);
 }

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * Making a new file: under a temporary name beside it, durable, then renamed.
+ * Making a new file: without a name, durable, then linked; so that a program that is killed leaves
+ * nothing behind. What is replaced needs a name for a moment, since a link replaces nothing; so
+ * does, for as long as it takes, a new file where the file system has no unnamed ones.
  */
 #include "block/new_file.h"
 
@@ -13,21 +15,35 @@
 
 #include "base/cleanup.h"
 #include "base/rng.h"
-#include "block/file.h"
+#include "block/file_priv.h"
 #include "io/io.h"
+
+#define PROC_FD "/proc/self/fd" /* by which a file without a name can be linked */
 
 struct publish {
     const char *tmp, *path, *dir;
     unsigned flags;
+    int fd; /* of the unnamed file; -1: its name is tmp */
 };
+
+static int link_fd(int fd, const char *path)
+{
+    char self[40];
+    snprintf(self, sizeof(self), PROC_FD "/%d", fd);
+    return linkat(AT_FDCWD, self, AT_FDCWD, path, AT_SYMLINK_FOLLOW);
+}
 
 /* On a worker thread: renaming and syncing a folder may take as long as the disk likes. */
 static int publish_file(void *arg)
 {
     const struct publish *p = arg;
     bool overwrite = p->flags & NEW_FILE_OVERWRITE;
-    int r = renameat2(AT_FDCWD, p->tmp, AT_FDCWD, p->path, overwrite ? 0 : RENAME_NOREPLACE);
-    if (r < 0 && errno == EINVAL && !overwrite) {
+    int r = 0;
+    if (p->fd >= 0)
+        r = link_fd(p->fd, overwrite ? p->tmp : p->path);
+    if (r == 0 && (p->fd < 0 || overwrite))
+        r = renameat2(AT_FDCWD, p->tmp, AT_FDCWD, p->path, overwrite ? 0 : RENAME_NOREPLACE);
+    if (r < 0 && p->fd < 0 && errno == EINVAL && !overwrite) {
         /* A file system without RENAME_NOREPLACE: link fails if the name is taken, too. */
         r = link(p->tmp, p->path);
         if (r == 0)
@@ -72,20 +88,37 @@ static bool guard_old(const char *path, bool overwrite, struct node **old, struc
     return *old != NULL;
 }
 
-static bool fill_tmp(const char *tmp, unsigned flags, new_file_fn *fill, void *arg,
-                     struct err **errp)
+static struct node *open_new(struct publish *p, bool *named, struct err **errp)
 {
-    const struct file_opts fo = {.path = tmp,
-                                 .create = true,
-                                 .direct = flags & NEW_FILE_DIRECT,
-                                 .no_flush = flags & NEW_FILE_UNSAFE};
-    struct node *file = file_open(&fo, errp);
+    struct file_opts fo = {.path = p->path,
+                           .unnamed = true,
+                           .direct = p->flags & NEW_FILE_DIRECT,
+                           .no_flush = p->flags & NEW_FILE_UNSAFE};
+    struct err *e = NULL;
+    struct node *file = access(PROC_FD, X_OK) == 0 ? file_open(&fo, &e) : NULL;
+    *named = !file;
+    if (file)
+        return file;
+    err_free(e); /* the other way fails for the same reason, or not at all */
+    fo.path = p->tmp;
+    fo.unnamed = false;
+    fo.create = true;
+    return file_open(&fo, errp);
+}
+
+/* The descriptor that is left in p outlives the node, and its lock. */
+static bool fill_new(struct publish *p, new_file_fn *fill, void *arg, struct err **errp)
+{
+    bool named;
+    struct node *file = open_new(p, &named, errp);
     if (!file)
         return false;
     bool ok = fill(file, arg, errp);
+    if (ok && !named && (p->fd = fcntl(file_fd(file), F_DUPFD_CLOEXEC, 0)) < 0)
+        ok = err_set_errno(errp, errno, "cannot put the new file at %s", p->path);
     node_unref(file);
-    if (!ok)
-        io_offload(remove_file, (void *)tmp);
+    if (!ok && named)
+        io_offload(remove_file, (void *)p->tmp);
     return ok;
 }
 
@@ -99,15 +132,17 @@ bool new_file_make(const char *path, unsigned flags, new_file_fn *fill, void *ar
         return err_set(errp, ENOMEM, "out of memory");
     if (!guard_old(path, flags & NEW_FILE_OVERWRITE, &old, errp))
         return false;
-    bool ok = fill_tmp(tmp, flags, fill, arg, errp);
+    struct publish p = {.tmp = tmp, .path = path, .dir = dir, .flags = flags, .fd = -1};
+    bool ok = fill_new(&p, fill, arg, errp);
     if (ok) {
-        struct publish p = {.tmp = tmp, .path = path, .dir = dir, .flags = flags};
         int r = io_offload(publish_file, &p);
         if (r < 0) {
             io_offload(remove_file, tmp);
             ok = err_set_errno(errp, -r, "cannot put the new file at %s", path);
         }
     }
+    if (p.fd >= 0)
+        close(p.fd);
     node_unref(old);
     return ok;
 }

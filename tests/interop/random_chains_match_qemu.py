@@ -347,7 +347,7 @@ def try_chain(seed):
 def main():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--chains", type=int, default=6)
+    parser.add_argument("--chains", type=int, default=9)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--keep", action="store_true", help="leave the files of a failure")
     options = parser.parse_args()
