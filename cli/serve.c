@@ -165,6 +165,17 @@ static bool start_listening(struct serve *sv, struct err **errp)
     return listen_all(sv->server, &sv->opts.listen, names, n, &sv->listening, errp);
 }
 
+/* Early enough: what confines the server may forbid to run programs. */
+static bool start_run(struct serve *sv, struct err **errp)
+{
+    const struct serve_opts *o = &sv->opts;
+
+    if (o->exit_with_parent && !serve_run_end_with_parent(errp))
+        return false;
+    return !o->run || serve_run_start(&sv->run, o->run, &sv->listening, sv->exports.first->x->name,
+                                      run_ended, sv, errp);
+}
+
 static bool start(struct serve *sv, struct err **errp)
 {
     struct serve_opts *o = &sv->opts;
@@ -189,12 +200,8 @@ static bool start(struct serve *sv, struct err **errp)
     sv->pid_written = o->pid_file;
     sv->notify_fd = notify_open();
     /* Once more as who we are then: views are made later. */
-    if (!privileges_drop(&o->privileges, errp) || !check_scratch_dir(sv, errp))
-        return false;
-    if (o->exit_with_parent && !serve_run_end_with_parent(errp))
-        return false;
-    if (o->run && !serve_run_start(&sv->run, o->run, &sv->listening, sv->exports.first->x->name,
-                                   run_ended, sv, errp))
+    if (!privileges_drop(&o->privileges, errp) || !start_run(sv, errp) ||
+        !check_scratch_dir(sv, errp))
         return false;
     serve_exports_let_hang(&sv->exports, true);
     fflush(stdout);
