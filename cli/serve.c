@@ -21,6 +21,7 @@
 #include "cli/serve_exports.h"
 #include "cli/serve_opts.h"
 #include "cli/serve_run.h"
+#include "cli/serve_sandbox.h"
 #include "cli/signals.h"
 #include "control/control.h"
 #include "io/io.h"
@@ -202,6 +203,8 @@ static bool start(struct serve *sv, struct err **errp)
     /* Once more as who we are then: views are made later. */
     if (!privileges_drop(&o->privileges, errp) || !start_run(sv, errp) ||
         !check_scratch_dir(sv, errp))
+        return false;
+    if (!serve_sandbox_enter(o, &sv->exports, errp))
         return false;
     serve_exports_let_hang(&sv->exports, true);
     fflush(stdout);

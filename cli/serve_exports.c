@@ -257,6 +257,9 @@ static struct serve_export *find_wanted(const struct serve_opts *o, const char *
 static void log_problem(const char *name, const char *what, struct err *problem)
 {
     log_error("export '%s': %s: %s", name, what, err_msg(problem));
+    if (err_code(problem) == EACCES)
+        log_error("in the sandbox, images are opened in the folders that were used at the start, "
+                  "and below those of --allow-path");
     err_free(problem);
 }
 

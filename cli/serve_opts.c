@@ -41,6 +41,27 @@ static bool parse_level(const char *text, enum log_level *out, struct err **errp
                    text);
 }
 
+static bool take_sandbox(const char *arg, struct serve_opts *o, struct err **errp)
+{
+    static const char *const names[] = {"auto", "on", "off"}; /* enum serve_sandbox */
+
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        if (strcmp(arg, names[i]) == 0) {
+            o->sandbox = (enum serve_sandbox)i;
+            return true;
+        }
+    }
+    return err_set(errp, EINVAL, "--sandbox: '%s' is not known; it is on, off or auto", arg);
+}
+
+static bool take_allow_path(const char *arg, struct serve_opts *o, struct err **errp)
+{
+    if (o->n_allow_paths == SERVE_ALLOW_PATHS_MAX)
+        return err_set(errp, E2BIG, "--allow-path: at most %d are possible", SERVE_ALLOW_PATHS_MAX);
+    o->allow_paths[o->n_allow_paths++] = arg;
+    return true;
+}
+
 /* How the program runs. */
 enum take serve_take_running(int opt, const char *arg, struct serve_opts *o, struct err **errp)
 {
@@ -62,6 +83,10 @@ enum take serve_take_running(int opt, const char *arg, struct serve_opts *o, str
     case OPT_USER:
         o->user = arg;
         return TAKE_OK;
+    case OPT_SANDBOX:
+        return take_if(take_sandbox(arg, o, errp));
+    case OPT_ALLOW_PATH:
+        return take_if(take_allow_path(arg, o, errp));
     case OPT_GROUP:
         o->group = arg;
         return TAKE_OK;

@@ -74,6 +74,13 @@ struct serve_export { /* strings belong to what was said, except where they are 
     struct serve_authz authz;
 };
 
+enum serve_sandbox {
+    SERVE_SANDBOX_AUTO, /* what the system has */
+    SERVE_SANDBOX_ON,   /* all of it, or do not serve */
+    SERVE_SANDBOX_OFF,
+};
+#define SERVE_ALLOW_PATHS_MAX 64
+
 struct serve_opts { /* strings belong to what was said */
     struct said said;
     struct serve_export **exports; /* owned, and all that it points to */
@@ -88,6 +95,9 @@ struct serve_opts { /* strings belong to what was said */
     bool exit_with_parent;
     const char *user, *group; /* as given; NULL: not */
     struct privileges privileges;
+    enum serve_sandbox sandbox;
+    const char *allow_paths[SERVE_ALLOW_PATHS_MAX];
+    unsigned n_allow_paths;
     bool fork;
     unsigned verbose;
     bool log_level_given;

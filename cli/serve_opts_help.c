@@ -126,6 +126,8 @@ static const char help_running[] =
     "      --exit-with-parent    end when the program that started this one ends\n"
     "      --fork, --foreground  go into the background once ready, or not [not]\n"
     "      --pid-file FILE       write the process id there (alias --pidfile)\n"
+    "      --sandbox MODE        on, off, auto: on as far as the system has it [auto]\n"
+    "      --allow-path PATH     in the sandbox, files below it may be opened, too; repeatable\n"
     "      --user USER           once ready, become this user (name or number)\n"
     "      --group GROUP         ... and this group [that of the user]\n"
     "  -v, --verbose             log more; twice: everything\n"

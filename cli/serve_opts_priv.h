@@ -51,6 +51,8 @@ enum {
     OPT_L2_CACHE_SIZE,
     OPT_PID_FILE,
     OPT_USER,
+    OPT_SANDBOX,
+    OPT_ALLOW_PATH,
     OPT_GROUP,
     OPT_CONTROL,
     OPT_FORK,

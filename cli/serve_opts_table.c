@@ -38,6 +38,8 @@ const struct serve_option serve_options[] = {
     {"max-checkpoints", required_argument, OPT_MAX_CHECKPOINTS, SCOPE_SERVER, 0},
     {"view-grace", required_argument, OPT_VIEW_GRACE, SCOPE_SERVER, 0},
     {"pid-file", required_argument, OPT_PID_FILE, SCOPE_SERVER, SERVE_PATH},
+    {"sandbox", required_argument, OPT_SANDBOX, SCOPE_SERVER, 0},
+    {"allow-path", required_argument, OPT_ALLOW_PATH, SCOPE_SERVER, SERVE_PATH | SERVE_MANY},
     {"user", required_argument, OPT_USER, SCOPE_SERVER, 0},
     {"group", required_argument, OPT_GROUP, SCOPE_SERVER, 0},
     {"control", required_argument, OPT_CONTROL, SCOPE_SERVER, SERVE_PATH},

@@ -112,6 +112,11 @@ void offload_destroy(struct reactor *r)
     r->offload = NULL;
 }
 
+void reactor_rest(struct reactor *r)
+{
+    offload_destroy(r);
+}
+
 static void offload_done(void *arg)
 {
     co_wake(arg);

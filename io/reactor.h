@@ -34,6 +34,9 @@ struct reactor *reactor_current(void);
 /* reactor_name: "io_uring", "threads" or "sim". */
 const char *reactor_name(const struct reactor *r);
 
+/* reactor_rest: end the worker threads, which start again when there is work for them; waits for
+ * what they are at. For what only holds for threads that are started later. Same thread. */
+void reactor_rest(struct reactor *r);
 /* reactor_run: loop until reactor_stop. Outside coroutines only. */
 void reactor_run(struct reactor *r);
 /* reactor_stop: make reactor_run return after the present pass. Same thread. */

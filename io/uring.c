@@ -7,7 +7,10 @@
 #include <liburing.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
+#include "base/bytes.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "io/reactor_priv.h"
@@ -53,6 +56,31 @@ static struct io_uring *ring_of(struct reactor *r)
     return &((struct uring *)r->backend_state)->ring;
 }
 
+/* A ring goes around filters of system calls: it must do no more than we ask of it, and what it may
+ * do cannot be changed later. */
+static int restrict_ring(struct io_uring *ring)
+{
+    static const uint8_t ops[] = {
+        IORING_OP_READ,    IORING_OP_WRITE,          IORING_OP_FSYNC,        IORING_OP_FALLOCATE,
+        IORING_OP_RECV,    IORING_OP_SENDMSG,        IORING_OP_ACCEPT,       IORING_OP_POLL_ADD,
+        IORING_OP_TIMEOUT, IORING_OP_TIMEOUT_REMOVE, IORING_OP_ASYNC_CANCEL,
+    };
+    struct io_uring_restriction res[ARRAY_LEN(ops) + 1] = {0};
+
+    for (unsigned i = 0; i < ARRAY_LEN(ops); i++) {
+        res[i].opcode = IORING_RESTRICTION_SQE_OP;
+        res[i].sqe_op = ops[i];
+    }
+    res[ARRAY_LEN(ops)].opcode = IORING_RESTRICTION_SQE_FLAGS_ALLOWED;
+    res[ARRAY_LEN(ops)].sqe_flags = IOSQE_ASYNC;
+    /* Not through liburing, of which some versions declare these and do not have them. */
+    if (syscall(SYS_io_uring_register, ring->ring_fd, IORING_REGISTER_RESTRICTIONS, res,
+                ARRAY_LEN(res)) < 0 ||
+        syscall(SYS_io_uring_register, ring->ring_fd, IORING_REGISTER_ENABLE_RINGS, NULL, 0) < 0)
+        return -errno;
+    return 0;
+}
+
 static bool uring_init(struct reactor *r, struct err **errp)
 {
     struct uring *u = mem_new(struct uring);
@@ -60,13 +88,15 @@ static bool uring_init(struct reactor *r, struct err **errp)
         return err_set(errp, ENOMEM, "io_uring: out of memory");
     struct io_uring_params p = {
         .flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
-                 IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_CQSIZE | IORING_SETUP_SUBMIT_ALL,
+                 IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_CQSIZE | IORING_SETUP_SUBMIT_ALL |
+                 IORING_SETUP_R_DISABLED,
         .cq_entries = RING_ENTRIES * 8,
     };
     int res = io_uring_queue_init_params(RING_ENTRIES, &u->ring, &p);
     u->can_spin = res == 0;
     if (res == -EINVAL) { /* before Linux 6.1 */
-        p = (struct io_uring_params){.flags = IORING_SETUP_CQSIZE, .cq_entries = RING_ENTRIES * 8};
+        p = (struct io_uring_params){.flags = IORING_SETUP_CQSIZE | IORING_SETUP_R_DISABLED,
+                                     .cq_entries = RING_ENTRIES * 8};
         res = io_uring_queue_init_params(RING_ENTRIES, &u->ring, &p);
     }
     if (res < 0) {
@@ -77,6 +107,12 @@ static bool uring_init(struct reactor *r, struct err **errp)
         io_uring_queue_exit(&u->ring);
         mem_free(u);
         return err_set(errp, ENOTSUP, "io_uring of this kernel is too old (Linux 5.11 is needed)");
+    }
+    res = restrict_ring(&u->ring);
+    if (res < 0) {
+        io_uring_queue_exit(&u->ring);
+        mem_free(u);
+        return err_set_errno(errp, -res, "io_uring cannot be restricted");
     }
     r->backend_state = u;
     return true;

@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <liburing.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
@@ -15,6 +16,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -27,6 +29,7 @@
 #include "io/io.h"
 #include "io/lock.h"
 #include "io/reactor.h"
+#include "io/reactor_priv.h"
 #include "tests/unit/io/kinds.h"
 
 static int pair[2];
@@ -318,6 +321,39 @@ static void file_calls_fail_where_no_thread_can_be_started(void **state)
     assert_int_equal(WEXITSTATUS(status), SAID_NO);
 }
 
+static int ring_op(struct io_uring *ring)
+{
+    struct io_uring_cqe *cqe;
+
+    assert_int_equal(io_uring_submit_and_wait(ring, 1), 1);
+    assert_int_equal(io_uring_peek_cqe(ring, &cqe), 0);
+    int res = cqe->res;
+    io_uring_cqe_seen(ring, cqe);
+    return res;
+}
+
+/* A ring goes around filters of system calls. */
+static void the_ring_does_only_what_we_use(void **state)
+{
+    struct io_uring *ring = reactor->backend_state; /* its first member */
+    struct io_uring_restriction all = {.opcode = IORING_RESTRICTION_SQE_OP,
+                                       .sqe_op = IORING_OP_OPENAT};
+
+    if (kind != REACTOR_URING)
+        skip();
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+    io_uring_prep_poll_add(io_uring_get_sqe(ring), pair[0], POLLOUT);
+    assert_true(ring_op(ring) > 0);
+    io_uring_prep_openat(io_uring_get_sqe(ring), AT_FDCWD, "/dev/null", O_RDONLY, 0);
+    assert_int_equal(ring_op(ring), -EACCES);
+    io_uring_prep_connect(io_uring_get_sqe(ring), pair[0], NULL, 0);
+    assert_int_equal(ring_op(ring), -EACCES);
+    io_uring_prep_unlinkat(io_uring_get_sqe(ring), AT_FDCWD, "/nowhere", 0);
+    assert_int_equal(ring_op(ring), -EACCES);
+    assert_true(
+        syscall(SYS_io_uring_register, ring->ring_fd, IORING_REGISTER_RESTRICTIONS, &all, 1) < 0);
+}
+
 static int run_kind(enum reactor_kind k)
 {
     static const struct CMUnitTest tests[] = {
@@ -327,6 +363,7 @@ static int run_kind(enum reactor_kind k)
         cmocka_unit_test(a_receive_that_times_out_has_taken_nothing),
         cmocka_unit_test(no_completion_is_lost_when_the_ring_overflows),
         cmocka_unit_test(files_are_read_written_and_synced),
+        cmocka_unit_test(the_ring_does_only_what_we_use),
     };
     kind = k;
     return cmocka_run_group_tests(tests, setup, teardown);
