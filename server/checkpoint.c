@@ -16,7 +16,7 @@
  * the view. A checkpoint stays useful as a base after its view is gone. When there are too many,
  * the least recently used that has no view is forgotten and its segment merged into the one before,
  * which keeps every older base right. A view lives while a connection uses it and for a grace
- * period after.
+ * period after. What is recorded survives a restart: see checkpoint_store.c.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -64,8 +64,8 @@ bool checkpoint_check_readable(const struct checkpoint *k, struct err **errp)
                    k->name, k->exp->name);
 }
 
-/* Frees what a checkpoint owns. Its view is gone already. */
-static void checkpoint_free(struct checkpoint *k)
+/* Its view is gone already. */
+void checkpoint_free(struct checkpoint *k)
 {
     if (!k)
         return;
@@ -105,6 +105,12 @@ static void unlink_checkpoint(struct checkpoint *k)
     }
 }
 
+void checkpoint_forget(struct checkpoint *k)
+{
+    unlink_checkpoint(k);
+    checkpoint_free(k);
+}
+
 /* Forget checkpoints until there is room for one more. */
 static bool make_room(struct export *e, struct err **errp)
 {
@@ -126,8 +132,8 @@ static bool make_room(struct export *e, struct err **errp)
             return false;
         log_info("export '%s': checkpoint '%s' is forgotten; at most %u are kept", e->name,
                  victim->name, max);
-        unlink_checkpoint(victim);
-        checkpoint_free(victim);
+        checkpoint_absorb(victim);
+        checkpoint_forget(victim);
     }
     return true;
 }
@@ -218,6 +224,7 @@ static bool freeze(struct checkpoint *k, int *scratch_fd, struct err **errp)
         e->first = k;
     }
     e->last = k;
+    e->last_number = k->number;
     e->n_checkpoints++;
     return true;
 fail:
@@ -238,6 +245,8 @@ static struct checkpoint *checkpoint_make(struct export *e, struct wire_str name
         return NULL;
     }
     k->exp = e;
+    k->number = k->upto = e->last_number + 1;
+    checkpoint_reserve(k);
     int fd;
     bool ok = false;
     if (server_open_scratch(e->srv, &fd, errp)) {
@@ -250,6 +259,7 @@ static struct checkpoint *checkpoint_make(struct export *e, struct wire_str name
             close(fd);
     }
     if (!ok) {
+        checkpoint_unreserve(k);
         checkpoint_free(k);
         err_prefix(errp, "checkpoint of '%s': ", e->name);
         return NULL;
@@ -416,6 +426,7 @@ void checkpoint_drop_all(struct export *e)
         timer_cancel(&k->grace);
     co_group_wait(&e->ckpt_drops);
     co_lock(&e->ckpt_lock);
+    checkpoints_save(e);
     while (e->last) {
         struct checkpoint *k = e->last;
         unlink_checkpoint(k);

@@ -341,6 +341,7 @@ bool export_new(struct server *s, const struct export_opts *o, struct err **errp
     while (*at)
         at = &(*at)->next;
     *at = e;
+    checkpoints_load(e);
     return true;
 }
 

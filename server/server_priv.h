@@ -61,6 +61,7 @@ struct export
     /* Checkpoints, oldest first. */
     struct checkpoint *first, *last;
     unsigned n_checkpoints;
+    uint64_t last_number;       /* of a checkpoint */
     uint64_t use_clock;         /* ticks at each use of a checkpoint: who is least recent */
     struct bitmap *recording;   /* changes since the newest checkpoint; top's; NULL: none yet */
     struct co_mutex ckpt_lock;  /* held while a view is made or dropped */
@@ -111,6 +112,7 @@ struct diff { /* what changed from an earlier checkpoint until this one; cached 
 
 struct checkpoint {
     struct export *exp;
+    uint64_t number, upto; /* consecutive: upto is more where later ones were merged into it */
     char *name;
     struct bitmap *segment; /* changes from this one until the next; NULL for the newest */
     struct node *view;      /* NULL once released */
@@ -145,6 +147,22 @@ const struct bitmap *checkpoint_diff(struct checkpoint *k, struct checkpoint *ba
                                      struct err **errp);
 /* checkpoint_read_failed: logs once when a view turns out to be broken. */
 void checkpoint_read_failed(struct checkpoint *k);
+/* checkpoint_free: what it owns, but its view. checkpoint_forget: out of the list as well. */
+void checkpoint_free(struct checkpoint *k);
+void checkpoint_forget(struct checkpoint *k);
+
+/* --- Checkpoints across restarts (checkpoint_store.c). None of these can fail; all yield. ---
+ *
+ * checkpoint_reserve: make a place in the image, if it can be; k has its name and number.
+ * checkpoint_unreserve: it is not needed. checkpoint_absorb: nor is k's, as it is about to be
+ * forgotten; the one before stands for it from now on. checkpoints_save: e ends. checkpoints_load:
+ * e begins; or what is there is told to be lost. */
+void checkpoint_reserve(struct checkpoint *k);
+void checkpoint_unreserve(struct checkpoint *k);
+void checkpoint_absorb(struct checkpoint *k);
+void checkpoints_save(struct export *e);
+void checkpoints_load(struct export *e);
+
 /* checkpoint_drop_all: at stop; no view is in use. Yields. */
 void checkpoint_drop_all(struct export *e);
 

@@ -144,7 +144,7 @@ stop_serve s
 start_serve s -x disk -f qcow2 -B daily --checkpoints disk.qcow2
 expect_fail 1 'No such file' nbdinfo "$(uri s "disk@bw-${checkpoint#G}")"
 nbd_io "$(uri s disk)" 'write -P 0x62 2M 64k'
-backup 3 "$(uri s disk)" repo
+backup 0 "$(uri s disk)" repo
 "$BREAKWATER" restore repo/disk out.qcow2 >/dev/null
 same_content out.qcow2 qcow2 "$(uri s disk)" raw
 rm -r out.qcow2 repo

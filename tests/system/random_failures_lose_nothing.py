@@ -86,12 +86,13 @@ class Storm:
                 time.sleep(0.02)
         self.model = bytearray(self.content(h))
         h.shutdown()
-        self.knows_base = False
 
     def stop(self, how):
         self.server.send_signal(how)
         code = self.server.wait(30)
         self.log.close()
+        if how == signal.SIGKILL:
+            self.knows_base = False
         assert how == signal.SIGKILL or code == 0, f"the server ended with {code}"
         time.sleep(0.05)
 
