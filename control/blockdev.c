@@ -27,6 +27,7 @@ static const struct blockdev_driver *const drivers[] = {
     &blockdev_blklogwrites,
     &blockdev_copy_before_write,
     &blockdev_snapshot_access,
+    &blockdev_fault,
 };
 
 static const struct blockdev_driver *driver_by_name(const char *name)
@@ -147,4 +148,26 @@ struct graph_node *blockdev_open(struct control *c, json_t *options, bool owned,
         return self;
     graph_drop(&c->graph, self);
     return NULL;
+}
+
+struct node *blockdev_open_over(struct control *c, const struct graph_node *n, struct node *child,
+                                struct err **errp)
+{
+    const struct blockdev_driver *drv = n->options ? driver_by_name(n->driver) : NULL;
+    struct blockdev_open o = {.ctl = c, .options = n->options, .child = {child}};
+
+    if (!drv) {
+        err_set(errp, ENOTSUP, "Node '%s' cannot be opened a second time", n->name);
+        return NULL;
+    }
+    inherit(&o, NULL, ROLE_FILTER);
+    o.read_only = n->read_only;
+    for (unsigned i = 1; drv->child[i].key; i++) {
+        json_t *ref = arg_get(o.options, drv->child[i].key);
+
+        o.no_child[i] = json_is_null(ref);
+        if (ref && !json_is_null(ref) && i < n->node->n_child)
+            o.child[i] = n->node->child[i];
+    }
+    return drv->open(&o, errp);
 }

@@ -36,7 +36,7 @@ struct blockdev_driver {
 extern const struct blockdev_driver blockdev_file, blockdev_null_co, blockdev_null_aio,
     blockdev_qcow2, blockdev_raw, blockdev_blkdebug, blockdev_throttle, blockdev_nbd,
     blockdev_copy_on_read, blockdev_compress, blockdev_blkverify, blockdev_blklogwrites,
-    blockdev_copy_before_write, blockdev_snapshot_access;
+    blockdev_copy_before_write, blockdev_snapshot_access, blockdev_fault;
 
 /* q_inet, q_unix, q_address_type: of socket addresses. */
 extern const struct qtype q_inet, q_unix, q_address_type;
@@ -49,6 +49,11 @@ extern const struct qtype q_blockdev_options, q_blockdev_ref, q_blockdev_ref_or_
 struct graph_node *blockdev_open(struct control *c, json_t *options, bool owned,
                                  const struct blockdev_open *parent, enum graph_role role,
                                  struct err **errp);
+/* blockdev_open_over: another node with n's driver and options, but over this child[0], and with
+ * n's own other children; for what a power cut left of child[0]. A reference for the caller.
+ * Yields. */
+struct node *blockdev_open_over(struct control *c, const struct graph_node *n, struct node *child,
+                                struct err **errp);
 /* blockdev_find: a node by the name that a client gave, or "Cannot find device='' nor
  * node-name='N'". legacy: the name came as a device's, too. */
 struct graph_node *blockdev_find(struct control *c, const char *name, bool legacy,

@@ -89,10 +89,10 @@ static const struct qtype q_crashes = {
     .name = "CrashStates",
     .member = Q_MEMBERS({"count", &q_int, false}, {"states", &q_crash_states, true})};
 
-static struct graph_node *which(struct call *call, struct err **errp)
+static struct fault_place which(struct call *call, struct err **errp)
 {
-    return fault_node_find(call->ctl, arg_str(call->args, "node"), arg_str(call->args, "export"),
-                           errp);
+    return fault_place_find(call->ctl, arg_str(call->args, "node"), arg_str(call->args, "export"),
+                            errp);
 }
 
 /* --- Looking --- */
@@ -111,10 +111,10 @@ static json_t *rule_json(const struct rules_info *i)
                      "holds", i->holds, "last", last);
 }
 
-static json_t *engine_json(struct graph_node *n)
+static json_t *engine_json(const struct fault_place *at)
 {
-    const struct rules *r = fault_rules(n->node);
-    struct node *cache = fault_cache(n->node);
+    const struct rules *r = fault_rules(at->node);
+    struct node *cache = fault_cache(at->node);
     json_t *list = json_array();
     struct rules_info info;
     char seed[32];
@@ -122,23 +122,22 @@ static json_t *engine_json(struct graph_node *n)
     for (unsigned i = 0; rules_info(r, i, &info); i++)
         json_array_append_new(list, rule_json(&info));
     snprintf(seed, sizeof(seed), "0x%" PRIx64, rules_seed(r));
-    return json_pack("{s:s,s:I,s:s,s:b,s:o}", "node", n->name, "state", (json_int_t)rules_state(r),
+    return json_pack("{s:s,s:I,s:s,s:b,s:o}", "node", at->name, "state", (json_int_t)rules_state(r),
                      "seed", seed, "cut", cache && cache_is_cut(cache), "rules", list);
 }
 
 static bool run_list(struct call *call, struct err **errp)
 {
+    struct fault_place at;
     json_t *list;
 
     if (arg_has(call->args, "node") || arg_has(call->args, "export")) {
-        struct graph_node *n = which(call, errp);
-
-        return n && call_return(call, json_pack("[o]", engine_json(n)), errp);
+        at = which(call, errp);
+        return at.node && call_return(call, json_pack("[o]", engine_json(&at)), errp);
     }
     list = json_array();
-    for (struct graph_node *n = call->ctl->graph.nodes; n; n = n->next)
-        if (n->node && n->node->drv == &fault_driver)
-            json_array_append_new(list, engine_json(n));
+    for (unsigned i = 0; (at = fault_place_at(call->ctl, i)).node; i++)
+        json_array_append_new(list, engine_json(&at));
     return call_return(call, list, errp);
 }
 
@@ -169,11 +168,11 @@ static bool change(struct call *call,
                                struct err **errp),
                    struct err **errp)
 {
-    struct graph_node *n = which(call, errp);
-    struct rules *fresh = n ? rules_new(fault_names()) : NULL;
+    struct fault_place at = which(call, errp);
+    struct rules *fresh = at.node ? rules_new(fault_names()) : NULL;
     bool ok;
 
-    if (!n)
+    if (!at.node)
         return false;
     if (!fresh)
         return err_set(errp, ENOMEM, "out of memory for fault rules");
@@ -183,10 +182,10 @@ static bool change(struct call *call,
 
         faults_may_hang(call->ctl, true);
         rules_warn(fresh, show_warning, NULL);
-        ok = put(call, n->node, fresh, errp);
+        ok = put(call, at.node, fresh, errp);
         if (ok && faults)
-            log_info("%s: faults are drawn with seed 0x%" PRIx64, n->name,
-                     rules_seed(fault_rules(n->node)));
+            log_info("%s: faults are drawn with seed 0x%" PRIx64, at.name,
+                     rules_seed(fault_rules(at.node)));
     }
     rules_free(fresh);
     return ok;
@@ -224,15 +223,15 @@ static bool run_arm(struct call *call, struct err **errp)
 
 static bool run_remove(struct call *call, struct err **errp)
 {
-    struct graph_node *n = which(call, errp);
+    struct fault_place at = which(call, errp);
 
-    return n && rules_remove(fault_rules(n->node), arg_str(call->args, "id"), errp);
+    return at.node && rules_remove(fault_rules(at.node), arg_str(call->args, "id"), errp);
 }
 
 static bool run_state(struct call *call, struct err **errp)
 {
-    struct graph_node *n = which(call, errp);
-    struct rules *r = n ? fault_rules(n->node) : NULL;
+    struct fault_place at = which(call, errp);
+    struct rules *r = at.node ? fault_rules(at.node) : NULL;
 
     if (!r)
         return false;
@@ -243,23 +242,24 @@ static bool run_state(struct call *call, struct err **errp)
 
 static bool run_mark(struct call *call, struct err **errp)
 {
-    struct graph_node *n = which(call, errp);
+    struct fault_place at = which(call, errp);
 
-    if (!n)
+    if (!at.node)
         return false;
-    rules_mark(fault_rules(n->node), arg_str(call->args, "name"));
-    log_info("%s: mark \"%s\"", n->name, arg_str(call->args, "name"));
+    rules_mark(fault_rules(at.node), arg_str(call->args, "name"));
+    log_info("%s: mark \"%s\"", at.name, arg_str(call->args, "name"));
     return true;
 }
 
 static bool run_subscribe(struct call *call, struct err **errp)
 {
     bool enable = arg_bool(call->args, "enable", true);
+    struct fault_place at;
 
     if (!call->session)
         return err_set(errp, EINVAL, "Only a client can subscribe");
-    for (struct graph_node *n = call->ctl->graph.nodes; enable && n; n = n->next)
-        if (n->node && n->node->drv == &fault_driver && !fault_watch(call->ctl, n, errp))
+    for (unsigned i = 0; enable && (at = fault_place_at(call->ctl, i)).node; i++)
+        if (!fault_watch(call->ctl, &at, errp))
             return false;
     call->session->wants_faults = enable;
     return true;
@@ -269,14 +269,13 @@ static bool run_subscribe(struct call *call, struct err **errp)
 
 static struct node *find_cache(struct call *call, struct err **errp)
 {
-    struct graph_node *n = which(call, errp);
-    struct node *cache = n ? fault_cache(n->node) : NULL;
+    struct fault_place at = which(call, errp);
+    struct node *cache = at.node ? fault_cache(at.node) : NULL;
 
-    if (n && !cache)
+    if (at.node && !cache)
         err_set(errp, ENOTSUP,
-                "Node '%s' has no volatile cache: start `breakwater serve` with rules that have a "
-                "section [cache]",
-                n->name);
+                "'%s' has no volatile cache: start with rules that have a section [cache]",
+                at.name);
     return cache;
 }
 
@@ -305,6 +304,7 @@ static bool run_crash_list(struct call *call, struct err **errp)
         return false;
     if (!cache_is_cut(cache))
         return err_set(errp, EINVAL, "The power is not cut yet: faults-powercut does it");
+    cache_powercut(cache); /* until the states are known */
     list = json_array();
     for (int64_t i = first; i - first < count && i <= UINT32_MAX &&
                             cache_crash_describe(cache, (unsigned)i, text, sizeof(text));

@@ -203,17 +203,12 @@ static bool load_list(struct rules *rules, const char *section, const json_t *li
     return true;
 }
 
-/* One node is one layer. */
+/* What needs more than one node under the format. */
 static bool check_rules(const struct rules *rules, struct err **errp)
 {
-    if (rules_has_layer(rules, FAULT_GUEST) || rules_has_layer(rules, FAULT_WIRE))
-        return err_set(errp, ENOTSUP,
-                       "Driver 'blkdebug' knows layer=host only; `breakwater serve --faults` has "
-                       "the others");
     if (rules_cache(rules)->on || rules_need_cache(rules))
         return err_set(errp, ENOTSUP,
-                       "Driver 'blkdebug' has no [cache] and cuts no power; `breakwater serve "
-                       "--faults` does");
+                       "Driver 'blkdebug' has no [cache] and cuts no power; driver 'fault' does");
     return true;
 }
 

@@ -15,6 +15,7 @@
 #include "control/blockdev.h"
 #include "control/export_priv.h"
 #include "control/fault_watch.h"
+#include "filters/filters.h"
 #include "server/server.h"
 
 #define MOMENT_NS (200 * NS_PER_MS)
@@ -90,7 +91,6 @@ static bool serve(struct control_export *e, struct graph_node *n, const struct e
     struct export_opts eo = {
         .name = e->name,
         .description = w->description,
-        .top = n->node,
         .bitmaps = bitmaps,
         .n_bitmaps = (unsigned)json_array_size(w->bitmaps),
         .read_only = !w->writable,
@@ -100,10 +100,14 @@ static bool serve(struct control_export *e, struct graph_node *n, const struct e
         return false;
     if (w->frozen)
         bitmaps[eo.n_bitmaps++].frozen = w->frozen;
-    node_ref(n->node);
+    eo.top = export_top(e, n, &eo.rules, errp);
+    if (!eo.top)
+        return false;
+    if (fault_cache(fault_find(eo.top)))
+        eo.crash = (struct export_crash){export_crash_open, e};
     if (server_add_export(e->ctl->nbd->server, &eo, errp))
         return true;
-    node_unref(n->node);
+    node_unref(eo.top);
     return false;
 }
 
@@ -112,7 +116,10 @@ static void move(struct graph_edge *use, struct node *to)
 {
     const struct control_export *e = use->arg;
 
-    server_move_export(e->ctl->nbd->server, e->name, to);
+    if (e->fault)
+        node_unref(node_set_child(e->fault, 0, to));
+    else
+        server_move_export(e->ctl->nbd->server, e->name, to);
 }
 
 static bool check_wish(struct control *c, const struct export_wish *w, struct graph_node **n,
@@ -186,6 +193,8 @@ static void remove_run(void *arg)
     struct err *problem = NULL;
 
     throttle_lift_below(use->child, true);
+    if (e->fault)
+        fault_let_hang(e->fault, false);
     if (!server_remove_export(c->nbd->server, e->name, &problem)) {
         log_error("%s", err_msg(problem));
         if (!c->first_error)

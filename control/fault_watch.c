@@ -8,6 +8,7 @@
 #include "control/fault_watch.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -80,9 +81,9 @@ static void on_fire(void *arg, const struct rules_fire *f)
     w->missed = 0;
 }
 
-bool fault_watch(struct control *c, struct graph_node *n, struct err **errp)
+bool fault_watch(struct control *c, const struct fault_place *at, struct err **errp)
 {
-    struct rules *rules = fault_rules(n->node);
+    struct rules *rules = fault_rules(at->node);
     struct fault_watch *w;
 
     for (w = c->fault_watches; w; w = w->next)
@@ -93,7 +94,7 @@ bool fault_watch(struct control *c, struct graph_node *n, struct err **errp)
         return err_set(errp, ENOMEM, "out of memory");
     w->ctl = c;
     w->rules = rules;
-    memcpy(w->node, n->name, sizeof(w->node));
+    snprintf(w->node, sizeof(w->node), "%s", at->name);
     w->next = c->fault_watches;
     c->fault_watches = w;
     rules_on_fire(rules, on_fire, w);
@@ -113,62 +114,86 @@ void faults_may_hang(struct control *c, bool may)
     for (struct graph_node *n = c->graph.nodes; n; n = n->next)
         if (n->node && (n->node->drv == &fault_driver || n->node->drv == &fault_guest_driver))
             fault_let_hang(n->node, may && !c->stopping);
+    for (struct control_export *e = c->exports; e; e = e->next)
+        if (e->fault)
+            fault_let_hang(e->fault, may && !c->stopping && !e->shutting_down);
 }
 
 /* --- Which one is meant --- */
 
-static bool no_filter(const char *what, const char *name, struct err **errp)
+/* Does n stand for an engine: is it the lowest of its filters? */
+static bool stands(const struct graph_node *n)
 {
-    return err_set(errp, ENOENT,
-                   "%s '%s' has no fault filter: put a node with driver 'blkdebug' below it", what,
-                   name);
+    return n->node && (n->node->drv == &fault_driver ||
+                       (n->node->drv == &fault_guest_driver && fault_lowest(n->node) == n->node));
 }
 
-/* Filters of both layers share an engine: the lower one, which owns it, stands for both. */
-static struct graph_node *only_one(struct control *c, struct err **errp)
+struct fault_place fault_place_at(struct control *c, unsigned i)
 {
-    struct graph_node *found = NULL;
-
-    for (struct graph_node *n = c->graph.nodes; n; n = n->next) {
-        if (!n->node || n->node->drv != &fault_driver)
-            continue;
-        if (found) {
-            err_set(errp, EINVAL,
-                    "There are several fault filters: say which, with 'node' or "
-                    "'export'");
-            return NULL;
-        }
-        found = n;
-    }
-    if (!found)
-        err_set(errp, ENOENT, "There is no fault filter: add a node with driver 'blkdebug'");
-    return found;
+    for (struct graph_node *n = c->graph.nodes; n; n = n->next)
+        if (stands(n) && i-- == 0)
+            return (struct fault_place){n->name, n->node};
+    for (struct control_export *e = c->exports; e; e = e->next)
+        if (e->fault && fault_lowest(e->fault) == e->fault && i-- == 0)
+            return (struct fault_place){e->id, e->fault};
+    return (struct fault_place){NULL, NULL};
 }
 
-struct graph_node *fault_node_find(struct control *c, const char *node, const char *export,
-                                   struct err **errp)
+/* If there are nodes, exports without one are not meant. */
+static struct fault_place only_one(struct control *c, struct err **errp)
+{
+    struct fault_place found = fault_place_at(c, 0), other = fault_place_at(c, 1);
+
+    if (!found.node)
+        err_set(errp, ENOENT,
+                "There is no fault filter: add an export, or a node with driver 'fault'");
+    if (!other.node || (graph_find(&c->graph, found.name) && !graph_find(&c->graph, other.name)))
+        return found;
+    err_set(errp, EINVAL, "There are several fault filters: say which, with 'node' or 'export'");
+    return (struct fault_place){NULL, NULL};
+}
+
+/* The engine at or below a node. */
+static struct fault_place place_below(struct control *c, struct node *top)
+{
+    struct node *filter = fault_lowest(top);
+    struct graph_node *n = filter ? graph_find_node(&c->graph, filter) : NULL;
+
+    return n ? (struct fault_place){n->name, filter} : (struct fault_place){NULL, NULL};
+}
+
+struct fault_place fault_place_find(struct control *c, const char *node, const char *export,
+                                    struct err **errp)
 {
     struct control_export *e = export ? export_find(c, export) : NULL;
-    struct graph_node *top, *n;
+    struct fault_place found = {NULL, NULL};
+    struct graph_node *n;
 
     if (node && export) {
         err_set(errp, EINVAL, "'node' and 'export' exclude each other");
-        return NULL;
+        return found;
     }
     if (!node && !export)
         return only_one(c, errp);
-    if (export && (!e || !e->use)) {
-        err_set(errp, ENOENT, "Export '%s' is not found", export);
-        return NULL;
+    if (export) {
+        if (!e || !e->use) {
+            err_set(errp, ENOENT, "Export '%s' is not found", export);
+            return found;
+        }
+        found = place_below(c, e->use->child->node);
+        if (!found.node && e->fault)
+            found = (struct fault_place){e->id, e->fault};
+    } else {
+        n = graph_find(&c->graph, node);
+        if (!n || !n->node) {
+            err_set(errp, ENOENT, "Cannot find node '%s'", node);
+            return found;
+        }
+        found = place_below(c, n->node);
     }
-    top = export ? e->use->child : graph_find(&c->graph, node);
-    if (!top || !top->node) {
-        err_set(errp, ENOENT, "Cannot find node '%s'", node);
-        return NULL;
-    }
-    struct node *filter = fault_lower(top->node);
-    n = filter ? graph_find_node(&c->graph, filter) : NULL;
-    if (!n)
-        no_filter(export ? "Export" : "Node", export ? export : node, errp);
-    return n;
+    if (!found.node)
+        err_set(errp, ENOENT,
+                "%s '%s' has no fault filter: put a node with driver 'fault' below it",
+                export ? "Export" : "Node", export ? export : node);
+    return found;
 }

@@ -133,11 +133,21 @@ static const struct qtype q_options_cbw = {
                         {"bitmap", &q_dirty, true}, {"on-cbw-error", &q_on_cbw_error, true},
                         {"cbw-timeout", &q_uint32, true})};
 
+static const struct qtype q_fault_layer = {
+    .kind = Q_ENUM, .name = "FaultLayer", .values = Q_NAMES("host", "guest")};
+static const struct qtype q_options_fault = {
+    .kind = Q_STRUCT,
+    .name = "BlockdevOptionsFault",
+    .member =
+        Q_MEMBERS({"file", &q_blockdev_ref, false}, {"layer", &q_fault_layer, true},
+                  {"config", &q_str, true}, {"rules", &q_str, true}, {"faults", &q_str_list, true},
+                  {"seed", &q_size, true}, {"trace", &q_str, true}, {"trace-size", &q_size, true})};
+
 static const struct qtype q_driver = {
     .kind = Q_ENUM,
     .name = "BlockdevDriver",
     .values = Q_NAMES("blkdebug", "blklogwrites", "blkverify", "compress", "copy-before-write",
-                      "copy-on-read", "file", "nbd", "null-aio", "null-co", "qcow2", "raw",
+                      "copy-on-read", "fault", "file", "nbd", "null-aio", "null-co", "qcow2", "raw",
                       "snapshot-access", "throttle")};
 
 const struct qtype q_blockdev_options = {
@@ -154,6 +164,7 @@ const struct qtype q_blockdev_options = {
                                          {"compress", &q_options_filter},
                                          {"copy-before-write", &q_options_cbw},
                                          {"copy-on-read", &q_options_filter},
+                                         {"fault", &q_options_fault},
                                          {"file", &q_options_file},
                                          {"nbd", &q_options_nbd},
                                          {"null-aio", &q_options_null},

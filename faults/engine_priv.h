@@ -18,6 +18,7 @@ struct rules_gen {
 };
 
 struct rules {
+    unsigned refs;
     const struct rules_names *names;
     uint32_t state;
     struct rule **by_event; /* heads, newest first */

@@ -118,6 +118,11 @@ void rules_serve_layer(struct rules *r, enum fault_layer layer)
     r->layers |= 1u << layer;
 }
 
+bool rules_serves(const struct rules *r, enum fault_layer layer)
+{
+    return r->layers & (1u << layer);
+}
+
 static bool check_layers(const struct rules *r, const struct rules *fresh, struct err **errp)
 {
     for (const struct fault *f = fresh->faults.all; f; f = f->all_next) {
@@ -361,6 +366,7 @@ static void fault_info(const struct rules *r, const struct fault *f, struct rule
     fault_describe(f, r->names, &o);
     out->number = f->number;
     out->section = "fault";
+    out->layer = f->sel.layer;
     out->id = f->id;
     out->where = f->where;
     out->seen = fault_seen(&r->faults, f);

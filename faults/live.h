@@ -20,8 +20,10 @@ struct rules_gen;
 struct rules_gen *rules_enter(struct rules *r);
 void rules_leave(struct rules *r, struct rules_gen *gen);
 
-/* rules_serve_layer: somebody watches this layer for r: rules for it may come. */
+/* rules_serve_layer: somebody watches this layer for r: rules for it may come. rules_serves: has
+ * that been said? */
 void rules_serve_layer(struct rules *r, enum fault_layer layer);
+bool rules_serves(const struct rules *r, enum fault_layer layer);
 
 /* Rules are named by their id (a breakpoint's by its tag), or by "#N", N being their number.
  *
@@ -44,7 +46,8 @@ struct rules_info {
     const char *section; /* "fault", "inject-error", ... */
     const char *id;      /* NULL: none */
     const char *where;   /* "file:line" */
-    char text[512];      /* what it says */
+    enum fault_layer layer;
+    char text[512]; /* what it says */
     uint64_t seen, matched, fired;
     bool spent; /* it takes part in nothing any more */
     bool holds; /* a breakpoint: somebody sleeps there */

@@ -35,6 +35,7 @@ struct rules *rules_new(const struct rules_names *names)
 
     if (!r)
         return NULL;
+    r->refs = 1;
     r->names = names;
     r->state = STATE_INITIAL;
     r->seed = rng_entropy();
@@ -59,9 +60,15 @@ void rule_free(struct rule *rule)
     mem_free(rule);
 }
 
+struct rules *rules_ref(struct rules *r)
+{
+    r->refs++;
+    return r;
+}
+
 void rules_free(struct rules *r)
 {
-    if (!r)
+    if (!r || --r->refs > 0)
         return;
     assert(!r->suspended);
     if (r->fire_fn)

@@ -42,8 +42,10 @@ struct fault_verdict {
     bool immediately;
 };
 
-/* rules_new: an engine with no rules, state 1. names is borrowed. NULL without memory. */
+/* rules_new: an engine with no rules, state 1, and one reference to it. names is borrowed. NULL
+ * without memory. rules_ref: one more. rules_free: drop one; with the last r ends. */
 struct rules *rules_new(const struct rules_names *names);
+struct rules *rules_ref(struct rules *r);
 void rules_free(struct rules *r);
 /* rules_load: parse a rule file's text (blkdebug's INI grammar; [engine] and [fault] sections have
  * a kinder one). file: for messages, which name

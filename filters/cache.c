@@ -21,6 +21,7 @@
 #include "base/mem.h"
 #include "faults/crash.h"
 #include "filters/cache_priv.h"
+#include "io/co.h"
 
 static int refuse(const struct cache_node *c)
 {
@@ -247,12 +248,21 @@ static int cache_submit(struct node *n, struct req *r)
     }
 }
 
+void cache_wait_found(struct node *n)
+{
+    struct cache_node *c = n->state;
+
+    while (c->finding)
+        co_queue_wait(&c->found);
+}
+
 /* An orderly end loses nothing, also where flushes are ignored. */
 static void cache_close(struct node *n)
 {
     struct cache_node *c = n->state;
     int ret = 0;
 
+    cache_wait_found(n);
     while (!c->cut && ret == 0 && c->c.head)
         ret = destage(n, c->c.head);
     if (ret < 0)
@@ -308,17 +318,12 @@ static bool read_base(struct node *n, struct crash_set *s, uint8_t *buf, uint64_
     return true;
 }
 
-void cache_powercut(struct node *n)
+static struct crash_set *find_states(struct node *n)
 {
     struct cache_node *c = n->state;
     uint8_t *buf = mem_alloc_aligned(MiB, 4096);
     struct crash_set *s = NULL;
 
-    if (c->cut) {
-        mem_free(buf);
-        return;
-    }
-    c->cut = true;
     co_lock(&c->stage);
     if (buf)
         s = crash_new(&c->c);
@@ -326,15 +331,44 @@ void cache_powercut(struct node *n)
         crash_free(s);
         s = NULL;
     }
-    c->crash = s;
     n->flushed_gen = n->write_gen; /* nothing is left that a last flush could save */
     co_unlock(&c->stage);
     mem_free(buf);
-    if (s)
+    return s;
+}
+
+static void find_run(void *arg)
+{
+    struct node *n = arg;
+    struct cache_node *c = n->state;
+
+    c->crash = find_states(n);
+    if (c->crash)
         log_warn("%s: the power is cut; of %u volatile writes %u different states may remain",
-                 n->name, crash_volatile(s), crash_count(s));
+                 n->name, crash_volatile(c->crash), crash_count(c->crash));
     else
         log_error("%s: the power is cut, but there is no memory for what may remain", n->name);
+    c->finding = false;
+    co_queue_wake_all(&c->found);
+}
+
+void cache_cut(struct node *n)
+{
+    struct cache_node *c = n->state;
+
+    if (c->cut)
+        return;
+    c->cut = c->finding = true;
+    if (co_start(find_run, n))
+        return;
+    c->finding = false;
+    log_error("%s: the power is cut, but there is no memory for what may remain", n->name);
+}
+
+void cache_powercut(struct node *n)
+{
+    cache_cut(n);
+    cache_wait_found(n);
 }
 
 bool cache_is_cut(const struct node *n)

@@ -15,7 +15,12 @@ struct cache_node {
     struct co_mutex stage; /* held while records move to the medium */
     uint64_t gen;          /* grows when bytes leave the cache that are on the medium */
     bool cut;
+    bool finding;            /* what it may have left, in a coroutine */
+    struct co_queue found;   /* who waits for that */
     struct crash_set *crash; /* what the cut may have left; NULL: not cut, or no memory */
 };
+
+/* cache_wait_found: until what a cut left is known, if there was one. */
+void cache_wait_found(struct node *cache);
 
 #endif

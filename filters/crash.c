@@ -30,6 +30,7 @@ struct node *cache_crash_open(struct node *cache, unsigned i, struct err **errp)
     struct cache_node *c = cache->state;
     struct node *medium = cache->child[0], *n;
 
+    cache_wait_found(cache);
     if (i >= cache_crash_count(cache)) {
         err_set(errp, ENOENT, "there is no crash state %u: %s", i,
                 c->cut ? "they are counted from 0" : "the power was not cut");

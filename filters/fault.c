@@ -16,6 +16,7 @@
 #include "base/bytes.h"
 #include "base/log.h"
 #include "faults/replay.h"
+#include "filters/cache.h"
 #include "filters/fault_priv.h"
 #include "io/co.h"
 #include "io/reactor.h"
@@ -176,7 +177,11 @@ static void fault_close(struct node *n)
 
     if (!f->rules)
         return; /* it was never opened */
-    for (unsigned i = 0; i < rules_count(f->rules); i++) {
+    if (f->peer) {
+        f->peer->cache = NULL;
+        f->peer->peer = NULL;
+    }
+    for (unsigned i = 0; f->tells && i < rules_count(f->rules); i++) {
         rules_describe(f->rules, i, line, sizeof(line));
         log_info("%s: %s", n->name, line);
     }
@@ -200,6 +205,7 @@ const struct driver fault_guest_driver = {
     .is_filter = true,
     .bitmaps_below = true,
     .submit = fault_submit,
+    .close = fault_close,
     .fua_ops = 1u << REQ_WRITE | 1u << REQ_ZERO,
 };
 
@@ -212,6 +218,7 @@ struct node *fault_open(struct node *child, struct rules *rules, struct err **er
         return NULL;
     f = n->state;
     f->rules = rules;
+    f->tells = true;
     f->layer = FAULT_HOST;
     f->start_ns = clock_ns();
     rules_serve_layer(rules, FAULT_HOST);
@@ -227,10 +234,43 @@ struct node *fault_guest_open(struct node *child, struct rules *rules, struct er
     if (!n)
         return NULL;
     f = n->state;
-    f->rules = rules;
+    f->rules = rules_ref(rules);
+    f->tells = !rules_serves(rules, FAULT_HOST);
     f->layer = FAULT_GUEST;
     f->start_ns = clock_ns();
     rules_serve_layer(rules, FAULT_GUEST);
+    return n;
+}
+
+struct node *fault_stack_open(struct node *child, struct rules *rules, enum fault_layer layer,
+                              struct err **errp)
+{
+    struct cache_conf conf = *rules_cache(rules);
+    bool cached = conf.on && conf.layer == layer;
+    struct node *top = child, *lower = fault_lower(child), *n;
+
+    conf.seed = rules_seed(rules);
+    if (cached)
+        top = cache_open(child, &conf, errp);
+    if (!top)
+        return NULL;
+    n = layer == FAULT_HOST ? fault_open(top, rules, errp) : fault_guest_open(top, rules, errp);
+    if (!n) {
+        if (cached)
+            node_abandon(top);
+        return NULL;
+    }
+    if (cached)
+        fault_set_cache(n, top);
+    else if (lower && fault_rules(lower) == rules)
+        fault_set_cache(n, fault_cache(lower));
+    if (cached && layer == FAULT_GUEST && lower && fault_rules(lower) == rules) {
+        struct fault_node *below = lower->state, *above = n->state;
+
+        below->cache = top; /* faults of both cut the power of the one disk */
+        below->peer = above;
+        above->peer = below;
+    }
     return n;
 }
 

@@ -335,7 +335,9 @@ int fault_carry_out(struct node *n, struct req *r, const struct fault_decision *
     ret = do_deed(n, r, d);
     if (d->drop && f->cache)
         cache_drop_unflushed(f->cache);
-    if (d->powercut && f->cache)
+    if (d->powercut && f->cache == n->child[0])
         cache_powercut(f->cache);
+    else if (d->powercut && f->cache) /* it lies above, and may wait for this very request */
+        cache_cut(f->cache);
     return ret;
 }

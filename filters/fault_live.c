@@ -18,6 +18,13 @@ struct node *fault_lower(struct node *n)
     return n && n->drv == &fault_guest_driver ? fault_lower(n->child[0]) : n;
 }
 
+struct node *fault_lowest(struct node *n)
+{
+    struct node *lower = fault_lower(n);
+
+    return lower ? lower : fault_find(n);
+}
+
 struct rules *fault_rules(struct node *n)
 {
     struct fault_node *f = n->state;

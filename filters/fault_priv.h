@@ -11,7 +11,7 @@
 #include "io/lock.h"
 
 struct fault_node {
-    struct rules *rules; /* the host layer's node owns them */
+    struct rules *rules; /* a reference; the node that serves the lowest layer tells of them */
     enum fault_layer layer;
     bool may_hang;
     struct co_queue hung;
@@ -20,6 +20,8 @@ struct fault_node {
     int64_t start_ns;          /* when serving began */
     struct fault_trace *trace; /* NULL: none */
     struct node *cache;        /* whose power faults cut; NULL: none */
+    struct fault_node *peer;   /* has been told of the cache of one of both; NULL: nobody */
+    bool tells;                /* the counters at its end */
 };
 
 /* fault_carry_out: do with r what was decided. Yields. */

@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "block/node.h"
+#include "faults/fault.h"
 #include "faults/options.h"
 #include "faults/rules.h"
 
@@ -19,9 +20,13 @@ extern const struct driver fault_driver, fault_guest_driver, cbw_driver, cbw_vie
 /* fault_open: checks every request and event against rules (taken over on success; freed at close,
  * after its counters were logged). Sits under the format, as blkdebug does: the host layer. */
 struct node *fault_open(struct node *child, struct rules *rules, struct err **errp);
-/* fault_guest_open: the second filter, above the format, for faults of the guest layer. rules is
- * borrowed from the first, which is below child and so closes later. */
+/* fault_guest_open: the second filter, above the format, for faults of the guest layer. It takes a
+ * reference of its own to rules, those of the first; without a first one it logs the counters. */
 struct node *fault_guest_open(struct node *child, struct rules *rules, struct err **errp);
+/* fault_stack_open: fault_open (layer host) or fault_guest_open, over a cache if rules have a
+ * [cache] of this layer. */
+struct node *fault_stack_open(struct node *child, struct rules *rules, enum fault_layer layer,
+                              struct err **errp);
 /* fault_let_hang: may faults hang requests of this fault node? No, as at first: those that hang
  * and those that would fail with -ESHUTDOWN. To be told when serving begins, and when it ends: a
  * request that hung while the image is opened or drained would hang everything. */
@@ -43,12 +48,14 @@ int fault_remove_break(struct node *n, const char *tag);
 bool fault_is_suspended(const struct node *n, const char *tag);
 int fault_wait_break(struct node *n, const char *tag);
 /* Rules at run time (faults/live.h). fault_find: the first fault filter at or below n, down to the
- * file; NULL: none. fault_lower: the one of the host layer, which breakpoints want. fault_rules:
+ * file; NULL: none. fault_lower: the one of the host layer, which breakpoints want. fault_lowest:
+ * that, or the first if there is none of the host layer. fault_rules:
  * its engine, which the filters of both layers share. fault_adopt, fault_replace: as rules_adopt
  * and rules_replace, and what listens for the event "none" hears it. fault_cache: as set; NULL:
  * none. */
 struct node *fault_find(struct node *n);
 struct node *fault_lower(struct node *n);
+struct node *fault_lowest(struct node *n);
 struct rules *fault_rules(struct node *n);
 bool fault_adopt(struct node *n, struct rules *fresh, const char *before, struct err **errp);
 bool fault_replace(struct node *n, struct rules *fresh, struct err **errp);

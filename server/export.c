@@ -300,6 +300,7 @@ static void export_free_memory(struct export *e)
         return;
     unpublish_all(e);
     authz_unref(e->authz);
+    rules_free(e->rules);
     mem_free(e->name);
     mem_free(e->description);
     mem_free(e);
@@ -323,7 +324,7 @@ bool export_new(struct server *s, const struct export_opts *o, struct err **errp
     }
     e->srv = s;
     e->top = o->top;
-    e->rules = o->rules;
+    e->rules = o->rules ? rules_ref(o->rules) : NULL;
     if (e->rules)
         rules_serve_layer(e->rules, FAULT_WIRE);
     e->since_ns = clock_ns();

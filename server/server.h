@@ -70,7 +70,7 @@ struct export_opts {
     struct node *cbw;          /* the copy-before-write node in the graph (borrowed), or NULL:
                                   without it there are no checkpoints */
     struct export_crash crash; /* what EXPORT@crash/N shows */
-    struct rules *rules;       /* faults: borrowed, outlives the export; NULL: none */
+    struct rules *rules;       /* faults: the export takes a reference of its own; NULL: none */
     bool read_only;
     bool checkpoints;
     bool tls_only;            /* only with TLS; before it the export is not even listed */
