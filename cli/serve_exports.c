@@ -5,7 +5,8 @@
  * Read again, a configuration is compared option by option with what is served: an export of which
  * nothing else is said stays untouched, with its clients. One that changed is closed before it is
  * opened as the file says, since both would want the lock of the image; if that fails, it is opened
- * again as it was.
+ * again as it was. Only what clients meet when they come, and who may stay would not change by, is
+ * changed in place. A rule for TLS is not: who may not come any more shall not stay.
  */
 #include "cli/serve_exports.h"
 
@@ -91,6 +92,7 @@ static void running_free(struct serve_running *r)
 {
     serve_graph_close(&r->graph);
     serve_export_free(r->x);
+    serve_export_free(r->now);
     mem_free(r->control_id);
     mem_free(r);
 }
@@ -324,14 +326,32 @@ static void change(struct serve_exports *e, struct serve_running *r, struct serv
         log_problem(name, "it is not served any more", problem);
 }
 
+/* Its description and its limit of clients. x is taken over. */
+static void adjust(struct serve_exports *e, struct serve_running *r, struct serve_export *x)
+{
+    struct err *problem = NULL;
+
+    if (!server_change_export(e->server, x->name, x->description, x->max_connections, &problem)) {
+        log_problem(x->name, "it cannot be changed", problem);
+        serve_export_free(x);
+        return;
+    }
+    log_info("export '%s' has other properties now", x->name);
+    serve_export_free(r->now);
+    r->now = x;
+}
+
 static void bring(struct serve_exports *e, struct serve_export *x)
 {
+    static const int light[] = {'D', 'e', 0};
     struct serve_running *r = find_running(e, x->name);
     AUTO_FREE char *name = mem_strdup(x->name);
     struct err *problem = NULL;
 
-    if (r && said_equal(&r->x->said, &x->said)) {
+    if (r && said_equal(r->now ? &r->now->said : &r->x->said, &x->said)) {
         serve_export_free(x);
+    } else if (r && said_equal_but(&r->x->said, &x->said, light)) {
+        adjust(e, r, x);
     } else if (r) {
         change(e, r, x);
     } else if (open_wanted(e, x, &problem)) {

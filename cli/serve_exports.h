@@ -11,7 +11,9 @@
 #include "control/control.h"
 
 struct serve_running {
-    struct serve_export *x; /* owned */
+    struct serve_export *x; /* as it was opened; owned */
+    struct serve_export
+        *now; /* what is said since, without a need to open it anew; NULL: the same */
     struct serve_graph graph;
     struct node *top; /* a reference of its own: bitmaps are stored when the export is gone */
     char *control_id; /* for clients of the control socket; NULL: there is none */

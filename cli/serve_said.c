@@ -40,15 +40,36 @@ static bool option_equal(const struct said_option *a, const struct said_option *
     return !a->arg || strcmp(a->arg, b->arg) == 0;
 }
 
+/* The first from i on that is of none of the codes; s->n: none. */
+static unsigned next_but(const struct said *s, unsigned i, const int *codes)
+{
+    for (; i < s->n; i++) {
+        const int *c = codes;
+
+        while (*c && *c != s->v[i].code)
+            c++;
+        if (!*c)
+            break;
+    }
+    return i;
+}
+
+bool said_equal_but(const struct said *a, const struct said *b, const int *codes)
+{
+    unsigned i = next_but(a, 0, codes), k = next_but(b, 0, codes);
+
+    while (i < a->n && k < b->n && option_equal(&a->v[i], &b->v[k])) {
+        i = next_but(a, i + 1, codes);
+        k = next_but(b, k + 1, codes);
+    }
+    return i == a->n && k == b->n;
+}
+
 bool said_equal(const struct said *a, const struct said *b)
 {
-    if (a->n != b->n)
-        return false;
-    for (unsigned i = 0; i < a->n; i++) {
-        if (!option_equal(&a->v[i], &b->v[i]))
-            return false;
-    }
-    return true;
+    static const int none[] = {0};
+
+    return said_equal_but(a, b, none);
 }
 
 void said_free(struct said *s)

@@ -25,6 +25,8 @@ struct said {
 bool said_add(struct said *s, int code, const char *arg, const char **copy, struct err **errp);
 bool said_has(const struct said *s, int code);
 bool said_equal(const struct said *a, const struct said *b);
+/* said_equal_but: apart from options of these codes, a list that ends with 0. */
+bool said_equal_but(const struct said *a, const struct said *b, const int *codes);
 void said_free(struct said *s);
 
 #endif

@@ -270,6 +270,23 @@ bool server_move_export(struct server *s, const char *name, struct node *top)
     return true;
 }
 
+bool server_change_export(struct server *s, const char *name, const char *description,
+                          unsigned max_connections, struct err **errp)
+{
+    struct export *e = export_find(s, (struct wire_str){name, strlen(name)});
+    char *copy = description ? mem_strdup(description) : NULL;
+
+    if (!e || (description && !copy)) {
+        mem_free(copy);
+        return e ? err_set(errp, ENOMEM, "out of memory for an export")
+                 : err_set(errp, ENOENT, "there is no export '%s'", name);
+    }
+    mem_free(e->description);
+    e->description = copy;
+    e->max_connections = max_connections;
+    return true;
+}
+
 bool server_remove_export(struct server *s, const char *name, struct err **errp)
 {
     struct export *e = export_find(s, (struct wire_str){name, strlen(name)});

@@ -95,6 +95,10 @@ bool server_remove_export(struct server *s, const char *name, struct err **errp)
  * are published stay what they are. Not for exports with checkpoints. False: there is no such
  * export (any more). Does not yield unless nobody else has the old node. */
 bool server_move_export(struct server *s, const char *name, struct node *top);
+/* server_change_export: another description (NULL: none) and limit of connections from now on;
+ * clients that are there stay. Errors: ENOENT, ENOMEM. */
+bool server_change_export(struct server *s, const char *name, const char *description,
+                          unsigned max_connections, struct err **errp);
 /* server_export_clients: how many connections use the export. */
 unsigned server_export_clients(const struct server *s, const char *name);
 /* server_listen: accept connections on a listening descriptor (taken over, also on failure) until

@@ -317,6 +317,26 @@ def an_export_that_is_said_otherwise_is_opened_anew():
         stays.pread(512, 0)
 
 
+def a_description_and_a_limit_change_under_clients():
+    write_config(TWO)
+    with Served("--config", os.path.join(HERE, "serve.conf")) as s:
+        stays = s.client("disk")
+        write_config(TWO.replace("the first; of two", "another").replace("shared = 2", "shared = 1"))
+        s.reread("export 'disk' has other properties now")
+        assert s.listed()["disk"] == "another", s.listed()
+        cannot_open(s, "disk")
+        stays.pread(512, 0)
+        s.reread("is read again")
+        assert "disk" not in s.said(), s.said()  # nothing is different
+        write_config(TWO.replace("description = the first; of two", "").replace("shared = 2", ""))
+        s.reread("export 'disk' has other properties now")
+        assert s.listed()["disk"] == "", s.listed()
+        s.client("disk").pread(512, 0)
+        stays.pread(512, 0)
+        write_config(TWO.replace("bitmap = daily", "bitmap = weekly"))
+        s.reread("export 'disk' is changed")
+
+
 def a_file_that_cannot_be_used_changes_nothing():
     write_config(TWO)
     with Served("--config", os.path.join(HERE, "serve.conf")) as s:
@@ -390,6 +410,7 @@ def main():
              a_file_can_be_checked_without_serving,
              reading_again_brings_and_takes_exports_and_leaves_others_alone,
              an_export_that_is_said_otherwise_is_opened_anew,
+             a_description_and_a_limit_change_under_clients,
              a_file_that_cannot_be_used_changes_nothing,
              the_control_socket_shows_all_exports_and_keeps_what_its_clients_use,
              sigterm_while_an_export_drains_ends_the_server]

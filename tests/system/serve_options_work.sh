@@ -178,7 +178,7 @@ check_image disk.qcow2
 say "-e 1: a second client is not served while the first is there"
 start_serve s -e 1 disk.qcow2
 python3 - "$tmp/s.sock" <<'END'
-import socket, struct, sys
+import socket, struct, sys, time
 
 def receive(sock, length):
     data = b""
@@ -215,6 +215,7 @@ for _ in range(50):
     third = enters()
     if third:
         break
+    time.sleep(0.1)
 assert third, "nobody is served after the first left"
 END
 stop_serve s
