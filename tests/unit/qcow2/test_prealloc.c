@@ -14,6 +14,7 @@ enum { CLUSTER = 16 * KiB, OLD = 5 * CLUSTER + 1024, NEW = 3 * MiB + 512 };
 struct shape {
     enum qc_preallocation mode;
     bool extended, data_file, raw, backing;
+    bool stale; /* the data file is longer than the disk */
     uint64_t seed;
 };
 
@@ -27,6 +28,7 @@ static const struct shape shapes[] = {
     {QC_PREALLOC_FULL, .data_file = true, .seed = 7},
     {QC_PREALLOC_FULL, .data_file = true, .raw = true, .seed = 8},
     {QC_PREALLOC_METADATA, .data_file = true, .raw = true, .seed = 9},
+    {QC_PREALLOC_OFF, .data_file = true, .raw = true, .stale = true, .seed = 10},
 };
 
 struct bench {
@@ -63,6 +65,8 @@ static void bench_new(struct bench *b, const struct shape *s)
     if (s->data_file) {
         struct node *data = sim_open_second(b->d, false, NULL);
         must(qc_create_data(data, &o, NULL), "create");
+        for (unsigned i = 0; s->stale && i < 30; i++)
+            must(node_write(data, OLD + i * 1000, "left over", 10, 0) == 0, "write");
         node_unref(data);
     }
     if (s->backing) { /* longer than the disk: what is beyond must not come to light */

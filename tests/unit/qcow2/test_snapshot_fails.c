@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
  * A snapshot that could not be made leaves nothing behind in memory: what its attempt had taken for
- * tables may be used for data afterwards. And what one that was made leaves on disk.
+ * tables may be used for data afterwards. And what one that was made leaves on disk. A refcount
+ * table that could not be replaced.
  */
 #include <errno.h>
 
@@ -121,6 +122,55 @@ static void table_body(void *arg)
     }
 }
 
+/* Fill until the refcount table is a larger one. nth: this write fails; 0: none. Which write was
+ * the header's, 0 if none was. */
+static uint64_t grow_table(uint64_t nth)
+{
+    const struct qc_create_opts co = {
+        .size = 4 * MiB, .cluster_size = CLUSTER, .refcount_bits = 64};
+    struct sim_disk *d = image_new(&co);
+    struct node *n = image_open(d, &(struct qc_open_opts){0});
+    const struct sim_fail fail = {.nth = nth, .error = EIO, .op_mask = 1u << REQ_WRITE};
+    uint8_t buf[CLUSTER] = {1};
+    uint64_t off = 0, header = 0, writes = 0;
+    int r = 0;
+    must(sim_log_mark(d), "memory");
+    sim_fail_nth(d, &fail);
+    for (; r == 0 && off < 3 * MiB; off += CLUSTER)
+        r = node_write(n, off, buf, CLUSTER, 0);
+    for (uint64_t i = 0; i < sim_log_len(d) && !header; i++) {
+        const struct sim_entry *e = sim_log_at(d, i);
+        writes += e->op == REQ_WRITE;
+        if (e->op == REQ_WRITE && e->kind == KIND_HEADER) {
+            header = writes;
+            must(nth || sim_log_at(d, i + 1)->op == REQ_FLUSH,
+                 "the new table is used before it is durable");
+        }
+    }
+    must((r == 0) == !nth, "result %d", r);
+    if (nth) { /* nobody knows which table is in force: nothing may change until there is one */
+        sim_fail_nth(d, &(struct sim_fail){0});
+        must(node_flush(n) == -EIO, "a flush after it succeeds");
+    }
+    node_unref(n);
+    image_judge(d, true, "the refcount table grows");
+    sim_disk_free(d);
+    return header;
+}
+
+static void switch_body(void *arg)
+{
+    log_set_sink(no_log, NULL);
+    uint64_t header = grow_table(0);
+    must(header > 0, "the table does not grow");
+    grow_table(header);
+}
+
+static void a_switch_of_refcount_tables_that_fails_ends_all_changes(void **state)
+{
+    run_sim(switch_body, NULL);
+}
+
 static void the_refcount_table_may_grow_after_an_attempt(void **state)
 {
     run_sim(table_body, NULL);
@@ -141,6 +191,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_failed_attempt_leaves_nothing_behind),
         cmocka_unit_test(the_refcount_table_may_grow_after_an_attempt),
+        cmocka_unit_test(a_switch_of_refcount_tables_that_fails_ends_all_changes),
         cmocka_unit_test(the_table_of_a_snapshot_says_nothing_of_unshared),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
