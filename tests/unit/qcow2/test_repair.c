@@ -305,6 +305,7 @@ struct blank_table {
 
 static const struct blank_table blank_tables[] = {
     {3, 0, 20, 1016, 20},  /* the last ones come to lie across the end of a cluster */
+    {3, 0, 9, 0, 0},       /* padding from the first one on: the table goes */
     {3, 16, 20, 0, 1},     /* only padding follows */
     {2, 1032, 4, 2047, 4}, /* what is cut off moves the others, zeros come to lie behind them */
     {2, 16, 9, 0, 1},      /* padding */
@@ -349,6 +350,8 @@ static void snapshots_of_nothing_stay_and_padding_is_none(void **state)
             must(b.ok && b.r.left.corruptions == 0, "row %u: corruption is left", i);
             sim_disk_peek(b.d, 60, n, sizeof(n));
             must(get_be32(n) == t->left, "row %u: %u snapshots became %u", i, t->n, get_be32(n));
+            must((get(&b, 64) == 0) == (t->left == 0), "row %u: the table is at 0x%llx", i,
+                 (unsigned long long)get(&b, 64));
         }
         must(b.r.found.corruptions == 0, "row %u: the second check finds corruption", i);
         end(&b);
