@@ -91,7 +91,7 @@ static void on_step(lua_State *L, lua_Debug *ar)
         return;
     }
     s->spent += STEP;
-    if (s->spent / STEP % STEPS_A_CLOCK == 0 && thread_ns() - s->start_ns > TIME_MAX_NS)
+    if (++s->steps % STEPS_A_CLOCK == 0 && thread_ns() - s->start_ns > TIME_MAX_NS)
         s->spent = s->budget + 1;
     if (is_over(s))
         stop(L);

@@ -16,6 +16,7 @@ struct script {
     uint64_t budget, spent; /* of the running call */
     uint64_t memory, used;  /* bytes */
     int64_t start_ns;       /* the thread's CPU time when the call began */
+    unsigned steps;         /* looks at the budget */
     int line;               /* where it is */
     int hook_ref;
     const struct script_question *asked; /* NULL: it is being loaded */

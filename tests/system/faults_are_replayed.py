@@ -178,6 +178,29 @@ def one_client_leaves_the_same_trace_again():
     assert "others came" not in log() and "breakwater: warning" not in log(), log()
 
 
+def clients_in_turn_leave_equal_traces_with_equal_seeds():
+    traces = []
+    for seed in ("5", "5", "6"):
+        with Served(GUEST + HOST, "--fault-trace", "turn", "--fault-seed", seed) as s:
+            handles, rng = [s.client() for _ in range(3)], random.Random(1)
+            for i in range(150):
+                h, offset = handles[i % 3], rng.randrange(256) * 4096
+                try:
+                    if rng.random() < 0.5:
+                        h.pwrite(bytes([i + 1]) * 8192, offset)
+                    elif rng.random() < 0.9:
+                        h.pread(8192, offset)
+                    else:
+                        h.flush()
+                except nbd.Error:
+                    pass
+            for h in handles:
+                h.shutdown()
+        traces.append(pathlib.Path("turn").read_bytes())
+    assert traces[0] == traces[1] and len(traces[0]) > 5000
+    assert traces[1][16:] != traces[2][16:] # behind the header, which has the seed
+
+
 def the_cache_and_the_cut_come_again():
     rules = ("[engine]\nseed = 5\n[cache]\nlayer = guest\n[fault]\nlayer = guest\nop = write\n"
              "nth = 12\naction = torn\nthen = powercut\n")
@@ -233,6 +256,7 @@ def main():
     with tempfile.TemporaryDirectory() as directory:
         os.chdir(directory)
         for test in (concurrent_clients_meet_the_same_again, one_client_leaves_the_same_trace_again,
+                     clients_in_turn_leave_equal_traces_with_equal_seeds,
                      the_cache_and_the_cut_come_again,
                      what_is_no_whole_trace_is_refused_before_serving):
             print("#", test.__name__, flush=True)
