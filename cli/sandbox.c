@@ -34,6 +34,7 @@ enum { /* rights on files */
        FS_WRITE_FILE = 1 << 1,
        FS_READ_FILE = 1 << 2,
        FS_READ_DIR = 1 << 3,
+       FS_REMOVE_DIR = 1 << 4,
        FS_REMOVE_FILE = 1 << 5,
        FS_MAKE_REG = 1 << 8,
        FS_REFER = 1 << 13,    /* second version */
@@ -97,7 +98,7 @@ static uint64_t rights(unsigned access)
     if (access & SANDBOX_WRITE)
         fs |= FS_WRITE_FILE | FS_MAKE_REG | FS_TRUNCATE | FS_IOCTL_DEV;
     if (access & SANDBOX_REMOVE)
-        fs |= FS_REMOVE_FILE;
+        fs |= FS_REMOVE_FILE | FS_REMOVE_DIR;
     return fs;
 }
 

@@ -35,7 +35,7 @@ static const char *const allowed[] = {
     "timerfd_gettime", "signalfd4", "io_uring_enter",
     /* files by name, which Landlock restricts */
     "open", "openat", "openat2", "access", "faccessat", "faccessat2", "readlink", "readlinkat",
-    "unlink", "unlinkat", "getcwd", "getdents64", "umask",
+    "unlink", "rmdir", "unlinkat", "getcwd", "getdents64", "umask",
     /* sockets that there are */
     "accept", "accept4", "recvfrom", "recv", "recvmsg", "recvmmsg", "sendto", "send", "sendmsg",
     "sendmmsg", "shutdown", "getsockopt", "setsockopt", "getsockname", "getpeername",

@@ -204,7 +204,7 @@ static bool start(struct serve *sv, struct err **errp)
     if (!privileges_drop(&o->privileges, errp) || !start_run(sv, errp) ||
         !check_scratch_dir(sv, errp))
         return false;
-    if (!serve_sandbox_enter(o, &sv->exports, errp))
+    if (!serve_sandbox_enter(o, &sv->exports, &sv->listening, errp))
         return false;
     serve_exports_let_hang(&sv->exports, true);
     fflush(stdout);

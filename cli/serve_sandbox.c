@@ -88,15 +88,16 @@ static const char *scratch_dir(const struct serve_opts *o)
     return dir && *dir ? dir : "/var/tmp";
 }
 
-static bool allow_leftovers(struct sandbox *s, const struct serve_opts *o, struct err **errp)
+static bool allow_leftovers(struct sandbox *s, const struct serve_opts *o,
+                            const struct listening *l, struct err **errp)
 {
     if (o->pid_file && !sandbox_allow_folder_of(s, o->pid_file, SANDBOX_REMOVE, errp))
         return false;
-    for (unsigned i = 0; i < o->listen.n_sockets; i++) {
-        if (!sandbox_allow_folder_of(s, o->listen.socket[i], SANDBOX_REMOVE, errp))
+    for (unsigned i = 0; i < l->n_files; i++) {
+        if (!sandbox_allow_folder_of(s, l->path[i], SANDBOX_REMOVE, errp))
             return false;
     }
-    return true;
+    return !l->private_dir || sandbox_allow_folder_of(s, l->private_dir, SANDBOX_REMOVE, errp);
 }
 
 /* Are there views now, or may there be? */
@@ -110,7 +111,7 @@ static bool has_views(const struct serve_opts *o, const struct serve_exports *e)
 }
 
 static bool plan(struct sandbox *s, const struct serve_opts *o, const struct serve_exports *e,
-                 struct err **errp)
+                 const struct listening *l, struct err **errp)
 {
     unsigned all = SANDBOX_READ | SANDBOX_WRITE;
 
@@ -127,11 +128,11 @@ static bool plan(struct sandbox *s, const struct serve_opts *o, const struct ser
            sandbox_allow(s, "/dev/urandom", SANDBOX_READ, errp) &&
            (!has_views(o, e) || sandbox_allow(s, scratch_dir(o), all, errp)) &&
            allow_keys(s, &o->tls.creds, errp) && allow_images(s, o, e, errp) &&
-           allow_leftovers(s, o, errp);
+           allow_leftovers(s, o, l, errp);
 }
 
 bool serve_sandbox_enter(const struct serve_opts *o, const struct serve_exports *exports,
-                         struct err **errp)
+                         const struct listening *l, struct err **errp)
 {
     struct sandbox s = {0};
     struct err *e = NULL;
@@ -143,7 +144,7 @@ bool serve_sandbox_enter(const struct serve_opts *o, const struct serve_exports 
         log_debug("no sandbox: this program was built with sanitizers");
         return true;
     }
-    bool planned = plan(&s, o, exports, &e);
+    bool planned = plan(&s, o, exports, l, &e);
     if (planned)
         reactor_rest(reactor_current());
     bool ok = planned && sandbox_enter(&s, &e);

@@ -12,6 +12,6 @@
  * was asked for (--sandbox=on) and is not possible. If it was not asked for, what is not possible
  * is logged. */
 bool serve_sandbox_enter(const struct serve_opts *o, const struct serve_exports *e,
-                         struct err **errp);
+                         const struct listening *l, struct err **errp);
 
 #endif
