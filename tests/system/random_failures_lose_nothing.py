@@ -58,7 +58,7 @@ class Storm:
         self.model = bytearray(SIZE)
         self.expected = {}  # uuid: SHA-256 of the disk at that instant
         self.span = 0.2  # seconds that a run takes
-        self.knows_base = False  # the server has seen the newest backup made
+        self.knows_base = False  # the server has seen the newest backup made; None: maybe
         self.counts = {}
 
     def count(self, what):
@@ -91,8 +91,6 @@ class Storm:
         self.server.send_signal(how)
         code = self.server.wait(30)
         self.log.close()
-        if how == signal.SIGKILL:
-            self.knows_base = False
         assert how == signal.SIGKILL or code == 0, f"the server ended with {code}"
         time.sleep(0.05)
 
@@ -233,7 +231,7 @@ class Storm:
             assert len(made) == 1 and json.loads(out)["uuid"] in made, (made, out)
             # In full for want of the checkpoint, only when the server has lost it.
             assert code == 0 or not self.knows_base, (code, report)
-            assert self.knows_base or json.loads(out)["level"] == "full", out
+            assert self.knows_base is not False or json.loads(out)["level"] == "full", out
         else:
             assert code in ((2, 75, -9, -15) if harm else (2,)), (harm, code, report)
             # A killed run may have published; any other must have cleaned up behind itself.
@@ -250,6 +248,8 @@ class Storm:
             self.judge_new(uuid, quiet, harm != "server killed")
             self.knows_base = True
         if harm == "server killed":
+            # It may know, if it was started after an orderly stop and nothing was written since.
+            self.knows_base = None
             self.start()  # what was not flushed may be gone: the model is read anew
 
     def final(self):
