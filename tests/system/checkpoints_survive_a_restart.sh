@@ -66,6 +66,31 @@ stop_serve s
 serve
 backup incremental 0
 
+say "nor what is forgotten in the middle"
+stop_serve s
+mv disk.qcow2 kept.qcow2
+qemu-img create -q -f qcow2 disk.qcow2 64M
+serve --max-checkpoints 3 --view-grace 500ms
+at=0
+for day in monday tuesday wednesday thursday; do
+    if [ $day = monday ]; then
+        nbdinfo "$(uri s disk@monday)" >info.out
+    else
+        extents "$(uri s "disk@$day")" qemu:dirty-bitmap:monday >changes.out
+    fi
+    nbd_io "$(uri s disk)" "write -P 0x41 ${at}M 64k"
+    at=$((at + 1))
+    sleep 1
+done
+stop_serve s
+[ "$(stored | sort)" = $'checkpoint/1-2/monday\ncheckpoint/3-3/wednesday\ncheckpoint/4-4/thursday auto' ] ||
+    fail "stored: $(stored)"
+serve --max-checkpoints 3 --view-grace 500ms
+[ "$(dirty_bytes "$(uri s disk@friday)" monday)" = 262144 ] || fail "changes are missing"
+stop_serve s
+mv kept.qcow2 disk.qcow2
+serve
+
 say "a crash"
 nbd_io "$(uri s disk)" 'write -P 0x33 52M 64k'
 kill_serve s
