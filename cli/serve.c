@@ -18,6 +18,7 @@
 #include "cli/cli.h"
 #include "cli/daemon.h"
 #include "cli/notify.h"
+#include "cli/serve_check.h"
 #include "cli/serve_exports.h"
 #include "cli/serve_opts.h"
 #include "cli/serve_run.h"
@@ -49,23 +50,6 @@ struct serve {
     struct err *error;
     int exit_code;
 };
-
-/* Said at the start, not when the first view is opened in the night. */
-static bool check_scratch_dir(struct serve *sv, struct err **errp)
-{
-    const struct serve_opts *o = &sv->opts;
-    const char *dir = o->server.scratch_dir;
-    AUTO_FREE char *inside = dir ? mem_printf("%s/.", dir) : NULL;
-
-    for (unsigned i = 0; i < o->n_exports; i++)
-        sv->has_views |= o->exports[i]->checkpoints;
-    if (!sv->has_views || !dir)
-        return true;
-    if (!inside)
-        return err_set(errp, ENOMEM, "out of memory");
-    return access(inside, W_OK | X_OK) == 0 ||
-           err_set_errno(errp, errno, "--scratch-dir '%s'", dir);
-}
 
 static bool load_creds(struct serve *sv, struct err **errp)
 {
@@ -182,7 +166,8 @@ static bool start(struct serve *sv, struct err **errp)
     struct serve_opts *o = &sv->opts;
     struct server_opts so = o->server;
 
-    if (!check_scratch_dir(sv, errp) || !load_creds(sv, errp))
+    sv->has_views = serve_has_views(o);
+    if (!serve_check_scratch(o, sv->has_views, errp) || !load_creds(sv, errp))
         return false;
     so.exit_when_deserted = true;
     so.tls = o->tls.mode;
@@ -202,7 +187,7 @@ static bool start(struct serve *sv, struct err **errp)
     sv->notify_fd = notify_open();
     /* Once more as who we are then: views are made later. */
     if (!privileges_drop(&o->privileges, errp) || !start_run(sv, errp) ||
-        !check_scratch_dir(sv, errp))
+        !serve_check_scratch(o, sv->has_views, errp))
         return false;
     if (!serve_sandbox_enter(o, &sv->exports, &sv->listening, errp))
         return false;
@@ -365,29 +350,6 @@ static int run_reactor(struct serve *sv)
     return sv->error ? cli_fail(CLI_FAILED, sv->error) : sv->exit_code;
 }
 
-/* --check: what can be found wrong without taking any image away from who uses it. */
-static int check_only(struct serve *sv)
-{
-    const struct serve_opts *o = &sv->opts;
-    struct err *e = NULL;
-
-    if (!check_scratch_dir(sv, &e) || !load_creds(sv, &e))
-        return cli_fail(CLI_FAILED, e);
-    tls_creds_unref(sv->creds);
-    for (unsigned i = 0; i < o->n_exports; i++) {
-        const struct serve_export *x = o->exports[i];
-
-        if (access(x->image, x->read_only || x->temporary ? R_OK : R_OK | W_OK) != 0) {
-            err_set_errno(&e, errno, "%s%s'%s'", x->where ? x->where : "", x->where ? ": " : "",
-                          x->image);
-            return cli_fail(CLI_FAILED, e);
-        }
-    }
-    for (unsigned i = 0; i < o->n_exports; i++)
-        printf("export '%s': %s\n", o->exports[i]->name, o->exports[i]->image);
-    return CLI_OK;
-}
-
 /* usage: what to do about a wrong command line; returns the exit code. */
 static int serve_as(enum serve_parse (*parse)(int, char **, struct serve_opts *, struct err **),
                     int (*usage)(const char *text), int argc, char **argv)
@@ -406,7 +368,7 @@ static int serve_as(enum serve_parse (*parse)(int, char **, struct serve_opts *,
         break;
     case SERVE_RUN:
         if (sv.opts.only_check) {
-            code = check_only(&sv);
+            code = serve_check(&sv.opts);
             break;
         }
         if (!listen_standard_streams(&sv.opts.listen, &e) || (sv.opts.fork && !daemon_fork(&e))) {
