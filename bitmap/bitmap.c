@@ -136,6 +136,14 @@ void bitmap_mark(struct bitmap *b, uint64_t off, uint64_t len)
         bitmap_give_up(b);
 }
 
+int bitmap_unmark(struct bitmap *b, uint64_t off, uint64_t len)
+{
+    uint64_t first = div_round_up(off, b->granularity);
+    uint64_t end = off + len >= b->size ? hbits_size(b->bits) : (off + len) >> granule_shift(b);
+
+    return first < end ? hbits_clear(b->bits, first, end - first) : 0;
+}
+
 static bool check_not_busy(const struct bitmap *b, struct err **errp)
 {
     return b->busy == 0 ||

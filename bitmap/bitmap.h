@@ -100,6 +100,8 @@ bool bitmap_set_resize(struct bitmap_set *s, uint64_t new_size, struct err **err
 /* bitmap_dirty_bytes: set granules x granularity (may exceed the disk: partial tail granule). */
 uint64_t bitmap_dirty_bytes(const struct bitmap *b);
 bool bitmap_recording(const struct bitmap *b);
+/* bitmap_unmark: clear the granules that lie in [off, off + len) whole. -ENOMEM: all is dirty. */
+int bitmap_unmark(struct bitmap *b, uint64_t off, uint64_t len);
 /* bitmap_next: the run of equal state at off (< size): *dirty, and the result is its end in bytes
  * (<= size). What a frozen bitmap's successor records is not seen. */
 uint64_t bitmap_next(const struct bitmap *b, uint64_t off, bool *dirty);

@@ -130,7 +130,7 @@ static int truncate_op(struct node *n, struct req *r)
 /* What the node's owner wants of zeros and of space that is not needed. */
 static void apply_wishes(const struct node *n, struct req *r)
 {
-    if (n->detect_zeroes && r->op == REQ_WRITE && !(r->flags & REQ_COMPRESSED) &&
+    if (n->detect_zeroes && r->op == REQ_WRITE && !(r->flags & (REQ_COMPRESSED | REQ_KEEP)) &&
         bytes_are_zero(r->buf, r->len)) {
         r->op = REQ_ZERO;
         if (n->detect_zeroes == DETECT_ZEROES_UNMAP)
@@ -152,12 +152,13 @@ static int change_op(struct node *n, const struct req *asked)
     if (n->ignore_discard && r->op == REQ_DISCARD)
         return 0;
     apply_wishes(n, &wish);
-    if (n->bitmaps)
+    bool marks = !(r->flags & REQ_KEEP);
+    if (n->bitmaps && marks)
         ret = bitmaps_reach(n, r->off + r->len);
     if (ret < 0)
         return ret;
     ret = r->op == REQ_DISCARD ? discard_op(n, r) : write_op(n, r);
-    if (n->bitmaps)
+    if (n->bitmaps && marks) /* they may have gone meanwhile */
         bitmaps_mark(n, r->off, r->len);
     return ret;
 }

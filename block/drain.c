@@ -44,7 +44,7 @@ struct node *gate_enter(struct node *n, const struct req *r)
     do {
         while (p.at->drained)
             co_queue_wait(&p.at->drain_waiters);
-    } while (p.at->guards && guards_act(p.at, r));
+    } while (p.at->guards && !(r->flags & REQ_KEEP) && guards_act(p.at, r));
     pass_take(&p);
     return p.at;
 }

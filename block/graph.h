@@ -123,8 +123,8 @@ void graph_unlink(struct graph *g, struct graph_node *parent, struct graph_node 
 
 /* graph_mark: n is to be drained; parents: and whatever nodes use it. graph_drain_begin: drain all
  * that are marked, parents before their children: a request that is on its way through a parent
- * cannot end while the child is drained. Yields. graph_drain_add: one more, which nobody uses.
- * graph_drain_end: of all; then none is marked. One drain at a time. */
+ * cannot end while the child is drained. Yields. graph_drain_add: one more, whose users are drained
+ * or do nothing now. graph_drain_end: of all; then none is marked. One drain at a time. */
 void graph_mark(struct graph_node *n, bool parents);
 void graph_drain_begin(struct graph *g);
 void graph_drain_add(struct graph_node *n);
@@ -134,6 +134,8 @@ void graph_drain_end(struct graph *g);
  * graph_check_free: or if it is somebody's backing image. */
 bool graph_check_idle(const struct graph_node *n, struct err **errp);
 bool graph_check_free(const struct graph_node *n, struct err **errp);
+/* graph_check_jobless: EBUSY with QEMU's text if a job works on n. */
+bool graph_check_jobless(const struct graph_node *n, struct err **errp);
 /* graph_replace: whoever uses `from`, but for node `except` (NULL: nobody), uses `to` instead, and
  * so do the requests that wait. Both read the same, and are drained as graph_mark with parents
  * says. Errors: EBUSY as above; ENOTSUP: a format has it as its file; EPERM, ELOOP as graph_link.
@@ -149,6 +151,7 @@ bool graph_set_read_only(struct graph *g, struct graph_node *n, bool read_only, 
 /* graph_backing: the node that n, or what n filters, has as its backing image, or NULL.
  * graph_unfiltered: n, or what it filters. */
 struct graph_node *graph_backing(const struct graph_node *n);
+struct graph_node *graph_below(const struct graph_node *n); /* what it filters, or its backing */
 struct graph_node *graph_unfiltered(struct graph_node *n);
 
 /* graph_clear: drop everything, users or not, parents first. Yields. */

@@ -71,14 +71,24 @@ void graph_drain_end(struct graph *g)
 
 /* --- One node in the place of another --- */
 
-bool graph_check_idle(const struct graph_node *n, struct err **errp)
+static bool check_users_are(const struct graph_node *n, bool jobs_only, struct err **errp)
 {
     for (const struct graph_edge *e = n->users; e; e = e->next_user) {
-        if (!e->parent && !e->move)
+        if (!e->parent && !e->move && (e->stays_as || !jobs_only))
             return err_set(errp, EBUSY, "Node '%s' is busy: block device is in use by %s", n->name,
                            e->stays_as ? e->stays_as : e->user);
     }
     return true;
+}
+
+bool graph_check_idle(const struct graph_node *n, struct err **errp)
+{
+    return check_users_are(n, false, errp);
+}
+
+bool graph_check_jobless(const struct graph_node *n, struct err **errp)
+{
+    return check_users_are(n, true, errp);
 }
 
 bool graph_check_free(const struct graph_node *n, struct err **errp)
@@ -91,15 +101,24 @@ bool graph_check_free(const struct graph_node *n, struct err **errp)
     return graph_check_idle(n, errp);
 }
 
+/* Filters that can have another child. */
+static bool is_filter_edge(const struct graph_edge *e)
+{
+    return e->role == ROLE_FILTER || e->role == ROLE_COPY_ON_READ;
+}
+
 static bool check_users(const struct graph_node *from, const struct graph_node *to,
                         const struct graph_node *except, struct err **errp)
 {
     if (!graph_check_idle(from, errp))
         return false;
     for (const struct graph_edge *e = from->users; e; e = e->next_user) {
+        if (!e->parent && from->node->size != to->node->size)
+            return err_set(errp, EINVAL, "Node '%s' has another size than node '%s' (%s)", to->name,
+                           from->name, e->user);
         if (!e->parent || e->parent == except)
             continue;
-        if (e->role == ROLE_FORMAT || e->role == ROLE_DATA)
+        if (!is_filter_edge(e) && e->role != ROLE_BACKING)
             return err_set(errp, ENOTSUP,
                            "Node '%s' is the '%s' child of node '%s', whose bytes are there; it "
                            "cannot have another one",
@@ -170,11 +189,20 @@ struct graph_node *graph_unfiltered(struct graph_node *n)
     struct graph_edge *e = n->children;
 
     while (e) {
-        if (e->role == ROLE_FILTER || e->role == ROLE_COPY_ON_READ)
+        if (is_filter_edge(e) || e->role == ROLE_COPIED)
             return graph_unfiltered(e->child);
         e = e->next_child;
     }
     return n;
+}
+
+struct graph_node *graph_below(const struct graph_node *n)
+{
+    for (const struct graph_edge *e = n->children; e; e = e->next_child) {
+        if (is_filter_edge(e) || e->role == ROLE_COPIED || e->role == ROLE_BACKING)
+            return e->child;
+    }
+    return NULL;
 }
 
 struct graph_node *graph_backing(const struct graph_node *n)

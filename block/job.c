@@ -238,10 +238,15 @@ void job_stop(struct job *j)
     j->pause_count++;
 }
 
+void job_ready(struct job *j)
+{
+    enter(j, JOB_READY);
+    j->ready = true;
+}
+
 int job_stay_ready(struct job *j)
 {
-    j->ready = true;
-    enter(j, JOB_READY);
+    job_ready(j);
     while (!j->complete_asked) {
         if (job_pause_point(j) < 0)
             return -ECANCELED;
@@ -271,6 +276,17 @@ static bool ask(struct job *j, enum job_verb verb, bool *flag, struct err **errp
 bool job_cancel(struct job *j, struct err **errp)
 {
     return ask(j, JOB_VERB_CANCEL, &j->cancelled, errp);
+}
+
+bool job_cancel_softly(struct job *j, struct err **errp)
+{
+    if (!j->ready || !j->ops->ends_softly)
+        return job_cancel(j, errp);
+    if (!check(j, JOB_VERB_CANCEL, errp))
+        return false;
+    j->soft_cancelled = j->complete_asked = true;
+    co_queue_wake_all(&j->wake);
+    return true;
 }
 
 bool job_complete(struct job *j, struct err **errp)

@@ -49,6 +49,7 @@ struct job;
 struct job_ops {
     const char *type; /* "create", "backup"... */
     bool is_block;    /* block-job-* commands know it, too */
+    bool ends_softly; /* when it is ready, it can be cancelled in such a way that it succeeds */
     /* run: the work. False and *errp: failed. Yields. */
     bool (*run)(struct job *j, struct err **errp);
     /* Then, if all went well and nobody cancelled: prepare, the last that may fail, and commit;
@@ -91,8 +92,9 @@ struct job { /* read-only for others, but opaque and progress, which are of the 
     enum job_status status;
     struct job_txn *txn; /* NULL: it is alone */
     bool auto_finalize, auto_dismiss;
-    bool ready;     /* it has reached that state */
-    bool succeeded; /* committed; else it has an error, or was cancelled */
+    bool ready;          /* it has reached that state */
+    bool succeeded;      /* committed; else it has an error, or was cancelled */
+    bool soft_cancelled; /* asked to end, ready as it is; complete_asked is set too */
     bool cancelled, user_paused, complete_asked, finalize_asked, dismiss_asked;
     unsigned pause_count;
     uint64_t done, total; /* progress: current and of all, in any unit */
@@ -122,6 +124,8 @@ const char *job_status_name(enum job_status s);
 /* What clients ask of a job. Each is refused (EBUSY) in states that cannot take it, with QEMU's
  * text. Nothing here yields; what is asked for happens later. */
 bool job_cancel(struct job *j, struct err **errp);
+/* job_cancel_softly: the same, but if it is ready and knows how, it ends with success. */
+bool job_cancel_softly(struct job *j, struct err **errp);
 bool job_pause(struct job *j, struct err **errp);
 bool job_resume(struct job *j, struct err **errp);
 bool job_complete(struct job *j, struct err **errp);
@@ -134,6 +138,8 @@ bool job_set_speed(struct job *j, uint64_t bytes_s, struct err **errp);
  * job_stop: pause until a client lets it go on, as after an error. Does not yield.
  * job_stay_ready: be ready until told to complete: 0, or -ECANCELED. Yields. */
 int job_pause_point(struct job *j);
+/* job_ready: it has reached that state, told once. Does not yield. */
+void job_ready(struct job *j);
 int job_stay_ready(struct job *j);
 void job_stop(struct job *j);
 /* job_sleep: until then, or until the job is asked for something. Yields. */

@@ -39,6 +39,9 @@ enum req_flags {
     REQ_DEPTH = 16,      /* STATUS: say also which image of a chain has it (EXTENT_LEVEL) */
     REQ_ALONE = 32,      /* WRITE, ZERO: without READs of the range meanwhile (see track_reads) */
     REQ_OWN = 1 << 16,   /* TRUNCATE: this bit and those above are the driver's own */
+    REQ_INSIDE = 128,    /* READ: of whoever has drained the node: it is let in all the same */
+    REQ_KEEP = 64,       /* WRITE of whole clusters to a format: only where its image has nothing.
+                            The bytes are what is read there already: no bitmap is marked */
 };
 
 /* What a write to the host file holds; the fault engine can select on it. */

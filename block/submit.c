@@ -34,7 +34,7 @@ static inline bool is_plain(const struct node *n, const struct req *r)
 
 int node_submit(struct node *n, struct req *r)
 {
-    if (unlikely(n->drained || n->guards))
+    if (unlikely(n->drained || n->guards) && !(r->flags & REQ_INSIDE))
         n = gate_enter(n, r);
     n->in_flight++;
     int ret;

@@ -17,31 +17,22 @@
 
 #include "base/bytes.h"
 #include "base/cleanup.h"
-#include "block/copy.h"
 #include "control/job.h"
 #include "qcow2/qcow2.h"
 
 #define UNIT_MIN (64 * KiB)
 #define WORKERS 16
-#define RETRY_NS (100 * NS_PER_MS) /* on-error=ignore: before it tries again */
 
 struct backup {
-    struct control *ctl;
-    struct job *job;
+    struct copy_job copy; /* first */
     struct point point;
     struct graph_edge *target_use;
     struct node *target;
     uint64_t unit;
     enum backup_sync sync;
     enum backup_bitmap_mode mode;
-    enum backup_on_error on_source, on_target;
     bool compress;
     uint64_t left_out; /* bytes of units that need no copy */
-    bool failed;       /* an error was reported */
-    int error;         /* which: errno */
-    const char *io_status;
-    int64_t next_ns; /* when the next data may be read, by the speed */
-    unsigned speed_changes;
 };
 
 /* --- What is to be copied --- */
@@ -79,7 +70,7 @@ static int leave_out_below(struct backup *b)
 
     extents_init(&ext, 1);
     while (off < size && ret == 0) {
-        ret = job_pause_point(b->job);
+        ret = job_pause_point(b->copy.job);
         if (ret == 0)
             ret = node_depth(n, off, min_u64(size - off, GiB), &ext);
         if (ret == 0 && ext.n == 0)
@@ -111,7 +102,7 @@ static void count_work(struct backup *b)
     uint64_t size = b->point.view->size;
 
     b->left_out = cbw_view_done(b->point.view);
-    b->job->total = size > b->left_out ? size - b->left_out : 0;
+    b->copy.job->total = size > b->left_out ? size - b->left_out : 0;
 }
 
 /* --- Hooks of the copy engine --- */
@@ -139,104 +130,36 @@ static int map(void *arg, uint64_t off, uint64_t len, uint64_t *got, enum copy_k
     return ret;
 }
 
-static int gate(void *arg)
-{
-    struct backup *b = arg;
-
-    return job_pause_point(b->job);
-}
-
-static int pace(void *arg, uint64_t len)
-{
-    struct backup *b = arg;
-    struct job *j = b->job;
-
-    while (j->speed && !j->cancelled) {
-        unsigned changes = b->speed_changes;
-        int64_t at = clock_ns();
-
-        if (b->next_ns > at)
-            at = b->next_ns;
-        b->next_ns = at + (int64_t)((double)len * NS_PER_S / (double)j->speed);
-        while (clock_ns() < at && !j->cancelled && changes == b->speed_changes)
-            job_sleep(j, at);
-        if (changes == b->speed_changes)
-            break;
-    }
-    return j->cancelled ? -ECANCELED : 0;
-}
-
 static void written(void *arg, uint64_t off, uint64_t len)
 {
     struct backup *b = arg;
 
     cbw_view_put(b->point.view, off, len);
-    update_progress(b->job);
+    update_progress(b->copy.job);
 }
 
-static enum backup_on_error action_for(const struct backup *b, bool reading, int error)
-{
-    enum backup_on_error on = reading ? b->on_source : b->on_target;
-
-    if (on == ON_ERROR_ENOSPC)
-        on = error == ENOSPC ? ON_ERROR_STOP : ON_ERROR_REPORT;
-    return on;
-}
-
-static void tell_error(struct backup *b, bool reading, enum backup_on_error action)
-{
-    static const char *const names[] = {"report", "ignore", "stop"};
-
-    event_emit(b->ctl, "BLOCK_JOB_ERROR",
-               json_pack("{s:s,s:s,s:s}", "device", b->job->id, "operation",
-                         reading ? "read" : "write", "action", names[action]));
-}
-
-/* An error that ends the job; told once. */
-static void report(struct backup *b, bool reading, int error)
-{
-    if (!b->failed)
-        tell_error(b, reading, ON_ERROR_REPORT);
-    b->failed = true;
-    if (!b->error)
-        b->error = error;
-}
-
+/* What broke the view is why the job fails. */
 static enum copy_answer failed(void *arg, bool reading, uint64_t off, uint64_t len, int error)
 {
     struct backup *b = arg;
-    struct job *j = b->job;
-    enum backup_on_error action = action_for(b, reading, error);
+    bool why_reading = reading;
+    int why = cbw_view_error(b->point.view, &why_reading);
 
-    if (j->cancelled)
-        return COPY_FAIL;
-    if (b->failed || cbw_view_broken(b->point.view) || action == ON_ERROR_REPORT) {
-        bool why_reading = reading;
-        int why = cbw_view_error(b->point.view, &why_reading);
-
-        report(b, why_reading, why < 0 ? -why : error);
-        return COPY_FAIL;
-    }
-    if (action == ON_ERROR_IGNORE) { /* as in QEMU: try again later */
-        int64_t until = clock_ns() + RETRY_NS;
-
-        tell_error(b, reading, action);
-        while (clock_ns() < until && !j->cancelled)
-            job_sleep(j, until);
-    } else if (!j->user_paused) { /* others may have failed and stopped it at the same time */
-        b->io_status = error == ENOSPC ? "nospace" : "failed";
-        tell_error(b, reading, action);
-        job_stop(j);
-    }
-    return job_pause_point(j) == 0 ? COPY_RETRY : COPY_FAIL;
+    if (b->copy.job->cancelled || !cbw_view_broken(b->point.view))
+        return copy_job_failed(arg, reading, off, len, error);
+    copy_job_report(&b->copy, why_reading, why < 0 ? -why : error);
+    return COPY_FAIL;
 }
 
 /* --- The job --- */
 
 static int copy_all(struct backup *b)
 {
-    static const struct copy_ops ops = {
-        .map = map, .gate = gate, .pace = pace, .written = written, .failed = failed};
+    static const struct copy_ops ops = {.map = map,
+                                        .gate = copy_job_gate,
+                                        .pace = copy_job_pace,
+                                        .written = written,
+                                        .failed = failed};
     struct copy_opts o = {
         .src = b->point.view,
         .dst = b->target,
@@ -252,8 +175,8 @@ static int copy_all(struct backup *b)
     struct copy_result where = {.reading = true};
     int ret = copy_run(&o, &where);
 
-    if (ret < 0 && !b->job->cancelled && !b->failed)
-        report(b, where.reading, -ret);
+    if (ret < 0 && !b->copy.job->cancelled && !b->copy.failed)
+        copy_job_report(&b->copy, where.reading, -ret);
     return ret;
 }
 
@@ -272,7 +195,7 @@ static int flush_target(struct backup *b)
 /* sync=none: until it is cancelled, or cannot keep what is overwritten. */
 static int keep_old_data(struct backup *b)
 {
-    struct job *j = b->job;
+    struct job *j = b->copy.job;
     bool reading;
     int ret = job_pause_point(j);
 
@@ -282,7 +205,7 @@ static int keep_old_data(struct backup *b)
     }
     if (ret == 0) {
         ret = cbw_view_error(b->point.view, &reading);
-        report(b, reading, -ret);
+        copy_job_report(&b->copy, reading, -ret);
     }
     return ret;
 }
@@ -293,18 +216,15 @@ static bool backup_run(struct job *j, struct err **errp)
     int ret = b->sync == BACKUP_TOP ? leave_out_below(b) : 0;
 
     if (ret < 0 && !j->cancelled)
-        report(b, true, -ret);
+        copy_job_report(&b->copy, true, -ret);
     count_work(b);
     if (ret == 0)
         ret = b->sync == BACKUP_NONE ? keep_old_data(b) : copy_all(b);
     if (ret == 0)
         ret = flush_target(b);
     update_progress(j);
-    if (ret < 0) {
-        int error = b->error ? b->error : -ret;
-
-        return err_set(errp, error, "%s", strerror(error));
-    }
+    if (ret < 0)
+        return copy_job_end(&b->copy, ret, errp);
     j->done = j->total;
     return true;
 }
@@ -354,18 +274,9 @@ static void backup_clean(struct job *j)
     update_progress(j);
     point_free(&b->point);
     if (b->target_use)
-        graph_unuse(&b->ctl->graph, b->target_use);
+        graph_unuse(&b->copy.ctl->graph, b->target_use);
     mem_free(b);
     j->opaque = NULL;
-}
-
-static void backup_set_speed(struct job *j)
-{
-    struct backup *b = j->opaque;
-
-    b->speed_changes++;
-    b->next_ns = clock_ns();
-    co_queue_wake_all(&j->wake);
 }
 
 const struct job_ops backup_ops = {
@@ -375,22 +286,15 @@ const struct job_ops backup_ops = {
     .commit = backup_commit,
     .abort = backup_abort,
     .clean = backup_clean,
-    .set_speed = backup_set_speed,
+    .set_speed = copy_job_set_speed,
     .update = update_progress,
 };
-
-const char *backup_io_status(const struct job *j)
-{
-    const struct backup *b = j->opaque;
-
-    return b && j->user_paused && b->io_status ? b->io_status : "ok";
-}
 
 static void on_broken(void *arg)
 {
     struct backup *b = arg;
 
-    co_queue_wake_all(&b->job->wake);
+    co_queue_wake_all(&b->copy.job->wake);
 }
 
 static bool take_both(struct backup *b, const struct backup_wish *w, struct err **errp)
@@ -409,10 +313,12 @@ static bool take_both(struct backup *b, const struct backup_wish *w, struct err 
     if (!user)
         return err_set(errp, ENOMEM, "out of memory for a job");
     /* Others may read the target, and write to what lies below it: that may be the source. */
-    b->target_use = graph_use(&b->ctl->graph, w->target, user, PERM_WRITE | PERM_CONSISTENT_READ,
-                              PERM_ALL & ~PERM_RESIZE, errp);
-    if (!b->target_use || !point_take(b->ctl, &b->point, w->source, user, &view, w->bitmap, errp))
+    b->target_use = graph_use(&b->copy.ctl->graph, w->target, user,
+                              PERM_WRITE | PERM_CONSISTENT_READ, PERM_ALL & ~PERM_RESIZE, errp);
+    if (!b->target_use ||
+        !point_take(b->copy.ctl, &b->point, w->source, user, &view, w->bitmap, errp))
         return false;
+    b->target_use->stays_as = b->point.use->stays_as = "block job: backup";
     if (b->sync == BACKUP_BITMAP)
         leave_out_clean(b, w->bitmap);
     count_work(b);
@@ -431,14 +337,11 @@ struct job *backup_new(struct control *c, const struct backup_wish *w, struct er
         return NULL;
     }
     *b = (struct backup){
-        .ctl = c,
-        .job = j,
+        .copy = {.ctl = c, .job = j, .on_read = w->on_source, .on_write = w->on_target},
         .target = w->target->node,
         .unit = max_u64(UNIT_MIN, w->target->node->limits.cluster),
         .sync = w->sync,
         .mode = w->mode,
-        .on_source = w->on_source,
-        .on_target = w->on_target,
         .compress = w->compress,
     };
     j->speed = w->speed;

@@ -5,11 +5,11 @@
 #ifndef CONTROL_BACKUP_H
 #define CONTROL_BACKUP_H
 
+#include "control/copy_job.h"
 #include "control/point.h"
 
 enum backup_sync { BACKUP_FULL, BACKUP_TOP, BACKUP_NONE, BACKUP_BITMAP };
 enum backup_bitmap_mode { BACKUP_ON_SUCCESS, BACKUP_ALWAYS, BACKUP_NEVER };
-enum backup_on_error { ON_ERROR_REPORT, ON_ERROR_IGNORE, ON_ERROR_STOP, ON_ERROR_ENOSPC };
 
 struct backup_wish {
     const char *job_id;
@@ -17,7 +17,7 @@ struct backup_wish {
     enum backup_sync sync;
     struct bitmap *bitmap; /* idle; NULL: none */
     enum backup_bitmap_mode mode;
-    enum backup_on_error on_source, on_target;
+    enum on_error on_source, on_target;
     uint64_t speed; /* bytes a second; 0: no limit */
     bool compress, auto_finalize, auto_dismiss;
 };
@@ -26,9 +26,6 @@ struct backup_wish {
 struct job *backup_new(struct control *c, const struct backup_wish *w, struct err **errp);
 /* backup_drop: as if it had never been. The source has been drained ever since. */
 void backup_drop(struct job *j);
-/* backup_io_status: "ok", "failed" or "nospace", for query-block-jobs. */
-const char *backup_io_status(const struct job *j);
-
 extern const struct job_ops backup_ops;
 
 #endif

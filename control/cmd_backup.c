@@ -14,12 +14,9 @@
 
 static const char *const sync_names[] = {"top", "full", "none", "incremental", "bitmap", NULL};
 static const char *const mode_names[] = {"on-success", "never", "always", NULL};
-static const char *const on_error_names[] = {"report", "ignore", "enospc", "stop", "auto", NULL};
 
 static const struct qtype q_sync = {.kind = Q_ENUM, .name = "MirrorSyncMode", .values = sync_names};
 static const struct qtype q_mode = {.kind = Q_ENUM, .name = "BitmapSyncMode", .values = mode_names};
-static const struct qtype q_on_error = {
-    .kind = Q_ENUM, .name = "BlockdevOnError", .values = on_error_names};
 const struct qtype q_blockdev_backup = {
     .kind = Q_STRUCT,
     .name = "BlockdevBackup",
@@ -29,17 +26,6 @@ const struct qtype q_blockdev_backup = {
                   {"compress", &q_bool, true}, {"on-source-error", &q_on_error, true},
                   {"on-target-error", &q_on_error, true}, {"auto-finalize", &q_bool, true},
                   {"auto-dismiss", &q_bool, true}, {"target", &q_str, false})};
-
-static enum backup_on_error on_error(const json_t *args, const char *key)
-{
-    const char *name = arg_str(args, key);
-
-    if (!name || strcmp(name, "report") == 0 || strcmp(name, "auto") == 0)
-        return ON_ERROR_REPORT;
-    if (strcmp(name, "ignore") == 0)
-        return ON_ERROR_IGNORE;
-    return strcmp(name, "stop") == 0 ? ON_ERROR_STOP : ON_ERROR_ENOSPC;
-}
 
 static enum backup_sync sync_of(const char *name)
 {
@@ -122,20 +108,13 @@ static bool check_nodes(const struct backup_wish *w, struct err **errp)
                        w->target->name);
     if (size != w->target->node->size)
         return err_set(errp, EINVAL, "Source and target image have different sizes");
-    for (const struct graph_edge *e = w->target->users; e; e = e->next_user) {
-        if (e->user && strncmp(e->user, "job ", 4) == 0)
-            return err_set(errp, EBUSY,
-                           "Node '%s' is busy: block device is in use by block job: backup (%s)",
-                           w->target->name, e->user);
-    }
-    return true;
+    return graph_check_jobless(w->target, errp);
 }
 
 static bool make_wish(struct control *c, const json_t *args, struct backup_wish *w,
                       struct err **errp)
 {
     const char *source = arg_str(args, "device"), *id = arg_str(args, "job-id");
-    int64_t speed = arg_int(args, "speed", 0);
 
     w->source = blockdev_find(c, source, true, errp);
     w->target = w->source ? blockdev_find(c, arg_str(args, "target"), true, errp) : NULL;
@@ -143,17 +122,12 @@ static bool make_wish(struct control *c, const json_t *args, struct backup_wish 
         return false;
     w->job_id = id ? id : source;
     w->sync = sync_of(arg_str(args, "sync"));
-    w->on_source = on_error(args, "on-source-error");
-    w->on_target = on_error(args, "on-target-error");
+    w->on_source = on_error_of(args, "on-source-error");
+    w->on_target = on_error_of(args, "on-target-error");
     w->compress = arg_bool(args, "compress", false);
     w->auto_finalize = arg_bool(args, "auto-finalize", true);
     w->auto_dismiss = arg_bool(args, "auto-dismiss", true);
-    if (!wish_bitmap(args, w, errp) || !check_nodes(w, errp))
-        return false;
-    if (speed < 0)
-        return err_set(errp, EINVAL, "Parameter 'speed' expects a non-negative value");
-    w->speed = (uint64_t)speed;
-    return true;
+    return wish_bitmap(args, w, errp) && check_nodes(w, errp) && speed_of(args, &w->speed, errp);
 }
 
 static bool prepare_backup(struct control *c, struct action *a, struct err **errp)

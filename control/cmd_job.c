@@ -5,7 +5,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "control/backup.h"
+#include "control/copy_job.h"
 #include "control/job.h"
 
 static const struct qtype job_args = {
@@ -61,6 +61,11 @@ const struct qtype q_block_job_cancel_event = {
     .name = "BLOCK_JOB_CANCELLED-arg",
     .member = Q_MEMBERS({"type", &q_str, false}, {"device", &q_str, false}, {"len", &q_int, false},
                         {"offset", &q_int, false}, {"speed", &q_int, false})};
+const struct qtype q_block_job_ready_event = {
+    .kind = Q_STRUCT,
+    .name = "BLOCK_JOB_READY-arg",
+    .member = Q_MEMBERS({"type", &q_str, false}, {"device", &q_str, false}, {"len", &q_int, false},
+                        {"offset", &q_int, false}, {"speed", &q_int, false})};
 const struct qtype q_block_job_error_event = {
     .kind = Q_STRUCT,
     .name = "BLOCK_JOB_ERROR-arg",
@@ -75,10 +80,19 @@ const struct qtype q_job_status_event = {
     .name = "JOB_STATUS_CHANGE-arg",
     .member = Q_MEMBERS({"id", &q_str, false}, {"status", &q_status, false})};
 
+static json_t *end_data(const struct job *j)
+{
+    return json_pack("{s:s,s:s,s:I,s:I,s:I}", "type", j->ops->type, "device", j->id, "len",
+                     (json_int_t)j->total, "offset", (json_int_t)j->done, "speed",
+                     (json_int_t)j->speed);
+}
+
 void jobs_tell_status(struct job *j, void *arg)
 {
     event_emit(arg, "JOB_STATUS_CHANGE",
                json_pack("{s:s,s:s}", "status", job_status_name(j->status), "id", j->id));
+    if (j->status == JOB_READY && !j->ready && j->ops->is_block)
+        event_emit(arg, "BLOCK_JOB_READY", end_data(j));
     if (j->status == JOB_PENDING && j->ops->is_block && !j->auto_finalize)
         event_emit(arg, "BLOCK_JOB_PENDING",
                    json_pack("{s:s,s:s}", "type", j->ops->type, "id", j->id));
@@ -98,9 +112,7 @@ void jobs_tell_end(struct job *j, void *arg)
 
     if (!j->ops->is_block)
         return;
-    data = json_pack("{s:s,s:s,s:I,s:I,s:I}", "type", j->ops->type, "device", j->id, "len",
-                     (json_int_t)j->total, "offset", (json_int_t)j->done, "speed",
-                     (json_int_t)j->speed);
+    data = end_data(j);
     put_error(data, j);
     event_emit(arg, j->succeeded || j->error ? "BLOCK_JOB_COMPLETED" : "BLOCK_JOB_CANCELLED", data);
 }
@@ -137,17 +149,18 @@ static bool run_verb(struct call *call, struct err **errp)
 
     while (strcmp(verbs[i].name, verb) != 0)
         i++;
+    if (j && verbs[i].ask == job_cancel && call->command->args == &block_job_cancel_args &&
+        !arg_bool(call->args, "force", false))
+        return job_cancel_softly(j, errp);
     return j && verbs[i].ask(j, errp);
 }
 
 static bool run_set_speed(struct call *call, struct err **errp)
 {
     struct job *j = find(call, errp);
-    int64_t speed = arg_int(call->args, "speed", 0);
+    uint64_t speed;
 
-    if (j && speed < 0)
-        return err_set(errp, EINVAL, "Parameter 'speed' expects a non-negative value");
-    return j && job_set_speed(j, (uint64_t)speed, errp);
+    return j && speed_of(call->args, &speed, errp) && job_set_speed(j, speed, errp);
 }
 
 static bool run_query(struct call *call, struct err **errp)
@@ -180,7 +193,7 @@ static bool run_query_block(struct call *call, struct err **errp)
             json_pack("{s:s,s:s,s:I,s:I,s:b,s:b,s:I,s:s,s:b,s:s,s:b,s:b}", "type", j->ops->type,
                       "device", j->id, "len", (json_int_t)j->total, "offset", (json_int_t)j->done,
                       "busy", j->status == JOB_RUNNING, "paused", j->pause_count > 0, "speed",
-                      (json_int_t)j->speed, "io-status", backup_io_status(j), "ready", j->ready,
+                      (json_int_t)j->speed, "io-status", copy_job_io_status(j), "ready", j->ready,
                       "status", job_status_name(j->status), "auto-finalize", j->auto_finalize,
                       "auto-dismiss", j->auto_dismiss);
 

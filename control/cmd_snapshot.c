@@ -30,8 +30,7 @@ const struct qtype q_snapshot_sync = {
 
 /* --- The overlay's place --- */
 
-static bool check_overlay(const struct graph_node *old, const struct graph_node *overlay,
-                          struct err **errp)
+static bool check_overlay(const struct graph_node *overlay, struct err **errp)
 {
     if (overlay->users)
         return err_set(errp, EBUSY, "The overlay is already in use");
@@ -41,11 +40,6 @@ static bool check_overlay(const struct graph_node *old, const struct graph_node 
         return err_set(errp, EINVAL, "The overlay already has a backing image");
     if (overlay->node->drv != &qcow2_driver)
         return err_set(errp, ENOTSUP, "The overlay does not support backing images");
-    for (const struct graph_edge *e = old->users; e; e = e->next_user) {
-        if (!e->parent && overlay->node->size != old->node->size)
-            return err_set(errp, EINVAL, "The overlay has another size than node '%s' (%s)",
-                           old->name, e->user);
-    }
     return true;
 }
 
@@ -60,7 +54,7 @@ static bool put_over(struct control *c, struct action *a, struct err **errp)
     struct graph *g = &c->graph;
 
     graph_drain_add(a->overlay);
-    if (!check_overlay(a->node, a->overlay, errp) ||
+    if (!check_overlay(a->overlay, errp) ||
         !graph_link(g, a->overlay, a->node, "backing", ROLE_BACKING, errp))
         return false;
     if (qc_use_backing(a->overlay->node, a->node->node, errp) &&

@@ -12,7 +12,7 @@
 static const struct command *const tables[] = {
     monitor_commands, block_commands,       query_commands, export_commands,   object_commands,
     bitmap_commands,  transaction_commands, job_commands,   create_commands,   human_commands,
-    fault_commands,   backup_commands,      pull_commands,  snapshot_commands,
+    fault_commands,   backup_commands,      pull_commands,  snapshot_commands, chain_commands,
 };
 
 const struct command *command_at(unsigned i)

@@ -44,6 +44,7 @@ static const struct event_type event_types[] = {
     {"BLOCK_JOB_COMPLETED", &q_block_job_end_event},
     {"BLOCK_JOB_ERROR", &q_block_job_error_event},
     {"BLOCK_JOB_PENDING", &q_block_job_pending_event},
+    {"BLOCK_JOB_READY", &q_block_job_ready_event},
     {"BLOCK_EXPORT_DELETED", &export_deleted},
     {"BACKUP_ENDED", &q_pull_ended_event},
     {"BACKUP_SCRATCH_LOW", &q_pull_low_event},

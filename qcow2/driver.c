@@ -18,6 +18,8 @@ static int qc_submit(struct node *n, struct req *r)
         return q->read_only && r->op == REQ_FLUSH ? 0 : q->frozen ? q->frozen : -EIO;
     switch (r->op) {
     case REQ_WRITE:
+        if (r->flags & REQ_KEEP)
+            return qc_keep(q, r->off, r->buf, r->len);
         return r->flags & REQ_COMPRESSED ? qc_write_compressed(q, r->off, r->buf, r->len)
                                          : qc_write(q, r->off, r->buf, r->len);
     case REQ_ZERO:

@@ -397,10 +397,14 @@ int qc_write_table(struct qc *q, uint64_t host_off, const uint8_t *buf, uint64_t
 int qc_read(struct qc *q, uint64_t guest_off, uint8_t *buf, uint64_t len);
 int qc_write(struct qc *q, uint64_t guest_off, const uint8_t *buf, uint64_t len);
 int qc_write_zeros(struct qc *q, uint64_t guest_off, uint64_t len);
-/* qc_write_alloc: do the first part of a write that cannot be done in place. *done: bytes written,
- * 0 if the mapping changed meanwhile and must be looked up again. Yields. */
+/* qc_write_alloc: do the first part of a write that cannot be done in place. only_absent: where the
+ * image has nothing. *done: bytes written, 0: look the mapping up again. Yields. */
 int qc_write_alloc(struct qc *q, uint64_t guest_off, const uint8_t *buf, uint64_t len,
-                   uint64_t *done);
+                   bool only_absent, uint64_t *done);
+/* qc_keep: REQ_KEEP: of whole (sub)clusters (the last may end with the disk; else -EINVAL)
+ * those that the image has nothing of. qc_zero_absent: make such clusters zeros. Both yield. */
+int qc_keep(struct qc *q, uint64_t guest_off, const uint8_t *buf, uint64_t len);
+int qc_zero_absent(struct qc *q, uint64_t guest_off, uint64_t len);
 /* qc_read_host: bytes of the host file, zeros past its end. qc_read_data: of the file with the
  * data. Yield. */
 int qc_read_host(struct qc *q, uint64_t host_off, uint8_t *buf, uint64_t len);

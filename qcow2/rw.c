@@ -152,7 +152,7 @@ static __attribute__((noinline)) int transfer_split(struct qc *q, bool write, ui
     for (;;) {
         uint64_t done = run.len;
         if (write && !(run.type == QC_NORMAL && run.copied))
-            r = qc_write_alloc(q, guest_off, buf, len, &done);
+            r = qc_write_alloc(q, guest_off, buf, len, false, &done);
         else
             task_start(&all, &run, guest_off, buf);
         guest_off += done;

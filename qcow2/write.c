@@ -308,8 +308,17 @@ static int job_run(struct qc *q, struct job *j, uint64_t len, uint64_t *n_freed)
     return r;
 }
 
+/* Is there still nothing where j is about to write? Its clusters are in flight by now. */
+static int still_absent(struct qc *q, const struct job *j, bool *absent)
+{
+    struct qc_run run;
+    int r = qc_l2_lookup(q, j->guest_off, j->len, &run);
+    *absent = r == 0 && run.type == QC_UNALLOCATED && run.len >= j->len;
+    return r;
+}
+
 int qc_write_alloc(struct qc *q, uint64_t guest_off, const uint8_t *buf, uint64_t len,
-                   uint64_t *done)
+                   bool only_absent, uint64_t *done)
 {
     struct job j = {.guest_off = guest_off, .buf = buf, .first = guest_off >> q->cluster_bits};
     *done = 0;
@@ -333,12 +342,15 @@ int qc_write_alloc(struct qc *q, uint64_t guest_off, const uint8_t *buf, uint64_
     struct qc_inflight f;
     uint64_t n_freed = 0;
     qc_inflight_begin(q, &f, j.first, j.first + j.n);
-    r = job_run(q, &j, len, &n_freed);
+    bool go = true;
+    r = only_absent ? still_absent(q, &j, &go) : 0;
+    if (r == 0 && go)
+        r = job_run(q, &j, len, &n_freed);
     qc_inflight_end(q, &f);
     qc_slice_unpin(j.slice);
     if (r < 0)
         return r;
-    *done = j.len;
+    *done = go ? j.len : 0;
     if (n_freed)
         qc_free_announce(q, n_freed);
     return n_freed ? qc_relieve(q) : 0;

@@ -20,13 +20,15 @@
 #include "base/log.h"
 #include "qcow2/qcow2_priv.h"
 
-enum change { CHANGE_ZERO, CHANGE_UNMAP_ZERO, CHANGE_DISCARD };
+enum change { CHANGE_ZERO, CHANGE_UNMAP_ZERO, CHANGE_DISCARD, CHANGE_ABSENT };
 
 /* The new value of an entry without subclusters. */
 static int change_entry(const struct qc *q, enum change how, uint64_t old, uint64_t *new)
 {
     enum qc_type type = qc_entry_type(q, old);
     *new = old;
+    if (how == CHANGE_ABSENT && type != QC_UNALLOCATED)
+        return 0;
     if (type == QC_UNALLOCATED || type == QC_ZERO_PLAIN) {
         if (type == QC_UNALLOCATED && q->has_backing)
             *new = QC_ZERO;
@@ -162,6 +164,14 @@ static int change_clusters(struct qc *q, uint64_t first, uint64_t end, enum chan
         first += n;
     }
     return 0;
+}
+
+int qc_zero_absent(struct qc *q, uint64_t guest_off, uint64_t len)
+{
+    uint64_t first = guest_off >> q->cluster_bits;
+    if (q->extended_l2)
+        return -ENOTSUP;
+    return change_clusters(q, first, first + qc_clusters(q, len), CHANGE_ABSENT);
 }
 
 /* Part of one cluster, or of one subcluster. */

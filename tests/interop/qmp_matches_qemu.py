@@ -355,10 +355,43 @@ def snapshots():
     ]
 
 
+def moves():
+    """Only what is refused, and jobs of which nothing but the end is looked at."""
+    def commit(**more):
+        return do("block-commit", **dict({"job_id": "j", "device": "top"}, **more))
+
+    def stream(**more):
+        return do("block-stream", **dict({"job_id": "j", "device": "top"}, **more))
+
+    kept = {"auto_dismiss": False}
+    done = [WAIT, do("query-jobs"), do("query-block-jobs"), do("job-dismiss", id="j"), CHAINS]
+    return [
+        add(driver="qcow2", node_name="base", file=file("a.qcow2"), read_only=True),
+        add(driver="qcow2", node_name="mid", file=file("b.qcow2"), backing="base", read_only=True),
+        add(driver="qcow2", node_name="top", file=file("d.qcow2"), backing="mid"),
+        add(driver="qcow2", node_name="other", file=file("c.qcow2")),
+        do("block-commit"), commit(device="zz"), commit(device="mid"), commit(device="other"),
+        commit(top_node="mid", top="b.qcow2"), commit(top_node="zz"), commit(top_node="other"),
+        commit(top="zz"), commit(base_node="base", base="a.qcow2"), commit(base_node="zz"),
+        commit(base_node="other"), commit(base="zz"), commit(top_node="mid", base_node="mid"),
+        commit(backing_file="x"), commit(speed=-1), commit(on_error="nope"),
+        commit(job_id="1"), commit(top_node="base"), commit(top_node="mid", base_node="top"),
+        do("block-stream"), stream(device="zz"), stream(base="zz"), stream(base_node="zz"),
+        stream(base_node="other"), stream(base_node="top"), stream(base="a.qcow2", base_node="base"),
+        stream(base="a.qcow2", bottom="mid"), stream(bottom="mid", base_node="base"),
+        stream(bottom="zz"), stream(bottom="other"), stream(backing_file="x"), stream(speed=-1),
+        stream(job_id="1"), CHAINS,
+        commit(top_node="mid", base_node="base", **kept), *done,
+        stream(base_node="base", **kept), *done, stream(**kept), *done,
+        do("blockdev-del", node_name="top"), do("blockdev-del", node_name="mid"),
+        do("blockdev-del", node_name="base"), CHAINS,
+    ]
+
+
 def run(program, messages):
     """The answers, in a fresh copy of the folder."""
     with tempfile.TemporaryDirectory() as folder:
-        for name in ["a.qcow2", "b.qcow2", "c.qcow2", "raw"]:
+        for name in ["a.qcow2", "b.qcow2", "c.qcow2", "d.qcow2", "raw"]:
             shutil.copy(name, folder)
         back = os.getcwd()
         os.chdir(folder)
@@ -419,11 +452,12 @@ if __name__ == "__main__":
             sys.exit(77)
     with tempfile.TemporaryDirectory() as top:
         os.chdir(top)
-        for args in [["a.qcow2", "64M"], ["c.qcow2", "64M"], ["-b", "a.qcow2", "-F", "qcow2", "b.qcow2", "64M"]]:
+        for args in [["a.qcow2", "64M"], ["c.qcow2", "64M"], ["-b", "a.qcow2", "-F", "qcow2", "b.qcow2", "64M"],
+                     ["-b", "b.qcow2", "-F", "qcow2", "d.qcow2", "64M"]]:
             subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", *args], check=True)
         subprocess.run(["truncate", "-s", "1M", "raw"], check=True)
         groups = [form_of_messages, nodes, exports, bitmaps, jobs, backups, objects, snapshots,
-                  fleecing]
+                  fleecing, moves]
         failures = sum(compare(g) for g in groups
                        if len(sys.argv) < 2 or g.__name__ in sys.argv[1:])
         os.chdir("/")

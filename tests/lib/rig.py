@@ -134,8 +134,14 @@ class Rig:
     def __init__(self):
         self.folder = tempfile.TemporaryDirectory()
         os.chdir(self.folder.name)
+        self.restart()
+
+    def restart(self):
+        """A daemon without any node, after the last one was killed."""
         self.daemon = Daemon(PROGRAM)
         self.q = self.daemon.connect()
+        if os.path.exists("nbd.sock"):
+            os.unlink("nbd.sock")
         self.q("nbd-server-start",
                addr={"type": "unix", "data": {"path": os.path.abspath("nbd.sock")}})
 

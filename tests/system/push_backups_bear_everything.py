@@ -153,7 +153,7 @@ def a_cancelled_job_gives_the_bitmap_back():
                      node="drive0", name="bitmap0")
         expect_error("is busy", rig.q, "blockdev-backup", **dict(
             d.arguments("full"), **{"job-id": "other"}))
-        expect_error("in use by another operation", rig.q, "block_resize", node_name="drive0",
+        expect_error("in use by block job: backup", rig.q, "block_resize", node_name="drive0",
                      size=65 << 20)
         d.write(BATCH2)
         rig.q("job-cancel", id="drive0")

@@ -6,7 +6,6 @@ The disk and the writes to it are those of QEMU's own test of incremental backup
 counts after them is known. Each increment must equal a full backup that is taken right after it.
 """
 
-import os
 import pathlib
 import sys
 

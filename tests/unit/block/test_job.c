@@ -85,8 +85,12 @@ static void plan_clean(struct job *j)
     say("clean");
 }
 
-static const struct job_ops plan_ops = {"plan",     false,      plan_run, plan_prepare, plan_commit,
-                                        plan_abort, plan_clean, NULL,     NULL};
+static const struct job_ops plan_ops = {.type = "plan",
+                                        .run = plan_run,
+                                        .prepare = plan_prepare,
+                                        .commit = plan_commit,
+                                        .abort = plan_abort,
+                                        .clean = plan_clean};
 
 static struct job *begin(struct plan *p)
 {
