@@ -13,7 +13,6 @@
 #include "base/bytes.h"
 #include "base/cleanup.h"
 #include "block/file.h"
-#include "filters/filters.h"
 #include "cli/cli.h"
 #include "cli/image_copy.h"
 #include "io/reactor.h"
@@ -49,31 +48,13 @@ static bool settle(const struct image_opts *o, int i, enum image_format *f, stru
     return err_move(errp, e);
 }
 
-/* The image's name is blkdebug:RULES:FILE. */
-static struct node *add_rules(struct node *file, const char *path, struct err **errp)
-{
-    struct rules *rules = rules_new(fault_names());
-    struct node *n = NULL;
-    if (!rules)
-        err_set(errp, ENOMEM, "out of memory for fault rules");
-    else if (!*path || rules_load_file(rules, path, errp))
-        n = fault_open(file, rules, errp);
-    if (!n)
-        rules_free(rules);
-    return n;
-}
-
 static struct node *open_file(const struct image_opts *o, int i, bool read_only, struct err **errp)
 {
-    const struct file_opts fo = {
-        .path = o->file[i], .read_only = read_only, .no_lock = o->force_share};
-    struct node *file = file_open(&fo, errp);
-    if (!file || !o->rules[i])
-        return file;
-    struct node *n = add_rules(file, o->rules[i], errp);
-    if (!n)
-        node_unref(file);
-    return n;
+    const struct file_opts fo = {.path = o->file[i],
+                                 .read_only = read_only,
+                                 .direct = o->cache.direct,
+                                 .no_lock = o->force_share};
+    return image_file_open(&fo, o->rules[i], errp);
 }
 
 struct node *image_open_file(const struct image_opts *o, int i, struct err **errp)
@@ -81,7 +62,7 @@ struct node *image_open_file(const struct image_opts *o, int i, struct err **err
     return open_file(o, i, true, errp);
 }
 
-struct node *image_open_repair(const struct image_opts *o, int i, struct err **errp)
+struct node *image_open_writable(const struct image_opts *o, int i, struct err **errp)
 {
     return open_file(o, i, false, errp);
 }
@@ -95,6 +76,8 @@ static struct node *open_format(const struct image_opts *o, int i, bool no_data,
                                     .backing_dir = o->backing_dir,
                                     .read_only = true,
                                     .no_data = no_data,
+                                    .no_backing = no_data && !o->backing_chain,
+                                    .direct = o->cache.direct,
                                     .no_lock = o->force_share};
     struct node *n = qc_open(file, &qo, errp);
     if (!n)
@@ -146,6 +129,24 @@ static int run_job(struct image_job *job)
     return job->exit_code;
 }
 
+static bool split_names(struct image_job *job, struct err **errp)
+{
+    struct image_opts *o = &job->o;
+    struct image_copy_opts *c = job->copy;
+    const char *made = NULL;
+    for (int i = 0; i < o->n_files; i++)
+        if (!image_name_split(&o->file[i], &o->rules[i], errp))
+            return false;
+    for (int i = 0; c && i < c->n_files; i++)
+        if (!image_name_split(&c->file[i], &c->rules[i], errp))
+            return false;
+    if (job->cmd == &image_create_command)
+        made = o->rules[0];
+    else if (job->cmd == &image_convert_command && !c->no_create)
+        made = c->rules[c->n_files - 1];
+    return !made || err_set(errp, EINVAL, "an image cannot be created through blkdebug");
+}
+
 static int run_command(const struct image_command *cmd, int argc, char **argv)
 {
     struct image_job job = {.cmd = cmd};
@@ -154,6 +155,8 @@ static int run_command(const struct image_command *cmd, int argc, char **argv)
             : cmd->copy_letters ? image_copy_parse(argc, argv, &job, &e)
                                 : image_parse(argc, argv, &job, &e);
     int code = IMAGE_OK;
+    if (r > 0 && !split_names(&job, &e))
+        r = -1;
     int n = cmd->copy_letters ? 0 : cmd->max_files == cmd->min_files ? job.o.n_files : 1;
     for (int i = 0; r > 0 && i < n; i++)
         if (!settle(&job.o, i, &job.o.format[i], &e))

@@ -34,6 +34,10 @@ struct image_opts { /* strings belong to argv, but for `owned` */
     const char *backing_dir;
     enum image_repair { IMAGE_NO_REPAIR, IMAGE_REPAIR_LEAKS, IMAGE_REPAIR_ALL } repair;
     bool dry_run;
+    struct image_cache {
+        bool direct, unsafe;
+    } cache;                /* -T, and as image_copy_opts have it */
+    uint64_t start, length; /* map: -s, -l; length 0: to the end */
     /* create */
     const char *backing, *size;
     bool has_qcow2_opts;      /* qc was said something that raw images do not have */
@@ -44,6 +48,7 @@ struct image_opts { /* strings belong to argv, but for `owned` */
 };
 
 /* One command. */
+struct file_opts;
 struct image_copy_opts;
 struct image_bitmap_opts;
 struct image_change { /* image_change.h; strings belong to argv */
@@ -82,6 +87,7 @@ enum image_option { /* long options without a letter: letters that are not used 
                     IMAGE_OPT_FORCE = 'X',
                     IMAGE_OPT_REPAIR = 'R',
                     IMAGE_OPT_DRY_RUN = 'N',
+                    IMAGE_OPT_STRICT = 'Y', /* has a letter, but not for map */
 };
 
 extern const struct image_command image_info_command, image_create_command, image_check_command,
@@ -104,12 +110,21 @@ void image_create_json(struct json_t *j, const struct qc_create_opts *co);
 
 /* image_open_file: file[i] as bytes, read-only, with the reader's lock unless -U. Yields. */
 struct node *image_open_file(const struct image_opts *o, int i, struct err **errp);
-/* image_open_repair: the same for writing, with the writer's lock. */
-struct node *image_open_repair(const struct image_opts *o, int i, struct err **errp);
+/* image_open_writable: the same for writing, with the writer's lock. */
+struct node *image_open_writable(const struct image_opts *o, int i, struct err **errp);
 /* image_open: file[i] in its format, with its backing chain and data files. image_open_tables:
- * without the latter, for those who do not read content. Yield. */
+ * without the latter, and the chain only with --backing-chain: for those who do not read content.
+ * Yield. */
 struct node *image_open(const struct image_opts *o, int i, struct err **errp);
 struct node *image_open_tables(const struct image_opts *o, int i, struct err **errp);
+
+/* --- image_name.c --- */
+
+/* image_name_split: *name as the user said it becomes the path of the file; *rules: the rule file
+ * if it was blkdebug:RULES:PATH, in new memory, else NULL. ENOTSUP: another protocol. */
+bool image_name_split(const char **name, char **rules, struct err **errp);
+/* image_file_open: file_open, beneath these rules; NULL: none. Yields. */
+struct node *image_file_open(const struct file_opts *fo, const char *rules, struct err **errp);
 
 /* --- image_raw.c --- */
 

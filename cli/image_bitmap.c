@@ -11,7 +11,6 @@
 
 #include "base/mem.h"
 #include "base/parse.h"
-#include "block/file.h"
 #include "block/node_bitmap.h"
 #include "cli/image_getopt.h"
 #include "cli/image_result.h"
@@ -129,13 +128,11 @@ static int bitmap_parse(int argc, char **argv, struct image_job *job, struct err
 
 static struct node *open_writable(const struct image_opts *o, struct err **errp)
 {
-    const struct file_opts fo = {.path = o->file[0]};
-
     if (o->format[0] == FORMAT_RAW) {
         err_set(errp, ENOTSUP, "'%s': a raw image cannot store bitmaps", o->file[0]);
         return NULL;
     }
-    struct node *file = file_open(&fo, errp);
+    struct node *file = image_open_writable(o, 0, errp);
     if (!file)
         return NULL;
     const struct qc_open_opts qo = {.path = o->file[0], .no_backing = true};

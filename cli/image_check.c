@@ -157,7 +157,7 @@ static void check_run(struct image_job *job)
     if (job->o.format[0] == FORMAT_RAW)
         write = false;
     struct node *file =
-        write ? image_open_repair(&job->o, 0, &job->err) : image_open_file(&job->o, 0, &job->err);
+        write ? image_open_writable(&job->o, 0, &job->err) : image_open_file(&job->o, 0, &job->err);
     if (!file)
         return;
     if (job->o.format[0] == FORMAT_RAW) {
@@ -179,7 +179,7 @@ static void check_run(struct image_job *job)
 
 const struct image_command image_check_command = {
     .name = "check",
-    .options = "fUqpJOrRN",
+    .options = "fUqpJOrRNT",
     .min_files = 1,
     .max_files = 1,
     .fail_code = IMAGE_FAILED,

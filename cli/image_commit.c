@@ -132,6 +132,7 @@ static void commit_run(struct image_job *job)
     if (!find_base(&c, &job->err))
         return;
     const struct image_source s = {.path = o->file[0],
+                                   .rules = o->rules[0],
                                    .format = o->format,
                                    .backing_dir = o->backing_dir,
                                    .writable = true,

@@ -245,7 +245,7 @@ static void compare_run(struct image_job *job)
 
 const struct image_command image_compare_command = {
     .name = "compare",
-    .options = "fFUqpsJOD",
+    .options = "fFUqpsYJODT",
     .min_files = 2,
     .max_files = 2,
     .fail_code = COMPARE_FAILED,

@@ -53,6 +53,7 @@ static bool open_sources(struct convert *c, struct err **errp)
         return err_set(errp, ENOMEM, "out of memory");
     for (; i < n; i++) {
         struct image_source s = {.path = c->o->file[i],
+                                 .rules = c->o->rules[i],
                                  .format = c->o->format,
                                  .backing_dir = c->o->backing_dir,
                                  .snapshot = image_copy_snapshot(c->o),
@@ -286,6 +287,7 @@ static bool convert_in_place(struct convert *c, struct err **errp)
 {
     const struct image_copy_opts *o = c->o;
     const struct image_source s = {.path = o->target,
+                                   .rules = o->rules[o->n_files],
                                    .format = o->out_format,
                                    .backing_dir = o->backing_dir,
                                    .writable = true,
@@ -430,7 +432,7 @@ const struct image_command image_convert_command = {
     .name = "convert",
     .copy_letters = "fOotTSmlrBbFcCnWUpqaziksDJx",
     .min_files = 2,
-    .max_files = 64,
+    .max_files = IMAGE_FILES_MAX,
     .fail_code = IMAGE_FAILED,
     .run = convert_run,
 };

@@ -20,7 +20,7 @@ struct node *image_source_open(const struct image_source *s, struct err **errp)
                                  .direct = s->direct,
                                  .no_lock = s->no_lock,
                                  .no_flush = s->no_flush};
-    struct node *file = file_open(&fo, errp);
+    struct node *file = image_file_open(&fo, s->rules, errp);
     if (!file || s->format == FORMAT_RAW)
         return file;
     const struct qc_open_opts qo = {.path = s->path,

@@ -10,13 +10,11 @@
 #include "cli/image.h"
 #include "qcow2/snapshot.h"
 
-/* What -t and -T say, as qemu-img has it. */
-struct image_cache {
-    bool direct, unsafe;
-};
+#define IMAGE_FILES_MAX 64
 
 struct image_copy_opts {
-    const char **file; /* the images; for convert, without the target */
+    const char **file;            /* the images; for convert, without the target */
+    char *rules[IMAGE_FILES_MAX]; /* owned: as image_name_split has it, by the image */
     int n_files;
     const char *target;                     /* convert */
     enum image_format format, out_format;   /* -f, -O */
@@ -35,7 +33,7 @@ struct image_copy_opts {
 
 /* One image to be opened. */
 struct image_source {
-    const char *path;
+    const char *path, *rules; /* as image_name_split has it */
     enum image_format format;
     const char *backing_dir;
     const struct qc_snapshot_ref *snapshot; /* NULL: the present state */

@@ -70,27 +70,6 @@ const char image_copy_help[] =
     "  -d                      do not empty IMAGE; -b does not, either\n"
     "\n";
 
-static bool take_cache(struct image_cache *c, const char *text, const char *what, struct err **errp)
-{
-    static const struct {
-        const char *name;
-        struct image_cache c;
-    } modes[] = {
-        {"none", {true, false}},          {"writeback", {false, false}},
-        {"writethrough", {false, false}}, {"directsync", {true, false}},
-        {"unsafe", {false, true}},
-    };
-    for (size_t i = 0; i < ARRAY_LEN(modes); i++)
-        if (strcmp(text, modes[i].name) == 0) {
-            *c = modes[i].c;
-            return true;
-        }
-    return err_set(errp, EINVAL,
-                   "%s: '%s' is not known; it is none, writeback, writethrough, directsync or "
-                   "unsafe",
-                   what, text);
-}
-
 static bool take_sparse(struct image_copy_opts *o, const char *text, struct err **errp)
 {
     if (!parse_size(text, "-S", &o->sparse, errp))
@@ -123,6 +102,8 @@ const struct qc_snapshot_ref *image_copy_snapshot(const struct image_copy_opts *
 
 void image_copy_free(struct image_copy_opts *o)
 {
+    for (int i = 0; o && i < IMAGE_FILES_MAX; i++)
+        mem_free(o->rules[i]);
     if (o)
         mem_free(o->snapshot_text);
     mem_free(o);
@@ -141,9 +122,9 @@ static bool take_value(int c, const char *arg, struct image_job *job, struct err
     case 'o':
         return image_take_create(&job->o, arg, errp);
     case 't':
-        return take_cache(&o->cache, arg, "-t", errp);
+        return image_take_cache(&o->cache, arg, "-t", errp);
     case 'T':
-        return take_cache(&o->source_cache, arg, "-T", errp);
+        return image_take_cache(&o->source_cache, arg, "-T", errp);
     case 'S':
         return take_sparse(o, arg, errp);
     case 'm':

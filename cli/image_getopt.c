@@ -22,6 +22,16 @@ static void does_not_belong(const struct image_options *t, int c, const char *co
     err_set(errp, EINVAL, "option '-%c' does not belong to %s", c, command);
 }
 
+/* Options for images that are not files, or are encrypted. */
+static bool only_in_qemu(const char *word)
+{
+    static const char *const names[] = {"--image-opts", "--target-image-opts", "--object"};
+    for (size_t i = 0; i < ARRAY_LEN(names); i++)
+        if (strncmp(word, names[i], strlen(names[i])) == 0)
+            return true;
+    return false;
+}
+
 int image_getopt(int argc, char **argv, const struct image_options *t, struct image_job *job,
                  struct err **errp)
 {
@@ -36,6 +46,11 @@ int image_getopt(int argc, char **argv, const struct image_options *t, struct im
             return image_help() == IMAGE_OK ? 0 : -1;
         if (c == ':')
             err_set(errp, EINVAL, "option '%s' needs a value", word);
+        else if (c == '?' && only_in_qemu(word))
+            err_set(errp, ENOTSUP,
+                    "option '%s' is qemu-img's and not supported: an image is a file and its "
+                    "format (-f)",
+                    word);
         else if (c == '?')
             err_set(errp, EINVAL, "option '%s' is not known", word);
         else if (t->taken && !strchr(t->taken, c))
@@ -52,6 +67,28 @@ bool image_take_output(bool *json, const char *text, struct err **errp)
     *json = strcmp(text, "json") == 0;
     return *json || strcmp(text, "human") == 0 ||
            err_set(errp, EINVAL, "--output: '%s' is not known; it is human or json", text);
+}
+
+bool image_take_cache(struct image_cache *c, const char *text, const char *option,
+                      struct err **errp)
+{
+    static const struct {
+        const char *name;
+        struct image_cache c;
+    } modes[] = {
+        {"none", {true, false}},          {"writeback", {false, false}},
+        {"writethrough", {false, false}}, {"directsync", {true, false}},
+        {"unsafe", {false, true}},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(modes); i++)
+        if (strcmp(text, modes[i].name) == 0) {
+            *c = modes[i].c;
+            return true;
+        }
+    return err_set(errp, EINVAL,
+                   "%s: '%s' is not known; it is none, writeback, writethrough, directsync or "
+                   "unsafe",
+                   option, text);
 }
 
 static const char *const preallocation_names[] = {

@@ -23,6 +23,9 @@ int image_getopt(int argc, char **argv, const struct image_options *t, struct im
 
 /* image_take_output: of --output: is it JSON? */
 bool image_take_output(bool *json, const char *text, struct err **errp);
+/* image_take_cache: of -t and -T: none, writeback, writethrough, directsync, unsafe. */
+bool image_take_cache(struct image_cache *c, const char *text, const char *option,
+                      struct err **errp);
 /* image_take_preallocation: off, metadata, falloc, full. option: for the message. */
 bool image_take_preallocation(enum qc_preallocation *mode, const char *text, const char *option,
                               struct err **errp);

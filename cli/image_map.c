@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * breakwater image map FILE
+ * breakwater image map [--backing-chain] [-s OFFSET] [-l LENGTH] FILE
  */
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "base/bytes.h"
 #include "base/cleanup.h"
 #include "cli/image.h"
 #include "qcow2/map.h"
@@ -12,9 +13,20 @@
 
 struct map {
     bool json, any;
+    bool below; /* the image has a backing file, which is not opened: see as_alone */
     const char *path;
     struct node *top;
 };
+
+/* Of what the image leaves to a backing file that nobody has looked into: that it is one layer
+ * below, and nothing else. */
+static void as_alone(const struct map *m, struct qc_extent *x)
+{
+    if (!m->below || x->present)
+        return;
+    x->depth = 1;
+    x->zero = false;
+}
 
 static const char *yes(bool v)
 {
@@ -81,14 +93,17 @@ static void put(struct map *m, const struct qc_extent *x)
     m->any = true;
 }
 
-static bool walk(struct map *m, struct err **errp)
+static bool walk(struct map *m, uint64_t start, uint64_t length, struct err **errp)
 {
     struct qc_extent last = {0}, x;
-    uint64_t size = m->top->size;
-    for (uint64_t off = 0; off < size; off += x.length) {
-        int r = qc_map(m->top, off, size - off, &x);
+    uint64_t end = m->top->size;
+    if (start < end && length)
+        end = start + min_u64(length, end - start);
+    for (uint64_t off = start; off < end; off += x.length) {
+        int r = qc_map(m->top, off, end - off, &x);
         if (r < 0)
             return err_set_errno(errp, -r, "%s: cannot map offset %" PRIu64, m->path, off);
+        as_alone(m, &x);
         if (last.length && qc_extent_joins(&last, &x)) {
             last.length += x.length;
             continue;
@@ -102,22 +117,27 @@ static bool walk(struct map *m, struct err **errp)
 
 static void map_run(struct image_job *job)
 {
-    struct map m = {.json = job->o.json, .path = job->o.file[0]};
-    m.top = image_open_tables(&job->o, 0, &job->err);
+    const struct image_opts *o = &job->o;
+    struct map m = {.json = o->json, .path = o->file[0]};
+    struct qc_info info = {0};
+    m.top = image_open_tables(o, 0, &job->err);
     if (!m.top)
         return;
+    if (m.top->drv == &qcow2_driver)
+        qc_get_info(m.top, &info);
+    m.below = info.backing_name && !o->backing_chain;
     if (m.json)
         printf("[");
     else
         printf("%-16s%-16s%-16s%s\n", "Offset", "Length", "Mapped to", "File");
-    if (walk(&m, &job->err) && m.json)
+    if (walk(&m, o->start, o->length, &job->err) && m.json)
         printf("]\n");
     node_unref(m.top);
 }
 
 const struct image_command image_map_command = {
     .name = "map",
-    .options = "fUqJOD",
+    .options = "fUqJOCDsl",
     .min_files = 1,
     .max_files = 1,
     .fail_code = IMAGE_FAILED,

@@ -101,6 +101,7 @@ static void measure_run(struct image_job *job)
         return;
     if (m.o->n_files) {
         struct image_source s = {.path = m.o->file[0],
+                                 .rules = m.o->rules[0],
                                  .format = m.o->format,
                                  .backing_dir = m.o->backing_dir,
                                  .snapshot = image_copy_snapshot(m.o),

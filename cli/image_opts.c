@@ -7,10 +7,10 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/parse.h"
 #include "cli/image_change.h"
 #include "cli/image_copy.h"
 #include "cli/image_getopt.h"
-#include "faults/options.h"
 
 static const struct option long_options[] = {
     {"format", required_argument, NULL, 'f'},
@@ -22,7 +22,9 @@ static const struct option long_options[] = {
     {"force", no_argument, NULL, IMAGE_OPT_FORCE},
     {"quiet", no_argument, NULL, 'q'},
     {"progress", no_argument, NULL, 'p'},
-    {"strict", no_argument, NULL, 's'},
+    {"strict", no_argument, NULL, IMAGE_OPT_STRICT},
+    {"start-offset", required_argument, NULL, 's'},
+    {"max-length", required_argument, NULL, 'l'},
     {"repair", optional_argument, NULL, IMAGE_OPT_REPAIR},
     {"dry-run", no_argument, NULL, IMAGE_OPT_DRY_RUN},
     {"help", no_argument, NULL, 'h'},
@@ -66,7 +68,11 @@ static const char help_text[] =
     "                          extended_l2, lazy_refcounts, data_file, data_file_raw,\n"
     "                          preallocation (off, metadata, falloc, full)\n"
     "      --force             replace FILE if it exists\n"
+    "map:\n"
+    "      --backing-chain     look into the backing files, too\n"
+    "  -s, --start-offset OFFSET, -l, --max-length LENGTH  this part of the disk only\n"
     "check, compare:\n"
+    "  -T MODE                 the cache of the images, as of convert\n"
     "  -p, --progress          show progress on standard error\n"
     "check:\n"
     "  -r leaks|all            repair: give leaked clusters back, or all that is safely repaired\n"
@@ -112,9 +118,19 @@ static bool take_option(int c, const char *arg, struct image_job *job, struct er
         return image_take_create(o, arg, errp);
     case IMAGE_OPT_OUTPUT:
         return image_take_output(&o->json, arg, errp);
+    case 's':
+        if (arg)
+            return parse_size(arg, "-s", &o->start, errp);
+        o->strict = true; /* compare's, which has no value */
+        return true;
     case 'b':
         o->backing = arg;
         return true;
+    case 'T':
+        return image_take_cache(&o->cache, arg, "-T", errp);
+    case 'l':
+        return parse_size(arg, "-l", &o->length, errp) &&
+               (o->length > 0 || err_set(errp, EINVAL, "-l is 0"));
     case IMAGE_OPT_DIR:
         o->backing_dir = arg;
         return true;
@@ -129,7 +145,7 @@ static bool take_option(int c, const char *arg, struct image_job *job, struct er
                  : c == 'U'               ? &o->force_share
                  : c == 'q'               ? &o->quiet
                  : c == 'p'               ? &o->progress
-                 : c == 's'               ? &o->strict
+                 : c == IMAGE_OPT_STRICT  ? &o->strict
                                           : &o->unchecked; /* 'u' */
     *flag = true;
     return true;
@@ -157,22 +173,20 @@ static bool finish(int argc, char **argv, struct image_job *job, struct err **er
     if (o->repair && !o->dry_run && o->force_share)
         return err_set(errp, EINVAL, "-U takes no lock, which a repair needs");
     for (int i = 0; i < o->n_files; i++)
-        if (!blkdebug_split_name(argv[optind + i], &o->rules[i], &o->file[i], errp))
-            return false;
-    if (cmd == &image_create_command && o->rules[0])
-        return err_set(errp, EINVAL, "an image cannot be created through blkdebug");
+        o->file[i] = argv[optind + i];
     if (cmd == &image_create_command && o->n_files == 2) {
         if (o->size)
             return err_set(errp, EINVAL, "SIZE is given twice, as an argument and by -o");
-        o->size = o->file[1];
+        o->size = o->file[--o->n_files];
     }
     return true;
 }
 
 int image_parse(int argc, char **argv, struct image_job *job, struct err **errp)
 {
-    const struct image_options t = {":f:F:b:o:r:Uuqpsh", long_options, job->cmd->options,
-                                    take_option};
+    bool map = job->cmd == &image_map_command;
+    const struct image_options t = {map ? ":f:s:l:Uqh" : ":f:F:b:o:r:T:Uuqpsh", long_options,
+                                    job->cmd->options, take_option};
     int r = image_getopt(argc, argv, &t, job, errp);
     return r > 0 && !finish(argc, argv, job, errp) ? -1 : r;
 }

@@ -104,6 +104,7 @@ static void rebase_run(struct image_job *job)
     if (!judge(o, &job->err))
         return;
     const struct image_source s = {.path = o->file[0],
+                                   .rules = o->rules[0],
                                    .format = o->format,
                                    .backing_dir = o->backing_dir,
                                    .writable = true,

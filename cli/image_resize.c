@@ -8,7 +8,6 @@
 
 #include "base/bytes.h"
 #include "base/parse.h"
-#include "block/file.h"
 #include "cli/image_change.h"
 #include "cli/image_result.h"
 #include "io/reactor.h"
@@ -58,9 +57,8 @@ static bool resize_raw(struct image_job *job, struct node *n, uint64_t size)
 static struct node *open_image(struct image_job *job)
 {
     const struct image_opts *o = &job->o;
-    const struct file_opts fo = {.path = o->file[0]};
     const struct qc_open_opts qo = {.path = o->file[0], .backing_dir = o->backing_dir};
-    struct node *file = file_open(&fo, &job->err);
+    struct node *file = image_open_writable(o, 0, &job->err);
     if (!file || o->format[0] == FORMAT_RAW)
         return file;
     struct node *n = qc_open(file, &qo, &job->err);

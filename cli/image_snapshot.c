@@ -9,7 +9,6 @@
 #include <time.h>
 
 #include "base/cleanup.h"
-#include "block/file.h"
 #include "cli/image_change.h"
 #include "cli/image_result.h"
 #include "io/reactor.h"
@@ -156,11 +155,10 @@ static bool delete (struct image_job *job, struct node *n, int64_t started_ns)
 static void change(struct image_job *job)
 {
     const struct image_opts *o = &job->o;
-    const struct file_opts fo = {.path = o->file[0]};
     int64_t started_ns = clock_ns();
     /* What lies below does not matter: no cluster is looked into. */
     const struct qc_open_opts qo = {.path = o->file[0], .no_backing = true};
-    struct node *file = file_open(&fo, &job->err);
+    struct node *file = image_open_writable(o, 0, &job->err);
     struct node *n = file ? qc_open(file, &qo, &job->err) : NULL;
     if (!n) {
         node_unref(file);

@@ -11,6 +11,7 @@ from rows_table import CHECK, points_at, uncounted
 from seeds import COMPRESSED, COPIED, Image, plain
 
 INFO = ("info", "-f", "qcow2", "image")
+MAP = ("map", "-f", "qcow2", "image")
 
 
 def locked(path):
@@ -79,8 +80,16 @@ ROWS = [
     Command("CVE-2024-4467 check opens no data file, a pipe", "data_file", [], CHECK, 0, "",
             files={"data.raw": os.mkfifo}),
     Command("CVE-2024-4467 map opens no backing file, a pipe", "plain",
+            backed(b"base.qcow2", b"raw"), MAP, 0, "",
+            files={"base.qcow2": os.mkfifo}),
+    Command("CVE-2024-4467 info opens no backing file, a pipe", "plain",
             backed(b"base.qcow2", b"raw"), INFO, 0, "base.qcow2",
             files={"base.qcow2": os.mkfifo}),
+    Command("CVE-2024-4467 check opens no backing file, a pipe", "plain",
+            backed(b"base.qcow2", b"raw"), CHECK, 0, "",
+            files={"base.qcow2": os.mkfifo}),
+    Command("CVE-2024-4467 map opens no data file, a pipe", "data_file", [], MAP, 0, "data.raw",
+            files={"data.raw": os.mkfifo}),
     refused("CVE-2024-32498 a file of the host", "nameless_data_file", data_name(b"/etc/shadow"),
             A, "is not beneath"),
     refused("CVE-2015-5163 a path of the host", "plain", backed(b"../../../etc/shadow", b"raw"), A,

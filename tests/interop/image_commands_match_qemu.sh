@@ -57,6 +57,8 @@ image_io top.qcow2 'write -P 5 512k 4k' 'write -P 6 11M 4k' 'write -z 0 8k'
 for image in mid top; do
     same_all $image.qcow2
     same info --backing-chain $image.qcow2
+    same map -s 64k -l 5M $image.qcow2
+    same map --start-offset=3M --max-length=100G $image.qcow2
 done
 
 say "compressed clusters"
@@ -97,13 +99,22 @@ expect_fail 2 data2.raw "$BREAKWATER" image compare beside.qcow2 beside.qcow2
 "$BREAKWATER" image info outside.qcow2 | grep -q 'data file: data.raw'
 "$BREAKWATER" image check outside.qcow2 >/dev/null
 
-say "backing files are not opened by info and check"
+say "backing files are not opened by info, check and map"
 rm -f gone.qcow2
 qemu-img create -q -f qcow2 -u -b gone.qcow2 -F qcow2 orphan.qcow2 4M
 "$BREAKWATER" image info orphan.qcow2 | grep -q 'backing file: gone.qcow2'
 "$BREAKWATER" image check orphan.qcow2 >/dev/null
 expect_fail 1 gone.qcow2 "$BREAKWATER" image info --backing-chain orphan.qcow2
-expect_fail 1 gone.qcow2 "$BREAKWATER" image map orphan.qcow2
+expect_fail 1 gone.qcow2 "$BREAKWATER" image map --backing-chain orphan.qcow2
+qemu-img create -q -f qcow2 gone.qcow2 4M
+image_io orphan.qcow2 'write -P 1 1M 64k' 'write -z 2M 64k'
+rm gone.qcow2
+# What the image leaves to the one below, and nothing about that.
+"$BREAKWATER" image map --json orphan.qcow2 | tr -d ' \n' >found
+left='"depth":1,"present":false,"zero":false,"data":false,"compressed":false}'
+grep -qF "[{\"start\":0,\"length\":1048576,$left,{\"start\":1048576,\"length\":65536,\"depth\":0,\"present\":true," found
+grep -qF "{\"start\":2097152,\"length\":65536,\"depth\":0,\"present\":true,\"zero\":true,\"data\":false,\"compressed\":false},{\"start\":2162688,\"length\":2031616,$left]" found
+[ "$("$BREAKWATER" image map orphan.qcow2 | wc -l)" -eq 2 ]
 
 # damaged NAME PATCH...: a copy of an image of two writes, one snapshot if the name begins with snap.
 damaged() {
@@ -204,6 +215,29 @@ same_all over.qcow2
 same_content over.qcow2 qcow2 top.qcow2 qcow2
 "$BREAKWATER" image create -q -f raw -o size=1000 made.raw
 [ "$(stat -c %s made.raw)" -eq 1024 ]
+
+say "names that are no files are refused by name"
+for command in info check map resize snapshot measure 'bitmap --add'; do
+    last=()
+    [ "$command" != resize ] || last=(1M)
+    [ "$command" != 'bitmap --add' ] || last=(b)
+    # shellcheck disable=SC2086
+    expect_fail 1 "'json:.*' names the protocol 'json'" "$BREAKWATER" image $command -f qcow2 \
+        'json:{"driver":"qcow2","file.filename":"plain.qcow2"}' "${last[@]}"
+    # shellcheck disable=SC2086
+    expect_fail 1 "option '--image-opts' is qemu-img's and not supported" "$BREAKWATER" image $command \
+        --image-opts driver=qcow2,file.filename=plain.qcow2 "${last[@]}"
+done
+expect_fail 1 "protocol 'nbd'" "$BREAKWATER" image convert -f raw -O raw nbd:unix:here x.raw
+expect_fail 1 "protocol 'nbd'" "$BREAKWATER" image convert -O raw plain.qcow2 nbd:localhost:10809
+expect_fail 1 "protocol 'nbd'" "$BREAKWATER" image create -f raw nbd:localhost:10809 1M
+expect_fail 2 "protocol 'json'" "$BREAKWATER" image compare plain.qcow2 json:x.qcow2
+for option in --target-image-opts --object=secret,id=s; do
+    expect_fail 1 "option '$option' is qemu-img's" "$BREAKWATER" image convert $option plain.qcow2 x.qcow2
+done
+[ ! -e x.raw ] && [ ! -e x.qcow2 ] && [ ! -e nbd:localhost:10809 ]
+"$BREAKWATER" image create -q ./a:b.qcow2 1M
+"$BREAKWATER" image check -q "$PWD/a:b.qcow2"
 
 say "locks are respected, and -U does without"
 start_serve writer plain.qcow2

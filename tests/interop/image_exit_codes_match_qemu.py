@@ -24,7 +24,8 @@ PATCH = os.path.join(os.path.dirname(os.path.realpath(__file__)), "../lib/patch_
 #   GUESS     formats are never guessed
 #   KEEP      what is there is replaced with --force only
 #   SAFE      what would change what internal snapshots read is refused
-#   ALONE     a check needs no backing file, and opens none
+#   ALONE     check and map need no backing file, and open none
+#   FILES     an image is a file; --image-opts and --object are refused by name
 #   FOUND     qemu-img gives the check up where the refcounts must be rebuilt; we tell of corruption
 #   NOT_SAID  1 would say that the images differ, which nobody has looked at
 #   MORE      64 pieces at a time are allowed, not 16
@@ -60,12 +61,19 @@ check -f qcow2 -r all good.qcow2
 check -f qcow2 -r all none.qcow2
 check -f qcow2 -r some leak.qcow2
 check -f qcow2 --output=json leak.qcow2
+check -f qcow2 -T none good.qcow2
+check -f qcow2 -T bogus good.qcow2
 check
 check --bogus good.qcow2
 check good.qcow2 more
 map -f qcow2 good.qcow2
 map -f qcow2 top.qcow2
-map -f qcow2 orphan.qcow2
+map -f qcow2 -s 1M -l 64k good.qcow2
+map -f qcow2 --start-offset=1M --max-length=1G good.qcow2
+map -f qcow2 -s bogus good.qcow2
+map -f qcow2 -l bogus good.qcow2
+0:1 map -f qcow2 orphan.qcow2 # ALONE
+1:0 map --image-opts driver=qcow2,file.driver=file,file.filename=good.qcow2 # FILES
 map -f raw disk.raw
 map -f qcow2 none.qcow2
 map -f qcow2 disk.raw
@@ -78,6 +86,8 @@ compare -f qcow2 -F qcow2 good.qcow2 other.qcow2
 compare -f qcow2 -F qcow2 good.qcow2 longer.qcow2
 compare -s -f qcow2 -F qcow2 good.qcow2 longer.qcow2
 compare -q -f qcow2 -F qcow2 good.qcow2 other.qcow2
+compare -T none -f qcow2 -F qcow2 good.qcow2 other.qcow2
+compare -T bogus -f qcow2 -F qcow2 good.qcow2 same.qcow2
 compare -f qcow2 -F qcow2 good.qcow2 none.qcow2
 compare -f qcow2 -F qcow2 good.qcow2 disk.raw
 compare -f bogus good.qcow2 same.qcow2

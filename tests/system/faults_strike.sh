@@ -217,6 +217,27 @@ stop_serve s
 "$BREAKWATER" image check blkdebug:once.conf:disk.qcow2
 expect_fail 2 'Input/output error' "$BREAKWATER" image compare blkdebug:once.conf:disk.qcow2 disk.qcow2
 "$BREAKWATER" image compare blkdebug::disk.qcow2 disk.qcow2
+expect_fail 1 'cannot read .* of disk.qcow2: Input/output error' "$BREAKWATER" image convert \
+    blkdebug:once.conf:disk.qcow2 copy.qcow2
+"$BREAKWATER" image convert blkdebug::disk.qcow2 copy.qcow2
+printf '[inject-error]\nevent = "write_aio"\nerrno = "28"\n' >full.conf
+expect_fail 1 'cannot write .* of copy.qcow2: No space left' "$BREAKWATER" image convert -n disk.qcow2 \
+    blkdebug:full.conf:copy.qcow2
+expect_fail 1 'cannot be created through blkdebug' "$BREAKWATER" image convert disk.qcow2 blkdebug::copy.qcow2
+"$BREAKWATER" image create -q -b copy.qcow2 -F qcow2 over.qcow2
+printf '[inject-error]\nevent = "none"\niotype = "flush"\n' >flush.conf
+printf '[inject-error]\nevent = "none"\niotype = "read"\n' >read.conf
+for command in commit 'snapshot -c one' 'bitmap --add' 'rebase -u -b'; do
+    case $command in
+        bitmap*) words=(bitmap --add blkdebug:flush.conf:over.qcow2 daily) ;;
+        rebase*) words=(rebase -u -b '' blkdebug:flush.conf:over.qcow2) ;;
+        *) read -ra words <<<"$command blkdebug:flush.conf:over.qcow2" ;;
+    esac
+    expect_fail 1 'Input/output error' "$BREAKWATER" image "${words[@]}"
+done
+expect_fail 1 'Input/output error' "$BREAKWATER" image resize blkdebug:flush.conf:over.qcow2 +1M
+expect_fail 1 'Input/output error' "$BREAKWATER" image measure -O qcow2 \
+    blkdebug:read.conf:disk.qcow2
 expect_fail 1 'blkdebug requires both config file and image path' "${serve[@]}" blkdebug:disk.qcow2
 expect_fail 1 'exclude each other' "${serve[@]}" --faults once.conf blkdebug:once.conf:disk.qcow2
 expect_fail 1 'cannot be created through blkdebug' "$BREAKWATER" image create blkdebug::new.qcow2 1M

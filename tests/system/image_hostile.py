@@ -211,9 +211,10 @@ def look_all(name, path):
         code, text = look(name, path, "info", "-f", "qcow2", *options, path)
         if code not in (0, 1):
             sys.exit("%s: image info: code %d\n%s" % (name, code, text))
-    code, _ = look(name, path, "map", "--json", "-f", "qcow2", path)
-    if code not in (0, 1):
-        sys.exit("%s: image map: code %d" % (name, code))
+    for options in ([], ["--backing-chain"]):
+        code, _ = look(name, path, "map", "--json", "-f", "qcow2", *options, path)
+        if code not in (0, 1):
+            sys.exit("%s: image map: code %d" % (name, code))
     if os.path.getsize(path) < 1 << 30:
         code, text = look(name, path, "compare", "-f", "qcow2", "-F", "qcow2", path, "plain")
         if code not in (0, 1, 2):

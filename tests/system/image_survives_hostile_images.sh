@@ -79,7 +79,7 @@ say "a loop of backing files"
 "${image[@]}" create -q -u -b one.qcow2 -F qcow2 two.qcow2 1M
 "${image[@]}" info one.qcow2 >/dev/null
 expect_fail 1 'loop' "${image[@]}" info --backing-chain one.qcow2
-expect_fail 1 'loop' "${image[@]}" map one.qcow2
+expect_fail 1 'loop' "${image[@]}" map --backing-chain one.qcow2
 
 say "hostile images"
 mkdir hostile
