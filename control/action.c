@@ -34,6 +34,7 @@ WRAPPER(w_add, "BlockDirtyBitmapAddWrapper", q_dirty_add);
 WRAPPER(w_bitmap, "BlockDirtyBitmapWrapper", q_dirty);
 WRAPPER(w_merge, "BlockDirtyBitmapMergeWrapper", q_dirty_merge);
 WRAPPER(w_backup, "BlockdevBackupWrapper", q_blockdev_backup);
+WRAPPER(w_drive_backup, "DriveBackupWrapper", q_drive_backup);
 WRAPPER(w_snapshot, "BlockdevSnapshotWrapper", q_snapshot);
 WRAPPER(w_snapshot_sync, "BlockdevSnapshotSyncWrapper", q_snapshot_sync);
 
@@ -43,7 +44,7 @@ static const struct qtype q_action_kind = {
     .values = Q_NAMES("abort", "block-dirty-bitmap-add", "block-dirty-bitmap-remove",
                       "block-dirty-bitmap-clear", "block-dirty-bitmap-enable",
                       "block-dirty-bitmap-disable", "block-dirty-bitmap-merge", "blockdev-backup",
-                      "blockdev-snapshot", "blockdev-snapshot-sync")};
+                      "blockdev-snapshot", "blockdev-snapshot-sync", "drive-backup")};
 static const struct qtype q_action = {
     .kind = Q_UNION,
     .name = "TransactionAction",
@@ -59,6 +60,7 @@ static const struct qtype q_action = {
                                          {"blockdev-backup", &w_backup},
                                          {"blockdev-snapshot", &w_snapshot},
                                          {"blockdev-snapshot-sync", &w_snapshot_sync},
+                                         {"drive-backup", &w_drive_backup},
                                          {0}}};
 static const struct qtype q_actions = {
     .kind = Q_LIST, .name = "TransactionActionList", .element = &q_action};

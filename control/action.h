@@ -38,7 +38,8 @@ extern const struct qtype q_dirty_add, q_dirty, q_dirty_merge, q_bitmap_or_str, 
 /* bitmap_action_kinds: all, up to an entry without a name. */
 extern const struct action_kind bitmap_action_kinds[], backup_action_kinds[],
     snapshot_action_kinds[];
-extern const struct qtype q_blockdev_backup, q_snapshot, q_snapshot_sync;
+extern const struct qtype q_new_image_mode, q_drive_backup, q_blockdev_backup, q_snapshot,
+    q_snapshot_sync;
 
 /* actions_run: all or nothing. Every node named is drained first; then the actions are prepared in
  * order, and at the first error undone in reverse order. Yields. */

@@ -306,7 +306,69 @@ def a_node_and_what_lies_below_it_are_drained_together():
         guest.wait()
 
 
-SCENARIOS = [two_copies_of_one_moment_are_equal,
+def a_drive_backup_makes_its_target():
+    with Rig() as rig:
+        create("base.qcow2")
+        sh("qemu-io", "-f", "qcow2", "-c", "write -P 7 0 8M", "base.qcow2")
+        create("drive0.qcow2", backing="base.qcow2")
+        d = Drive(rig)
+        d.add_bitmap()
+        d.write(BATCH1)
+        common = {"job-id": "drive0", "device": "drive0"}
+        for more, text in [({"sync": "incremental"}, "must provide a valid bitmap name"),
+                           ({"sync": "incremental", "bitmap": "no"}, "'no' could not be found"),
+                           ({"sync": "full", "format": "nope"}, "Unknown driver 'nope'"),
+                           ({"sync": "full", "mode": "existing"}, "'format' is missing"),
+                           ({"sync": "full", "speed": -1}, "non-negative"),
+                           ({"sync": "full", "target": "gone/t.qcow2"}, "gone")]:
+            expect_error(text, rig.q, "drive-backup", **dict({"target": "t.qcow2"}, **common, **more))
+        assert not os.path.exists("t.qcow2")  # nothing is made for what cannot be
+        expect_error("aborted", rig.q, "transaction", actions=[
+            {"type": "drive-backup", "data": dict(common, sync="full", target="x.qcow2")},
+            {"type": "abort", "data": {}}])
+        rig.run({"drive0": ["created", "null"]})
+        for sync, more in [("full", {}), ("top", {}), ("full", {"compress": True}),
+                           ("incremental", {"bitmap": "bitmap0", "mode": "existing",
+                                            "format": "qcow2"})]:
+            if "mode" in more:
+                create("t.qcow2", backing="full.qcow2")
+            before = d.reference()
+            rig.q("drive-backup", **dict(common, sync=sync, target="t.qcow2", **more))
+            rig.run({"drive0": RAN})
+            same("t.qcow2", before)
+            info = json.loads(sh("qemu-img", "info", "--output=json", "t.qcow2"))
+            backing = info.get("full-backing-filename", "")
+            assert backing.endswith("base.qcow2" if sync == "top" else
+                                    "full.qcow2" if "mode" in more else ""), info
+            sh("qemu-img", "check", "t.qcow2")
+            assert len(rig.q("query-named-block-nodes", flat=True)) == 4, "the target stays open"
+            if sync == "full":
+                os.rename("t.qcow2", "full.qcow2")
+                rig.q("block-dirty-bitmap-clear", node="drive0", name="bitmap0")
+                d.write(BATCH2)
+            else:
+                os.unlink("t.qcow2")
+        # What is overwritten goes into an image upon the source.
+        before = d.reference()
+        rig.q("drive-backup", **dict(common, sync="none", target="t.qcow2"))
+        rig.until("drive0", "running")
+        target, = [n["node-name"] for n in rig.q("query-named-block-nodes")
+                   if n["file"] == "t.qcow2" and n["drv"] == "qcow2"]
+        rig.q("block-export-add", type="nbd", id="s", node_name=target, name="s")
+        d.write(STORM)
+        p = subprocess.run(["qemu-img", "compare", "-f", "raw", "-F", "qcow2",
+                            "nbd+unix:///s?socket=" + os.path.abspath("nbd.sock"), before],
+                           capture_output=True, text=True)
+        assert p.returncode == 0, (p.stdout, p.stderr)
+        rig.q("block-export-del", id="s", mode="hard")
+        rig.q("block-job-cancel", device="drive0")
+        rig.run({"drive0": CANCELLED[2:]})
+        rig.q("drive-backup", **dict(common, sync="full", target="t.raw", format="raw"))
+        rig.run({"drive0": RAN})
+        sh("qemu-img", "compare", "-f", "raw", "-F", "qcow2", "t.raw", d.reference())
+
+
+SCENARIOS = [a_drive_backup_makes_its_target, two_copies_of_one_moment_are_equal,
              a_node_and_what_lies_below_it_are_drained_together, every_cell_in_success,
              every_cell_in_failure, only_the_top_layer_is_copied,
              guests_write_and_the_copy_is_of_its_moment, fleecing_keeps_what_is_overwritten,
