@@ -319,7 +319,7 @@ static void act_on(const struct fault *f, const struct fault_act *a, const struc
 /* Few are walked faster than looked up. */
 #define INDEX_FROM 8
 
-static struct fault *first_of(struct fault_list *l, const struct fault_req *q)
+static struct fault *first_of(struct fault_list *l, const struct fault_req *q, uint32_t state)
 {
     if (l->n < INDEX_FROM)
         return l->head;
@@ -329,7 +329,7 @@ static struct fault *first_of(struct fault_list *l, const struct fault_req *q)
     }
     if (!l->index)
         return l->head;
-    index_find(l->index, q);
+    index_find(l->index, q, state);
     return index_next(l->index);
 }
 
@@ -410,7 +410,7 @@ void rules_decide(struct rules *r, const struct fault_req *q, struct fault_decis
     l->met++;
     if (rules_faults(r)->heals && (q->op == FAULT_WRITE || q->op == FAULT_WRITE_ZEROES))
         badsector_written(r, q);
-    for (struct fault *f = first_of(l, q); f; f = next_of(l, f, q->op)) {
+    for (struct fault *f = first_of(l, q, state); f; f = next_of(l, f, q->op)) {
         if (!strikes(f, q, state, rules_seed(r), &draw))
             continue;
         if (f->act.action == ACTION_SCRIPT ? ask_script(r, f, q, draw, d)

@@ -17,11 +17,19 @@ struct rules_gen {
     struct rules_gen *next;
 };
 
+/* When an event came last, no rule of it matched: in the same state none will. */
+struct rules_quiet {
+    bool known;
+    uint32_t state;
+    uint64_t skipped; /* times its rules were not looked at, and have not counted */
+};
+
 struct rules {
     unsigned refs;
     const struct rules_names *names;
     uint32_t state;
     struct rule **by_event; /* heads, newest first */
+    struct rules_quiet *quiet;
     struct rule *armed;
     struct rule **all; /* in load order; owns them, spent or not */
     unsigned n_all;
@@ -48,6 +56,9 @@ struct rules {
     struct replay *replay; /* decides instead of the rules; NULL: they do */
 };
 
+/* rules_stir: the rules of this event are about to change. rule_seen: how often its event came. */
+void rules_stir(struct rules *r, unsigned event);
+uint64_t rule_seen(const struct rules *r, const struct rule *rule);
 /* rules_unlink: take a rule out of the list of its event. */
 void rules_unlink(struct rules *r, struct rule *rule);
 /* rules_tell_fire: to whom it concerns. */

@@ -43,6 +43,8 @@ struct fault_select {
 
 /* select_matches: all but the selectors that count. Its layer and op are known to fit. */
 bool select_matches(const struct fault_select *s, const struct fault_req *q, uint32_t state);
+/* select_origin: does it match who asks? */
+bool select_origin(const struct fault_select *s, const struct fault_req *q);
 /* select_counts: does request number `matched` (from 1) come up to nth and every? */
 bool select_counts(const struct fault_select *s, uint64_t matched);
 void select_describe(const struct fault_select *s, const struct rules_names *names, struct out *o);
@@ -247,9 +249,10 @@ bool fault_script_ask(struct rules *r, struct fault *f, const struct fault_req *
 /* index_new: of all in l. NULL without memory. */
 struct fault_index *index_new(const struct fault_list *l);
 void index_free(struct fault_index *x);
-/* index_find: which of them may be about q: those that event, kind and range do not rule out.
+/* index_find: which of them may be about q in this state: those that event, kind, range, state,
+ * length, fua and origin do not rule out.
  * index_next: one after the other, in file order; NULL: no more. */
-void index_find(struct fault_index *x, const struct fault_req *q);
+void index_find(struct fault_index *x, const struct fault_req *q, uint32_t state);
 struct fault *index_next(struct fault_index *x);
 
 /* What rules.c keeps of it. */

@@ -5,6 +5,9 @@
  * For every selector that is worth it there is a set, as bits in file order: the faults that it
  * does not rule out. A request ands them together. Ranges are kept sorted by their start, each with
  * the highest end up to there, so that the search for those that a request touches stops early.
+ *
+ * Selectors of which requests have few different values at a time (the state, the length, who asks)
+ * are asked of all faults once for each value, and the answers remembered: see struct memo.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -22,6 +25,22 @@ struct span {
     unsigned at;      /* its place in file order */
 };
 
+/* Which faults one selector does not rule out, for the last values that came. */
+#define MEMO_SLOTS 8
+
+enum { MEMO_STATE, MEMO_LENGTH, MEMO_ORIGIN, MEMO_COUNT };
+
+struct memo_key {
+    bool valid;
+    uint64_t value;
+    const void *more;
+};
+
+struct memo {
+    uint64_t *set; /* MEMO_SLOTS of them; NULL: no fault has this selector */
+    struct memo_key key[MEMO_SLOTS];
+};
+
 struct fault_index {
     unsigned n, words;
     struct fault **v;
@@ -30,6 +49,7 @@ struct fault_index {
     uint64_t *kind[KINDS];   /* NULL: no fault asks for a kind */
     struct span *span;
     unsigned n_spans;
+    struct memo memo[MEMO_COUNT];
 
     uint64_t *found;
     unsigned word; /* index_next is there */
@@ -53,6 +73,8 @@ void index_free(struct fault_index *x)
         mem_free(x->event[i]);
     for (unsigned i = 0; i < KINDS; i++)
         mem_free(x->kind[i]);
+    for (unsigned i = 0; i < MEMO_COUNT; i++)
+        mem_free(x->memo[i].set);
     mem_free(x->v);
     mem_free(x->no_event);
     mem_free(x->no_range);
@@ -125,9 +147,91 @@ static void sort_spans(struct fault_index *x)
     }
 }
 
+/* --- What is remembered --- */
+
+static bool memo_wanted(unsigned m, const struct fault_select *s)
+{
+    switch (m) {
+    case MEMO_STATE:
+        return s->state != 0;
+    case MEMO_LENGTH:
+        return s->min_len != 0 || s->fua != FUA_ANY;
+    default:
+        return s->export || s->client || s->conn;
+    }
+}
+
+static bool memo_matches(unsigned m, const struct fault_select *s, const struct fault_req *q,
+                         uint32_t state)
+{
+    switch (m) {
+    case MEMO_STATE:
+        return s->state == 0 || s->state == state;
+    case MEMO_LENGTH:
+        return q->len >= s->min_len && (s->fua == FUA_ANY || q->fua == (s->fua == FUA_ON));
+    default:
+        return select_origin(s, q);
+    }
+}
+
+/* Requests of the same key have the same answer: a connection is one client's, on one export. */
+static struct memo_key memo_key(unsigned m, const struct fault_req *q, uint32_t state)
+{
+    switch (m) {
+    case MEMO_STATE:
+        return (struct memo_key){true, state, NULL};
+    case MEMO_LENGTH:
+        return (struct memo_key){true, q->len << 1 | q->fua, NULL};
+    default:
+        return (struct memo_key){q->conn != 0, q->conn, q->export};
+    }
+}
+
+static bool add_memos(struct fault_index *x)
+{
+    for (unsigned m = 0; m < MEMO_COUNT; m++) {
+        bool any = false;
+
+        for (unsigned i = 0; i < x->n; i++)
+            any |= memo_wanted(m, &x->v[i]->sel);
+        if (any)
+            x->memo[m].set = mem_array((size_t)MEMO_SLOTS * x->words, sizeof(uint64_t));
+        if (any && !x->memo[m].set)
+            return false;
+    }
+    return true;
+}
+
+static unsigned memo_slot(uint64_t value)
+{
+    return (unsigned)(value * UINT64_C(0x9e3779b97f4a7c15) >> 61); /* its highest three bits */
+}
+
+/* Those that selector m does not rule out; NULL: it rules out none, or each is better asked. */
+static const uint64_t *memo_get(struct fault_index *x, unsigned m, const struct fault_req *q,
+                                uint32_t state)
+{
+    struct memo *memo = &x->memo[m];
+    struct memo_key want = memo_key(m, q, state), *have = &memo->key[memo_slot(want.value)];
+    uint64_t *set;
+
+    if (!memo->set || !want.valid)
+        return NULL;
+    set = memo->set + (size_t)(have - memo->key) * x->words;
+    if (have->valid && have->value == want.value && have->more == want.more)
+        return set;
+    *have = want;
+    memset(set, 0, x->words * sizeof(uint64_t));
+    for (unsigned i = 0; i < x->n; i++)
+        if (memo_matches(m, &x->v[i]->sel, q, state))
+            set_bit(set, i);
+    return set;
+}
+
 static bool fill(struct fault_index *x)
 {
-    if (!x->v || !x->no_event || !x->no_range || !x->span || !x->found || !add_kinds(x))
+    if (!x->v || !x->no_event || !x->no_range || !x->span || !x->found || !add_kinds(x) ||
+        !add_memos(x))
         return false;
     for (unsigned i = 0; i < x->n; i++) {
         if (!add_events(x, i))
@@ -178,7 +282,13 @@ static void find_spans(struct fault_index *x, uint64_t off, uint64_t end)
             set_bit(x->found, x->span[lo].at);
 }
 
-void index_find(struct fault_index *x, const struct fault_req *q)
+static void narrow(struct fault_index *x, const uint64_t *set)
+{
+    for (unsigned w = 0; set && w < x->words; w++)
+        x->found[w] &= set[w];
+}
+
+void index_find(struct fault_index *x, const struct fault_req *q, uint32_t state)
 {
     const uint64_t *kind = q->kind < KINDS ? x->kind[q->kind] : NULL;
 
@@ -196,6 +306,8 @@ void index_find(struct fault_index *x, const struct fault_req *q)
         }
         x->found[w] &= set & (kind ? kind[w] : UINT64_MAX);
     }
+    for (unsigned m = 0; m < MEMO_COUNT; m++)
+        narrow(x, memo_get(x, m, q, state));
 }
 
 struct fault *index_next(struct fault_index *x)

@@ -395,7 +395,7 @@ bool rules_info(const struct rules *r, unsigned i, struct rules_info *out)
     out->section = rule_section_names[rule->action];
     out->id = name_of(rule);
     out->where = rule->where;
-    out->seen = rule->seen;
+    out->seen = rule_seen(r, rule);
     out->matched = rule->action == RULE_SUSPEND ? rule->fired : rule->armed;
     out->fired = rule->fired;
     out->spent = rule->spent;

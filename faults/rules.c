@@ -40,9 +40,11 @@ struct rules *rules_new(const struct rules_names *names)
     r->state = STATE_INITIAL;
     r->seed = rng_entropy();
     r->by_event = mem_array(names->n_events, sizeof(r->by_event[0]));
+    r->quiet = mem_array(names->n_events, sizeof(r->quiet[0]));
     r->oldest = r->current = mem_new(struct rules_gen);
-    if (!r->by_event || !r->current) {
+    if (!r->by_event || !r->quiet || !r->current) {
         mem_free(r->by_event);
+        mem_free(r->quiet);
         mem_free(r->current);
         mem_free(r);
         return NULL;
@@ -92,6 +94,7 @@ void rules_free(struct rules *r)
     }
     mem_free(r->all);
     mem_free(r->by_event);
+    mem_free(r->quiet);
     mem_free(r);
 }
 
@@ -163,6 +166,7 @@ static void add_list(struct rules *r, struct rule_list *l)
         next = rule->load_next;
         assert(rule->event < r->names->n_events);
         rule->number = ++r->last_number;
+        rules_stir(r, rule->event);
         rule->event_next = r->by_event[rule->event];
         r->by_event[rule->event] = rule;
         r->all[r->n_all++] = rule;
@@ -193,18 +197,40 @@ static bool state_matches(const struct rules *r, const struct rule *rule)
     return rule->state == 0 || rule->state == r->state;
 }
 
+void rules_stir(struct rules *r, unsigned event)
+{
+    struct rules_quiet *q = &r->quiet[event];
+
+    for (struct rule *rule = r->by_event[event]; rule && q->skipped; rule = rule->event_next)
+        rule->seen += q->skipped;
+    *q = (struct rules_quiet){.known = false};
+}
+
+uint64_t rule_seen(const struct rules *r, const struct rule *rule)
+{
+    return rule->seen + (rule->spent ? 0 : r->quiet[rule->event].skipped);
+}
+
 void rules_event(struct rules *r, unsigned event, struct rules_sleeper *s)
 {
     uint32_t new_state = r->state;
-    bool emptied = false;
+    bool emptied = false, matched = false;
+    struct rules_quiet *quiet;
 
     assert(event < r->names->n_events);
     trace_event(r, event);
+    quiet = &r->quiet[event];
+    if (quiet->known && quiet->state == r->state) {
+        quiet->skipped++;
+        return;
+    }
+    rules_stir(r, event);
     for (struct rule *rule = r->by_event[event], *next; rule; rule = next) {
         next = rule->event_next;
         rule->seen++;
         if (!state_matches(r, rule))
             continue;
+        matched = true;
         if (rule->action == RULE_SUSPEND) {
             if (s)
                 rules_suspend(r, rule, s);
@@ -223,6 +249,8 @@ void rules_event(struct rules *r, unsigned event, struct rules_sleeper *s)
         r->armed = rule;
     }
     r->state = new_state;
+    if (!matched)
+        *quiet = (struct rules_quiet){.known = true, .state = r->state};
 }
 
 static bool io_matches(const struct rule *rule, enum fault_io io, uint64_t off, uint64_t len)
@@ -239,6 +267,7 @@ void rules_unlink(struct rules *r, struct rule *rule)
 {
     struct rule **at = &r->by_event[rule->event];
 
+    rules_stir(r, rule->event);
     while (*at != rule)
         at = &(*at)->event_next;
     *at = rule->event_next;
@@ -351,7 +380,7 @@ bool rules_describe(const struct rules *r, unsigned i, char *buf, size_t buf_len
     rule = r->all[i];
     out_put(&o, "%s %s ", rule->where, rule_section_names[rule->action]);
     rule_text(rule, r->names, &o);
-    out_put(&o, ": seen %" PRIu64, rule->seen);
+    out_put(&o, ": seen %" PRIu64, rule_seen(r, rule));
     if (rule->action == RULE_SET_STATE)
         out_put(&o, ", applied %" PRIu64, rule->fired);
     else if (rule->action == RULE_SUSPEND)

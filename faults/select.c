@@ -33,15 +33,17 @@ static bool glob(const char *pattern, const char *text)
     return *pattern == 0;
 }
 
-/* Who asks, and when. */
-static bool select_origin(const struct fault_select *s, const struct fault_req *q)
+bool select_origin(const struct fault_select *s, const struct fault_req *q)
 {
     if (s->export && !(q->export && glob(s->export, q->export)))
         return false;
     if (s->client && !(q->client && glob(s->client, q->client)))
         return false;
-    if (s->conn != 0 && s->conn != q->conn)
-        return false;
+    return s->conn == 0 || s->conn == q->conn;
+}
+
+static bool select_window(const struct fault_select *s, const struct fault_req *q)
+{
     return s->to_ms == 0 || (q->at_ms >= s->from_ms && q->at_ms < s->to_ms);
 }
 
@@ -55,7 +57,7 @@ bool select_matches(const struct fault_select *s, const struct fault_req *q, uin
         return false;
     if (s->events != 0 && !(q->events & s->events))
         return false;
-    if (!select_origin(s, q))
+    if (!select_origin(s, q) || !select_window(s, q))
         return false;
     if (q->len < s->min_len)
         return false;

@@ -42,6 +42,7 @@ int rules_break(struct rules *r, unsigned event, const char *tag)
     rule = break_new(event, tag);
     if (!rule)
         return -ENOMEM;
+    rules_stir(r, event);
     rule->event_next = r->by_event[event];
     r->by_event[event] = rule;
     rule->break_next = r->breaks;
@@ -116,6 +117,7 @@ int rules_remove_break(struct rules *r, const char *tag)
     int ret = -ENOENT;
 
     for (unsigned ev = 0; ev < r->names->n_events; ev++) {
+        rules_stir(r, ev);
         for (struct rule **at = &r->by_event[ev]; *at;) {
             struct rule *rule = *at;
 

@@ -4,6 +4,8 @@
  */
 #include "tests/unit/faults/fault_test.h"
 
+#include "faults/live.h"
+
 #define MANY 300
 
 /* The same faults twice: in one engine together, where they are indexed, and each in one of its
@@ -22,6 +24,16 @@ static void random_option(struct rng *rng, unsigned i, char *buf, size_t len)
                 (unsigned)rng_below(rng, 10) * 512 + 1);
     if (rng_below(rng, 2))
         out_put(&o, " event=%s", rng_below(rng, 2) ? "l2_load" : "write_aio,l1_update");
+    if (rng_below(rng, 3) == 0)
+        out_put(&o, " state=%u", (unsigned)rng_below(rng, 3));
+    if (rng_below(rng, 3) == 0)
+        out_put(&o, " minlen=%u", (unsigned)rng_below(rng, 8) * 512);
+    if (rng_below(rng, 4) == 0)
+        out_put(&o, " conn=%u", (unsigned)rng_below(rng, 12) + 1);
+    if (rng_below(rng, 4) == 0)
+        out_put(&o, " client=%u*", (unsigned)rng_below(rng, 3));
+    if (rng_below(rng, 4) == 0)
+        out_put(&o, " export=%s", rng_below(rng, 2) ? "a*" : "b");
     if (rng_below(rng, 4) == 0)
         out_put(&o, " every=3");
     if (rng_below(rng, 6) == 0)
@@ -46,8 +58,16 @@ static const char *counters(struct rules *r, unsigned i, char *line, size_t len)
     return strstr(line, ": seen");
 }
 
+static void set_states(unsigned n, uint32_t state)
+{
+    rules_set_state(together, state);
+    for (unsigned i = 0; i < n; i++)
+        rules_set_state(alone[i], state);
+}
+
 static void play(uint64_t seed, unsigned n)
 {
+    static const char *const clients[] = {"0x", "1y", "2z"}, *const exports[] = {"ab", "b"};
     struct rng rng;
     char text[200], a[512], b[512];
 
@@ -70,6 +90,11 @@ static void play(uint64_t seed, unsigned n)
             q.len = (rng_below(&rng, 8) + 1) * 512;
         }
         q.events = rng_below(&rng, 2) ? UINT64_C(1) << EV_L2_LOAD : UINT64_C(1) << EV_L1_UPDATE;
+        q.conn = rng_below(&rng, 13); /* 0: nobody knows */
+        q.client = q.conn ? clients[q.conn % 3] : NULL;
+        q.export = q.conn ? exports[q.conn % 2] : NULL;
+        if (k % 50 == 0)
+            set_states(n, (uint32_t)rng_below(&rng, 3) + 1);
         assert_int_equal(ask_req(together, q).id, ask_alone(n, &q));
     }
     for (unsigned i = 0; i < n; i++) {

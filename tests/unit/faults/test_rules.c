@@ -263,6 +263,38 @@ static void counters_tell_what_happened(void **state)
     rules_free(r);
 }
 
+/* An event none of whose rules match is not looked at again in that state: it must not show. */
+static void rules_of_another_state_count_and_wake(void **state)
+{
+    static const char more[] = INJECT "event = \"l2_load\"\nstate = \"1\"\n";
+    struct rules *r = rules_of(INJECT "event = \"l2_load\"\nstate = \"2\"\n" SET_STATE
+                                      "event = \"write_aio\"\nnew_state = \"2\"\n");
+    struct rules_sleeper s = {0}, *woken;
+    char line[256];
+    (void)state;
+
+    for (int i = 0; i < 5; i++)
+        rules_event(r, EV_L2_LOAD, NULL);
+    assert_true(rules_describe(r, 0, line, sizeof(line)));
+    assert_non_null(strstr(line, ": seen 5, armed 0"));
+    /* What is added meanwhile is met, and has not seen what was before. */
+    assert_int_equal(rules_break(r, EV_L2_LOAD, "A"), 0);
+    rules_event(r, EV_L2_LOAD, &s);
+    assert_int_equal(s.left, 1);
+    assert_int_equal(rules_resume(r, "A", &woken), 0);
+    rules_event(r, EV_L2_LOAD, NULL);
+    assert_true(rules_load(r, "more", more, strlen(more), NULL));
+    rules_event(r, EV_L2_LOAD, NULL);
+    assert_true(rules_describe(r, 2, line, sizeof(line)));
+    assert_non_null(strstr(line, ": seen 1, armed 1"));
+    /* Another state wakes the first. */
+    rules_event(r, EV_WRITE_AIO, NULL);
+    rules_event(r, EV_L2_LOAD, NULL);
+    assert_true(rules_describe(r, 0, line, sizeof(line)));
+    assert_non_null(strstr(line, ": seen 9, armed 1"));
+    rules_free(r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -279,6 +311,7 @@ int main(void)
         cmocka_unit_test(once_in_the_middle_leaves_its_neighbours_armed),
         cmocka_unit_test(sector_must_lie_in_the_request),
         cmocka_unit_test(immediately_is_handed_on),
+        cmocka_unit_test(rules_of_another_state_count_and_wake),
         cmocka_unit_test(counters_tell_what_happened),
     };
 
