@@ -81,5 +81,8 @@ void throttle_lift_all(const struct graph *g);
 /* path_allow: the path to open for this one, a new string: itself, or below an allowed root its
  * real path. NULL with EACCES. The last component need not exist. */
 char *path_allow(const struct control *c, const char *path, struct err **errp);
+/* path_rules_new: an engine of fault rules, whose scripts are files that path_allow allows. NULL
+ * without memory. */
+struct rules *path_rules_new(const struct control *c);
 
 #endif

@@ -169,7 +169,7 @@ static bool change(struct call *call,
                    struct err **errp)
 {
     struct fault_place at = which(call, errp);
-    struct rules *fresh = at.node ? rules_new(fault_names()) : NULL;
+    struct rules *fresh = at.node ? path_rules_new(call->ctl) : NULL;
     bool ok;
 
     if (!at.node)

@@ -242,7 +242,7 @@ static struct fault_limits limits_of(const json_t *options)
 
 static struct node *open_blkdebug(struct blockdev_open *o, struct err **errp)
 {
-    struct rules *rules = rules_new(fault_names());
+    struct rules *rules = path_rules_new(o->ctl);
     struct fault_limits limits = limits_of(o->options);
     struct node *n = NULL;
 

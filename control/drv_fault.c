@@ -104,7 +104,7 @@ static struct rules *engine(struct blockdev_open *o, bool guest, struct node *lo
             }
         return rules_ref(fault_rules(lower));
     }
-    r = rules_new(fault_names());
+    r = path_rules_new(o->ctl);
     if (!r)
         err_set(errp, ENOMEM, "out of memory for fault rules");
     if (r && arg_has(o->options, "seed"))

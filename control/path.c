@@ -12,6 +12,8 @@
 
 #include "base/cleanup.h"
 #include "control/blockdev.h"
+#include "faults/fault.h"
+#include "filters/filters.h"
 
 static bool is_below(const char *path, const char *root)
 {
@@ -59,4 +61,18 @@ char *path_allow(const struct control *c, const char *path, struct err **errp)
             "Could not open '%s': it is not below a folder that was allowed with --allow-path",
             path);
     return NULL;
+}
+
+static char *allow_script(const void *arg, const char *path, struct err **errp)
+{
+    return path_allow(arg, path, errp);
+}
+
+struct rules *path_rules_new(const struct control *c)
+{
+    struct rules *r = rules_new(fault_names());
+
+    if (r)
+        rules_on_script(r, allow_script, c);
+    return r;
 }

@@ -53,6 +53,8 @@ struct rules {
     void *fire_arg;
     void (*trace_fn)(void *arg, const struct trace_record *t);
     void *trace_arg;
+    char *(*allow_fn)(const void *arg, const char *path, struct err **errp); /* scripts */
+    const void *allow_arg;
     struct replay *replay; /* decides instead of the rules; NULL: they do */
 };
 

@@ -140,6 +140,12 @@ bool rules_load_option(struct rules *r, const char *text, unsigned n, struct err
 /* rules_load_rule: the same, under this name instead. */
 bool rules_load_rule(struct rules *r, const char *text, const char *label, struct err **errp);
 
+/* rules_on_script: what opens a script of r asks allow, which returns the path to open, a new
+ * string, or NULL and *errp. Without it any path is opened as it is. */
+void rules_on_script(struct rules *r,
+                     char *(*allow)(const void *arg, const char *path, struct err **errp),
+                     const void *arg);
+
 /* The seed of all draws: random unless the file or the user says it; the user's stands. */
 uint64_t rules_seed(const struct rules *r);
 void rules_set_seed(struct rules *r, uint64_t seed);

@@ -236,7 +236,8 @@ SCRIPT_TAKE(hook);
 SCRIPT_TAKE(budget);
 SCRIPT_TAKE(memory);
 /* fault_script_load: compile what the rule says; dir: of the rule file, with its '/', or "". */
-bool fault_script_load(struct fault *f, const char *dir, size_t dir_len, struct err **errp);
+bool fault_script_load(const struct rules *r, struct fault *f, const char *dir, size_t dir_len,
+                       struct err **errp);
 void fault_script_free(struct fault_script *s);
 void fault_script_describe(const struct fault *f, struct out *o);
 /* fault_script_ask: up to SCRIPT_ANSWERS actions that f's script says are done to q; how many.

@@ -339,7 +339,8 @@ static bool load_script(struct lang *l, struct fault *f)
     if (!script_is_built())
         return lang_bad(l, line_of(l, FK_ACTION),
                         "[script] needs Lua, and this breakwater was built without it");
-    return fault_script_load(f, l->file, slash ? (size_t)(slash - l->file) + 1 : 0, l->errp) ||
+    return fault_script_load(l->rules, f, l->file, slash ? (size_t)(slash - l->file) + 1 : 0,
+                             l->errp) ||
            lang_at_line(l, line_of(l, FK_FILE));
 }
 

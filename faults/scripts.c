@@ -16,7 +16,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "faults/fault_priv.h"
+#include "faults/engine_priv.h"
 #include "faults/script.h"
 
 #define TELL_EVERY_MS 1000
@@ -127,7 +127,16 @@ static char *read_script(const char *path, size_t *len, struct err **errp)
     return NULL;
 }
 
-bool fault_script_load(struct fault *f, const char *dir, size_t dir_len, struct err **errp)
+void rules_on_script(struct rules *r,
+                     char *(*allow)(const void *arg, const char *path, struct err **errp),
+                     const void *arg)
+{
+    r->allow_fn = allow;
+    r->allow_arg = arg;
+}
+
+bool fault_script_load(const struct rules *r, struct fault *f, const char *dir, size_t dir_len,
+                       struct err **errp)
 {
     struct fault_script *s = f->script;
     AUTO_FREE char *path = s->path[0] == '/' || dir_len == 0
@@ -140,6 +149,14 @@ bool fault_script_load(struct fault *f, const char *dir, size_t dir_len, struct 
 
     if (!path)
         return err_set(errp, ENOMEM, "no memory for the script '%s'", s->path);
+    if (r->allow_fn) {
+        char *allowed = r->allow_fn(r->allow_arg, path, errp);
+
+        if (!allowed)
+            return false;
+        mem_free(path);
+        path = allowed;
+    }
     text = read_script(path, &len, errp);
     if (text)
         s->script = script_new(&conf, text, len, errp);

@@ -12,7 +12,7 @@ import tempfile
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "lib"))
-from qmp import Daemon, Qmp, expect_error  # noqa: E402
+from qmp import Daemon, Qmp, QmpError, expect_error  # noqa: E402
 
 BREAKWATER = os.environ["BREAKWATER"]
 PROGRAM = [BREAKWATER, "daemon"]
@@ -169,6 +169,24 @@ def only_allowed_folders_are_opened():
         expect_error("was allowed", q, "blockdev-add", driver="blkdebug", node_name="d",
                      config="/etc/passwd", image={"driver": "null-co"})
         expect_error("was allowed", q, "nbd-server-start", addr=address("nbd.sock"))
+        # Nor are scripts, wherever a rule comes from; that of in/ok.lua would be.
+        for where in ("in/ok.lua", "out/bad.lua"):
+            with open(where, "w") as script:
+                script.write("function decide() end\n")
+        with open("in/rules.conf", "w") as rules:
+            rules.write("[script]\nop = read\nfile = ../out/bad.lua\n")
+        q("blockdev-add", driver="blkdebug", node_name="d", image={"driver": "null-co"})
+        refused = "was allowed|built without it"
+        expect_error(refused, q, "faults-add", node="d", file="in/rules.conf")
+        expect_error(refused, q, "faults-add", node="d", rule="op=read action=script file=out/bad.lua")
+        expect_error(refused, q, "faults-replace", node="d",
+                     rules="[script]\nop = read\nfile = out/bad.lua\n")
+        expect_error(refused, q, "blockdev-add", driver="blkdebug", node_name="e",
+                     config="in/rules.conf", image={"driver": "null-co"})
+        try:
+            q("faults-add", node="d", rule="id=ok op=read action=script file=in/ok.lua")
+        except QmpError as error:
+            assert "built without it" in error.desc, error
         for i, name in enumerate(["in/deep/a.qcow2", "out/back/../deep/a.qcow2"]):
             q("blockdev-add", driver="file", node_name="f%d" % i, filename=name, read_only=True)
         q("nbd-server-start", addr=address("in/nbd.sock"))
