@@ -19,7 +19,9 @@ struct gate_pass { /* on the stack of the coroutine that waits */
     struct gate_pass *next, **link;
 };
 
-static void pass_put(struct gate_pass *p, struct node *n)
+/* Not inline: the compiler would see the list hold what is on a stack, and not see that pass_take
+ * ends that. */
+__attribute__((noinline)) static void pass_put(struct gate_pass *p, struct node *n)
 {
     p->at = n;
     p->next = n->passes;
