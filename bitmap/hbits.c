@@ -312,8 +312,39 @@ static uint64_t seek(const struct hbits *b, const struct hnode *n, unsigned leve
     return end;
 }
 
+/* The leaf that has its words and holds this bit, or NULL. */
+static const struct hnode *leaf_with_words(const struct hbits *b, uint64_t bit)
+{
+    const struct hnode *n = b->root;
+
+    for (unsigned shift = level_shift(b->levels); shift > LEAF_SHIFT;
+         n = n->slot[(bit >> shift) & (FAN_OUT - 1)]) {
+        if (!is_node(n))
+            return NULL;
+        shift -= NODE_SHIFT;
+    }
+    return is_node(n) ? n : NULL;
+}
+
+/* Most runs of a bitmap that has many end in the word that they begin in, or the next: they are
+ * found with one way down the tree, which is what a list of them costs. */
 uint64_t hbits_next(const struct hbits *b, uint64_t from, bool *value)
 {
+    const struct hnode *leaf = leaf_with_words(b, from);
+
+    if (leaf) {
+        uint64_t base = from & ~(uint64_t)LEAF_MASK, end = min_u64(base + LEAF_MASK + 1, b->n_bits);
+        unsigned w = (unsigned)(from & LEAF_MASK) / 64, shift = from % 64;
+        uint64_t word = leaf->word[w] >> shift;
+
+        *value = word & 1;
+        uint64_t hit = *value ? ~word << shift : word << shift;
+        uint64_t at = hit ? round_down(from, 64) + (unsigned)__builtin_ctzll(hit)
+                          : leaf_seek(leaf, base, round_down(from, 64) + 64, end, *value);
+        if (at < end)
+            return at;
+        return seek(b, b->root, b->levels, 0, base + LEAF_MASK + 1, *value);
+    }
     *value = hbits_test(b, from);
     return seek(b, b->root, b->levels, 0, from, *value);
 }
