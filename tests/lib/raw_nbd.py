@@ -77,14 +77,14 @@ class Raw:
         return True
 
     def receive(self, length):
-        data = bytearray(self.ahead[:length])
+        data = self.ahead[:length]
         self.ahead = self.ahead[length:]
         while len(data) < length:
             part = self.sock.recv(length - len(data))
             if not part:
                 raise Closed("after %d of %d bytes" % (len(data), length))
-            data += part
-        return bytes(data)
+            data = data + part if data else part
+        return data
 
     def closes(self):
         """The server closes; returns what it said before that."""
