@@ -100,14 +100,15 @@ static void free_options(void *options)
     json_decref(options);
 }
 
-static void apply_common(struct blockdev_open *o, struct node *n, bool inline_child)
+void blockdev_apply_common(const json_t *options, struct node *n, bool inline_child)
 {
-    const char *discard = arg_str(o->options, "discard");
-    const char *zeroes = arg_str(o->options, "detect-zeroes");
+    const char *discard = arg_str(options, "discard");
+    const char *zeroes = arg_str(options, "detect-zeroes");
 
     /* As in QEMU: a node that a client adds drops discards unless told to pass them on; what lies
      * below one passes on what it gets. */
     n->ignore_discard = discard ? strcmp(discard, "ignore") == 0 : !inline_child;
+    n->detect_zeroes = DETECT_ZEROES_OFF;
     if (zeroes && strcmp(zeroes, "off") != 0)
         n->detect_zeroes = strcmp(zeroes, "unmap") == 0 ? DETECT_ZEROES_UNMAP : DETECT_ZEROES_ON;
 }
@@ -139,7 +140,7 @@ struct graph_node *blockdev_open(struct control *c, json_t *options, bool owned,
         graph_drop(&c->graph, self);
         return NULL;
     }
-    apply_common(&o, n, parent != NULL);
+    blockdev_apply_common(options, n, parent != NULL);
     graph_opened(self, n);
     self->read_only = n->read_only;
     self->options = json_incref(options);

@@ -54,6 +54,8 @@ struct graph_node *blockdev_open(struct control *c, json_t *options, bool owned,
  * Yields. */
 struct node *blockdev_open_over(struct control *c, const struct graph_node *n, struct node *child,
                                 struct err **errp);
+/* blockdev_apply_common: the options that need no opening: discard, detect-zeroes. */
+void blockdev_apply_common(const json_t *options, struct node *n, bool inline_child);
 /* blockdev_find: a node by the name that a client gave, or "Cannot find device='' nor
  * node-name='N'". legacy: the name came as a device's, too. */
 struct graph_node *blockdev_find(struct control *c, const char *name, bool legacy,

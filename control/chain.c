@@ -118,6 +118,27 @@ void chain_unlock(struct chain *ch)
     co_unlock(&ch->ctl->busy);
 }
 
+bool chain_set_backing(struct graph *g, struct graph_node *n, struct graph_node *to,
+                       struct err **errp)
+{
+    struct graph_node *below = graph_backing(n);
+    bool ok = true;
+
+    graph_mark(n, true);
+    graph_drain_begin(g);
+    if (to)
+        ok = graph_link(g, n, to, "backing", ROLE_BACKING, errp);
+    if (ok && !qc_use_backing(n->node, to ? to->node : NULL, errp)) {
+        if (to)
+            graph_unlink(g, n, to);
+        ok = false;
+    }
+    graph_drain_end(g);
+    if (ok && below)
+        graph_unlink(g, n, below);
+    return ok;
+}
+
 bool chain_set_header(struct chain *ch, struct graph_node *n, const char *name, const char *format,
                       struct err **errp)
 {

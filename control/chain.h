@@ -40,6 +40,10 @@ void chain_unlock(struct chain *ch);
 bool chain_set_header(struct chain *ch, struct graph_node *n, const char *name, const char *format,
                       struct err **errp);
 
+/* chain_set_backing: let image n lie upon `to` (NULL: nothing), of which it has not been told in
+ * its header. Drains it for a moment. What it lay upon goes if nobody else has it. Yields. */
+bool chain_set_backing(struct graph *g, struct graph_node *n, struct graph_node *to,
+                       struct err **errp);
 /* chain_set_headers: of all images that lie upon top: they name base now. *old, NULL at first: what
  * they said before, for chain_headers_end, which frees it, and may put it back. Both yield. */
 struct old_header;

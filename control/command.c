@@ -10,9 +10,10 @@
 #include "base/bytes.h"
 
 static const struct command *const tables[] = {
-    monitor_commands, block_commands,       query_commands, export_commands,   object_commands,
-    bitmap_commands,  transaction_commands, job_commands,   create_commands,   human_commands,
-    fault_commands,   backup_commands,      pull_commands,  snapshot_commands, chain_commands,
+    monitor_commands, block_commands,    query_commands,       export_commands,
+    object_commands,  bitmap_commands,   transaction_commands, job_commands,
+    create_commands,  human_commands,    fault_commands,       backup_commands,
+    pull_commands,    snapshot_commands, chain_commands,       reopen_commands,
 };
 
 const struct command *command_at(unsigned i)

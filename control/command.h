@@ -32,7 +32,7 @@ struct command {
 extern const struct command monitor_commands[], block_commands[], query_commands[],
     export_commands[], object_commands[], bitmap_commands[], transaction_commands[], job_commands[],
     create_commands[], human_commands[], fault_commands[], backup_commands[], pull_commands[],
-    snapshot_commands[], chain_commands[];
+    snapshot_commands[], chain_commands[], reopen_commands[];
 
 /* command_at: all commands, one after another; NULL past the end. command_find: or NULL. */
 const struct command *command_at(unsigned i);

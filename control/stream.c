@@ -102,28 +102,6 @@ static bool stream_run(struct job *j, struct err **errp)
     return true;
 }
 
-/* top reads the same with base below it as with all that lay between. */
-static bool put_on_base(struct streaming *s, struct err **errp)
-{
-    struct chain *ch = &s->chain;
-    struct graph *g = &ch->ctl->graph;
-    struct graph_node *below = graph_backing(ch->top);
-    bool ok = true;
-
-    graph_mark(ch->top, true);
-    graph_drain_begin(g);
-    if (ch->base)
-        ok = graph_link(g, ch->top, ch->base, "backing", ROLE_BACKING, errp);
-    if (ok && !qc_use_backing(s->top, ch->base ? ch->base->node : NULL, errp)) {
-        graph_unlink(g, ch->top, ch->base);
-        ok = false;
-    }
-    graph_drain_end(g);
-    if (ok)
-        graph_unlink(g, ch->top, below);
-    return ok;
-}
-
 static bool stream_prepare(struct job *j, struct err **errp)
 {
     struct streaming *s = j->opaque;
@@ -144,7 +122,7 @@ static bool stream_prepare(struct job *j, struct err **errp)
             err_set(errp, ENOMEM, "out of memory");
     }
     ok = ok && qc_set_backing(s->top, ch->name, ch->format, errp);
-    if (ok && !put_on_base(s, errp)) {
+    if (ok && !chain_set_backing(&ch->ctl->graph, ch->top, ch->base, errp)) {
         qc_set_backing(s->top, old_name, old_format, NULL);
         ok = false;
     }

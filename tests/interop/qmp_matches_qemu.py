@@ -388,6 +388,33 @@ def moves():
     ]
 
 
+def reopens():
+    def reopen(*options):
+        return do("blockdev-reopen", options=[{k.replace("_", "-"): v for k, v in o.items()}
+                                              for o in options])
+
+    def top(**more):
+        return dict({"driver": "qcow2", "node_name": "top", "file": "ft", "backing": "base"}, **more)
+
+    base = {"driver": "qcow2", "node_name": "base", "file": "fa", "read_only": True}
+    return [
+        add(driver="file", node_name="fa", filename="a.qcow2"), add(**base),
+        add(driver="file", node_name="ft", filename="b.qcow2"), add(**top()),
+        add(driver="null-co", node_name="null", size=64 << 20),
+        do("nbd-server-start", addr=address("nbd")),
+        do("block-export-add", id="e", type="nbd", node_name="top", writable=True),
+        do("blockdev-reopen"), do("blockdev-reopen", options=1), reopen({"driver": "qcow2"}),
+        reopen({"driver": "qcow2", "file": "ft"}), reopen(top(node_name="zz")),
+        reopen({"driver": "raw", "node_name": "top", "file": "ft"}),
+        reopen(top(read_only=True)), reopen(top(backing="zz")), reopen(top(backing="top")),
+        reopen({"driver": "qcow2", "node_name": "top", "file": "ft"}), CHAINS,
+        reopen({"driver": "file", "node_name": "ft", "filename": "c.qcow2"}),
+        reopen(top(backing=None)), CHAINS, reopen(top(backing="null")), CHAINS,
+        reopen(top(), dict(base, read_only=False)), CHAINS, reopen(top(), base), CHAINS,
+        reopen(top(backing=None), dict(base, driver="raw")), CHAINS,
+    ]
+
+
 def run(program, messages):
     """The answers, in a fresh copy of the folder."""
     with tempfile.TemporaryDirectory() as folder:
@@ -457,7 +484,7 @@ if __name__ == "__main__":
             subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", *args], check=True)
         subprocess.run(["truncate", "-s", "1M", "raw"], check=True)
         groups = [form_of_messages, nodes, exports, bitmaps, jobs, backups, objects, snapshots,
-                  fleecing, moves]
+                  fleecing, moves, reopens]
         failures = sum(compare(g) for g in groups
                        if len(sys.argv) < 2 or g.__name__ in sys.argv[1:])
         os.chdir("/")

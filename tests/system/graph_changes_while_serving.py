@@ -5,6 +5,7 @@ that was written is lost or shows up in the wrong image.
 """
 
 import pathlib
+import subprocess
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "lib"))
@@ -124,7 +125,76 @@ def several_disks_have_their_snapshots_at_one_moment():
                 assert node["dirty-bitmaps"][0]["count"] > 0, node
 
 
-SCENARIOS = [a_chain_grows_under_a_guest_that_writes, what_is_below_a_snapshot_stays_as_it_was,
+def options_change_all_or_none():
+    with Rig() as rig:
+        create("base.qcow2", size="8M")
+        create("drive0.qcow2", size="8M", backing="base.qcow2")
+        common = {"driver": "qcow2", "node-name": "base",
+                  "file": {"driver": "file", "filename": "base.qcow2"}}
+        top = {"driver": "qcow2", "node-name": "drive0", "backing": "base",
+               "file": {"driver": "file", "filename": "drive0.qcow2"}}
+        for options in dict(common, **{"read-only": True}), top:
+            rig.q("blockdev-add", **options)
+        rig.q("block-export-add", type="nbd", id="e", node_name="drive0", name="d", writable=True)
+        guest = Guest("d", 8 << 20, seed=5)
+        guest.start()
+
+        def reopen(*options):
+            rig.q("blockdev-reopen", options=list(options))
+
+        def state():
+            return [(n["node-name"], n["ro"], n.get("backing_file"), n["detect_zeroes"])
+                    for n in rig.q("query-named-block-nodes", flat=True)]
+
+        before = state()
+        for _ in range(5):
+            guest.wait_writes(5)
+            # The second cannot be; so the first is not, either.
+            expect_error("cannot support read-write users", reopen, common,
+                         dict(top, **{"read-only": True}))
+            expect_error("Cannot change the option 'file'", reopen, common,
+                         dict(top, file={"driver": "file", "filename": "base.qcow2"}))
+            assert state() == before, (state(), before)
+            reopen(common, dict(top, **{"detect-zeroes": "unmap", "discard": "unmap"}))
+            nodes = {n[0]: n for n in state()}
+            assert not nodes["base"][1] and nodes["drive0"][3] == "unmap", nodes
+            # Written to through the same file, by another export.
+            rig.q("block-export-add", type="nbd", id="b", node_name="base", name="b", writable=True)
+            expect_error("cannot support read-write users", reopen,
+                         dict(common, **{"read-only": True}))
+            rig.q("block-export-del", id="b")
+            reopen(dict(common, **{"read-only": True}), top)
+            assert state() == before, (state(), before)
+        disk = guest.stop()
+        rig.q("block-export-del", id="e")
+        rig.q("blockdev-del", node_name="drive0")
+        rig.q("blockdev-del", node_name="base")
+        assert content("drive0.qcow2") == disk
+        check("drive0.qcow2", "base.qcow2")
+
+
+def what_another_program_reads_is_not_written():
+    with Rig() as rig:
+        nodes = []
+        for name in "a", "b":
+            create(name + ".qcow2", size="8M")
+            nodes.append({"driver": "qcow2", "node-name": name, "read-only": True,
+                          "file": {"driver": "file", "filename": name + ".qcow2"}})
+            rig.q("blockdev-add", **nodes[-1])
+        reader = subprocess.Popen(["qemu-io", "-r", "-f", "qcow2", "b.qcow2"], text=True,
+                                  stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        reader.stdin.write("read 0 512\n")
+        reader.stdin.flush()
+        assert reader.stdout.readline()
+        writable = [dict(n, **{"read-only": False}) for n in nodes]
+        expect_error("in use by another program", rig.q, "blockdev-reopen", options=writable)
+        assert all(n["ro"] for n in rig.q("query-named-block-nodes"))
+        reader.communicate("quit\n")
+        rig.q("blockdev-reopen", options=writable)
+        assert not any(n["ro"] for n in rig.q("query-named-block-nodes"))
+
+
+SCENARIOS = [options_change_all_or_none, what_another_program_reads_is_not_written, a_chain_grows_under_a_guest_that_writes, what_is_below_a_snapshot_stays_as_it_was,
              a_failed_transaction_leaves_the_graph_as_it_was,
              several_disks_have_their_snapshots_at_one_moment]
 
