@@ -32,8 +32,7 @@ struct graph_node *graph_find_node(const struct graph *g, const struct node *nod
     return NULL;
 }
 
-/* As QEMU's identifiers: a letter, then letters, digits, '-', '.', '_'. */
-static bool is_well_formed(const char *name)
+bool graph_name_ok(const char *name)
 {
     if (!isalpha((unsigned char)*name))
         return false;
@@ -58,7 +57,7 @@ struct graph_node *graph_reserve(struct graph *g, const char *name, const char *
 {
     struct graph_node *n;
 
-    if (name && !is_well_formed(name)) {
+    if (name && !graph_name_ok(name)) {
         err_set(errp, EINVAL, "Invalid node-name: '%s'", name);
         return NULL;
     }

@@ -80,6 +80,9 @@ struct graph { /* zeroed is valid */
     uint64_t last_auto; /* of the names that are made up: #block1 */
 };
 
+/* graph_name_ok: is it formed as QEMU's identifiers (of nodes, jobs, exports): a letter, then
+ * letters, digits, '-', '.', '_'? */
+bool graph_name_ok(const char *name);
 /* graph_find: an entry that is open, or NULL. graph_find_node: by its node. */
 struct graph_node *graph_find(const struct graph *g, const char *name);
 struct graph_node *graph_find_node(const struct graph *g, const struct node *n);

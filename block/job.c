@@ -6,11 +6,11 @@
 #include "block/job.h"
 
 #include <assert.h>
-#include <ctype.h>
 #include <errno.h>
 #include <string.h>
 
 #include "base/mem.h"
+#include "block/graph.h"
 #include "block/job_priv.h"
 #include "io/co.h"
 #include "io/reactor.h"
@@ -62,23 +62,12 @@ static void enter(struct job *j, enum job_status s)
         j->jobs->status(j, j->jobs->arg);
 }
 
-static bool id_is_well_formed(const char *id)
-{
-    if (!isalpha((unsigned char)*id))
-        return false;
-    for (; *id; id++) {
-        if (!isalnum((unsigned char)*id) && !strchr("-._", *id))
-            return false;
-    }
-    return true;
-}
-
 struct job *job_new(struct jobs *jobs, const struct job_ops *ops, const char *id, void *opaque,
                     struct err **errp)
 {
     struct job *j;
 
-    if (!id_is_well_formed(id)) {
+    if (!graph_name_ok(id)) {
         err_set(errp, EINVAL, "Invalid job ID '%s'", id);
         return NULL;
     }

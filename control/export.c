@@ -6,7 +6,6 @@
  * any time: the command that asked for it does not wait longer than a moment, and
  * BLOCK_EXPORT_DELETED tells the end.
  */
-#include <ctype.h>
 #include <errno.h>
 #include <string.h>
 
@@ -27,17 +26,6 @@ struct control_export *export_find(struct control *c, const char *id)
             return e;
     }
     return NULL;
-}
-
-static bool id_is_well_formed(const char *id)
-{
-    if (!isalpha((unsigned char)*id))
-        return false;
-    for (; *id; id++) {
-        if (!isalnum((unsigned char)*id) && !strchr("-._", *id))
-            return false;
-    }
-    return true;
 }
 
 static void free_memory(struct control_export *e)
@@ -125,7 +113,7 @@ static void move(struct graph_edge *use, struct node *to)
 static bool check_wish(struct control *c, const struct export_wish *w, struct graph_node **n,
                        struct err **errp)
 {
-    if (!id_is_well_formed(w->id))
+    if (!graph_name_ok(w->id))
         return err_set(errp, EINVAL, "Invalid block export id");
     if (export_find(c, w->id))
         return err_set(errp, EEXIST, "Block export id '%s' is already in use", w->id);
