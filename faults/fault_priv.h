@@ -369,6 +369,7 @@ struct lang {
     struct rule_list suspends;
     struct cache_conf cache; /* on: there was such a section */
     bool seed_given, cache_given;
+    enum fault_layer layer; /* of faults that do not say */
     uint64_t seed;
 };
 

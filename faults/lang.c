@@ -382,6 +382,7 @@ bool lang_end_fault(struct lang *l)
     if (!f)
         return lang_no_memory(l);
     set_defaults(f);
+    f->sel.layer = l->layer;
     if (!fill(l, f)) {
         fault_free(f);
         return false;

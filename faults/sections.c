@@ -27,13 +27,31 @@ bool value_duration(struct ini_text t, const char *key, uint64_t *out_ms, struct
 
 /* --- [engine] --- */
 
-enum { ENGINE_SEED, ENGINE_KEYS };
-static const char *const engine_keys[ENGINE_KEYS] = {"seed"};
+enum { ENGINE_SEED, ENGINE_LAYER, ENGINE_KEYS };
+static const char *const engine_keys[ENGINE_KEYS] = {"seed", "layer"};
+
+/* For faults that name none. It stands in front of them, as a section is judged when it ends. */
+static bool engine_layer(struct lang *l)
+{
+    const struct fault_setting *s = &l->set[ENGINE_LAYER];
+    unsigned v = 0;
+
+    if (!s->given)
+        return true;
+    if (l->head)
+        return lang_bad(l, s->line, "'layer' in [engine] must stand before the first fault");
+    if (!value_word(s->value, "layer", fault_layer_names, FAULT_LAYERS, &v, l->errp))
+        return lang_at_line(l, s->line);
+    l->layer = (enum fault_layer)v;
+    return true;
+}
 
 static bool engine_end(struct lang *l)
 {
     const struct fault_setting *seed = &l->set[ENGINE_SEED];
 
+    if (!engine_layer(l))
+        return false;
     if (!seed->given)
         return true;
     if (l->seed_given)

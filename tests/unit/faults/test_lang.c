@@ -93,6 +93,9 @@ static void bad_lines_name_line_and_hint(void **state)
            "f.conf:2: nothing but a comment may follow the value, not \"6\"");
     refuse("[engine]\nsede=1\n", "f.conf:2: unknown key 'sede' in [engine]: did you mean seed?");
     refuse("[engine]\nseed=1\n[engine]\nseed=1\n", "f.conf:4: the seed is given twice");
+    refuse("[engine]\nlayer=hots\n", "f.conf:2: unknown layer \"hots\": did you mean host?");
+    refuse("[fault]\nop=read\naction=error\n[engine]\nlayer=guest\n",
+           "f.conf:5: 'layer' in [engine] must stand before the first fault");
     refuse("[engine]\nseed=x\n", "f.conf:2: 'seed' must be a number from 0 on, not \"x\"");
     refuse("[fault \"1\"]\n" ERROR, "f.conf:1: \"1\" is no id: use letters, digits, '-', '.' and "
                                     "'_', a letter first");
@@ -196,6 +199,21 @@ static void an_option_is_refused_by_number(void **state)
     assert_true(rules_load_option(r, "  id=a   action=error ", 1, NULL));
     assert_false(rules_load_option(r, "id=a action=error", 2, NULL));
     assert_int_equal(rules_count(r), 1);
+    rules_free(r);
+}
+
+static void the_engine_says_the_layer_of_faults_that_do_not(void **state)
+{
+    static const char text[] = "[engine]\nlayer=guest\n[fault]\nop=read\naction=error\n"
+                               "[fault]\nlayer=host\nop=write\naction=error\n";
+    struct rules *r = rules_new(&test_names);
+
+    assert_true(rules_load(r, "f.conf", text, strlen(text), NULL));
+    assert_true(rules_watches(r, FAULT_GUEST, FAULT_READ));
+    assert_false(rules_watches(r, FAULT_HOST, FAULT_READ));
+    assert_true(rules_watches(r, FAULT_HOST, FAULT_WRITE));
+    assert_true(rules_load_option(r, "op=trim action=error", 1, NULL)); /* no part of the file */
+    assert_true(rules_watches(r, FAULT_HOST, FAULT_DISCARD));
     rules_free(r);
 }
 
@@ -341,6 +359,7 @@ int main(void)
         cmocka_unit_test(bad_values_name_line_and_hint),
         cmocka_unit_test(bad_sections_name_line_and_hint),
         cmocka_unit_test(an_option_is_refused_by_number),
+        cmocka_unit_test(the_engine_says_the_layer_of_faults_that_do_not),
         cmocka_unit_test(too_many_faults_are_refused),
         cmocka_unit_test(every_failing_allocation_is_reported),
         cmocka_unit_test(what_cannot_fire_or_latches_is_warned_of),
