@@ -109,6 +109,9 @@ static bool take_pair(struct image_opts *o, const char *key, char **value, struc
     } else if (strcmp(key, "data_file") == 0) {
         o->has_qcow2_opts = true;
         o->qc.data_file = own(o, IMAGE_OWNED_DATA_FILE, value);
+    } else if (strncmp(key, "encrypt", 7) == 0) {
+        return err_set(errp, ENOTSUP, "-o: '%s': encrypted images (AES, LUKS) are not supported",
+                       key);
     } else {
         return err_set(errp, EINVAL,
                        "-o: '%s' is not known; there are cluster_size, refcount_bits, compat, "

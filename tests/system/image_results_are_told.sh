@@ -94,10 +94,26 @@ for mode in falloc full; do
     image convert -f raw -O raw -o preallocation=$mode sparse.raw copy.raw
     [ "$(blocks copy.raw)" -ge 8192 ] || fail "convert, $mode: nothing is set aside"
     image create -q -f raw --force grown.raw 1M
+    image_io_run -f raw -c 'write -P 7 0 1M' grown.raw
+    cp grown.raw small.raw
     image resize -q -f raw --preallocation $mode grown.raw 4M
-    [ "$(blocks grown.raw)" -ge 6144 ] || fail "resize, $mode: nothing is set aside"
-    cmp sparse.raw grown.raw
+    [ "$(blocks grown.raw)" -ge 8192 ] || fail "resize, $mode: nothing is set aside"
+    truncate -s 4M small.raw
+    cmp small.raw grown.raw
 done
+
+say "a raw image that cannot grow stays as long as it was; what is not durable is not resized"
+printf '[inject-error]\nevent = "none"\niotype = "write"\nerrno = "28"\n' >full.conf
+expect_fail 1 'cannot be resized to 5242880 bytes: No space left' image resize -f raw --preallocation full \
+    blkdebug:full.conf:grown.raw 5M
+cmp small.raw grown.raw
+printf '[inject-error]\nevent = "none"\niotype = "flush"\n' >flush.conf
+expect_fail 1 'Input/output error' image resize -f raw --shrink blkdebug:flush.conf:grown.raw 3M
+
+say "sizes that wrap around are refused"
+expect_fail 1 'too large' image resize --shrink base.qcow2 +18446744073709551615
+expect_fail 1 'too large' image resize -f raw --shrink small.raw +18446744073709551615
+[ "$(stat -c %s small.raw)" -eq 4194304 ]
 image convert -f raw -O raw -o preallocation=off sparse.raw copy.raw
 [ "$(blocks copy.raw)" -eq 0 ]
 expect_fail 1 'a raw image has no metadata' image create -f raw -o preallocation=metadata x.raw 1M

@@ -44,7 +44,11 @@ expect_fail 1 'exists' "${image[@]}" create disk.qcow2 2M
 expect_fail 1 'size is missing' "${image[@]}" create new.qcow2
 expect_fail 1 'SIZE' "${image[@]}" create new.qcow2 2x
 expect_fail 1 'given twice' "${image[@]}" create -o size=1M new.qcow2 1M
-expect_fail 1 "'encryption' is not known" "${image[@]}" create -o encryption=on new.qcow2 1M
+for key in encryption=on encrypt.format=luks encrypt.key-secret=s; do
+    expect_fail 1 "'${key%=*}': encrypted images .* are not supported" "${image[@]}" create -o $key \
+        new.qcow2 1M
+done
+expect_fail 1 "'nocow' is not known" "${image[@]}" create -o nocow=on new.qcow2 1M
 expect_fail 1 'cluster size' "${image[@]}" create -o cluster_size=5000 new.qcow2 1M
 expect_fail 1 'cluster size' "${image[@]}" create -o cluster_size=4M new.qcow2 1M
 expect_fail 1 'refcount' "${image[@]}" create -o refcount_bits=3 new.qcow2 1M
@@ -54,7 +58,7 @@ expect_fail 1 'too large' "${image[@]}" create -o cluster_size=512 new.qcow2 1P
 expect_fail 1 'not guessed' "${image[@]}" create -b disk.qcow2 new.qcow2
 expect_fail 1 'missing.qcow2' "${image[@]}" create -b missing.qcow2 -F qcow2 new.qcow2 1M
 expect_fail 1 'not a qcow2' "${image[@]}" create -b disk.raw -F qcow2 new.qcow2
-expect_fail 1 'size only' "${image[@]}" create -f raw -b disk.raw -F raw new.raw
+expect_fail 1 'a raw image has no backing file' "${image[@]}" create -f raw -b disk.raw -F raw new.raw
 expect_fail 1 'regular file' "${image[@]}" create --force -f raw pipe 1M
 expect_fail 1 'No such file' "${image[@]}" create nowhere/new.qcow2 1M
 [ "$(sha256sum disk.qcow2)" = "$before" ]
