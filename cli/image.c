@@ -18,6 +18,8 @@
 #include "io/reactor.h"
 #include "qcow2/qcow2.h"
 
+#define PATIENCE_MS 1000
+
 static const struct image_command *const commands[] = {
     &image_info_command,    &image_create_command,  &image_check_command,   &image_map_command,
     &image_compare_command, &image_convert_command, &image_measure_command, &image_bitmap_command,
@@ -147,6 +149,16 @@ static bool split_names(struct image_job *job, struct err **errp)
     return !made || err_set(errp, EINVAL, "an image cannot be created through blkdebug");
 }
 
+/* On a terminal long work shows how far it is, without being told to; -q wins. */
+static void settle_progress(struct image_job *job)
+{
+    bool *on = job->copy ? &job->copy->progress : &job->o.progress;
+    bool quiet = job->copy ? job->copy->quiet : job->o.quiet;
+    if (!*on && isatty(STDERR_FILENO))
+        image_progress_later(PATIENCE_MS);
+    *on = !quiet && (*on || isatty(STDERR_FILENO));
+}
+
 static int run_command(const struct image_command *cmd, int argc, char **argv)
 {
     struct image_job job = {.cmd = cmd};
@@ -162,6 +174,7 @@ static int run_command(const struct image_command *cmd, int argc, char **argv)
         if (!settle(&job.o, i, &job.o.format[i], &e))
             r = -1;
     if (r > 0) {
+        settle_progress(&job);
         code = run_job(&job);
     } else if (r < 0) {
         cli_usage("image", "%s: %s", cmd->name, err_msg(e));

@@ -146,6 +146,8 @@ char *image_plain(const char *text);
 char *image_size_text(uint64_t bytes, char *buf, size_t len);
 /* image_backing_path: the path of a backing file whose name stands in the image `path`. New. */
 char *image_backing_path(const char *path, const char *backing);
+/* image_progress_later: work that takes no longer shows no progress. */
+void image_progress_later(unsigned delay_ms);
 /* image_progress: on standard error, "(12.34/100%)". */
 void image_progress(uint64_t done, uint64_t all);
 

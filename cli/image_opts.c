@@ -73,7 +73,7 @@ static const char help_text[] =
     "  -s, --start-offset OFFSET, -l, --max-length LENGTH  this part of the disk only\n"
     "check, compare:\n"
     "  -T MODE                 the cache of the images, as of convert\n"
-    "  -p, --progress          show progress on standard error\n"
+    "  -p, --progress          show progress on standard error [on a terminal, if it takes long]\n"
     "check:\n"
     "  -r leaks|all            repair: give leaked clusters back, or all that is safely repaired\n"
     "      --repair[=WHAT]     the same; all if WHAT is left out\n"

@@ -9,6 +9,7 @@
 
 #include "base/cleanup.h"
 #include "cli/image.h"
+#include "io/reactor.h"
 
 json_t *image_json_text(const char *text)
 {
@@ -60,8 +61,25 @@ char *image_backing_path(const char *path, const char *backing)
     return mem_printf("%.*s%s", (int)(slash + 1 - path), path, backing);
 }
 
+/* Who did not ask for progress is spared that of work that is soon done. */
+static struct {
+    unsigned delay_ms;
+    int64_t from_ns; /* 0: nobody has come to show any yet */
+    bool begun;
+} shown;
+
+void image_progress_later(unsigned delay_ms)
+{
+    shown.delay_ms = delay_ms;
+}
+
 void image_progress(uint64_t done, uint64_t all)
 {
+    if (!shown.from_ns)
+        shown.from_ns = clock_ns() + (int64_t)shown.delay_ms * 1000000;
+    if (!shown.begun && shown.delay_ms && (done >= all || clock_ns() < shown.from_ns))
+        return;
+    shown.begun = true;
     /* The last one ends the line. */
     fprintf(stderr, "    (%.2f/100%%)%c", all ? 100.0 * (double)done / (double)all : 100.0,
             done >= all ? '\n' : '\r');

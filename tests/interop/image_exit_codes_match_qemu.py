@@ -151,6 +151,7 @@ convert -f qcow2 -O qcow2 -l snapshot.name=one snapped.qcow2 new.qcow2
 convert -f qcow2 -O qcow2 -l snapshot.id=1,snapshot.name=one snapped.qcow2 new.qcow2
 convert -f qcow2 -O qcow2 -l none snapped.qcow2 new.qcow2
 convert -f qcow2 -O qcow2 -l snapshot.bogus=1 snapped.qcow2 new.qcow2
+convert -f qcow2 -O qcow2 -l one snapped.qcow2 good.qcow2 new.qcow2
 convert -f qcow2 -O qcow2 --bitmaps mapped.qcow2 new.qcow2
 convert -f qcow2 -O raw --bitmaps mapped.qcow2 new.raw
 convert -f qcow2 -O qcow2 -m 0 good.qcow2 new.qcow2

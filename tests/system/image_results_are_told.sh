@@ -110,6 +110,31 @@ cmp small.raw grown.raw
 printf '[inject-error]\nevent = "none"\niotype = "flush"\n' >flush.conf
 expect_fail 1 'Input/output error' image resize -f raw --shrink blkdebug:flush.conf:grown.raw 3M
 
+say "long work shows how far it is, on a terminal or if it is told to"
+requires script
+qemu-img create -q -f qcow2 long.qcow2 16M
+image_io long.qcow2 'write -P 1 0 12M'
+# on_terminal ARG...: what a terminal gets to see.
+on_terminal() {
+    script -qec "'$BREAKWATER' image $*" /dev/null </dev/null >seen
+}
+on_terminal convert -r 4M long.qcow2 copy.qcow2
+grep -q '[1-9][0-9.]*/100%).*(100.00/100%)' seen || { cat seen && fail "no progress on a terminal"; }
+on_terminal convert -q -r 6M long.qcow2 copy.qcow2
+! grep -q "/100%" seen || fail "-q shows progress"
+on_terminal convert -q -p long.qcow2 copy.qcow2
+! grep -q "/100%" seen || fail "-q -p shows progress"
+on_terminal check copy.qcow2
+! grep -q "/100%" seen || fail "progress of what is soon done"
+image convert -r 6M long.qcow2 copy.qcow2 >seen 2>&1
+[ ! -s seen ] || fail "progress in a pipe"
+for words in 'convert -p long.qcow2 copy.qcow2' 'compare -p long.qcow2 copy.qcow2' 'check -p long.qcow2' \
+    'rebase -p -b copy.qcow2 -F qcow2 long.qcow2' 'commit -p long.qcow2'; do
+    read -ra command <<<"$words"
+    image "${command[@]}" 2>seen >/dev/null
+    grep -q '(100.00/100%)' seen || fail "no progress of $words"
+done
+
 say "sizes that wrap around are refused"
 expect_fail 1 'too large' image resize --shrink base.qcow2 +18446744073709551615
 expect_fail 1 'too large' image resize -f raw --shrink small.raw +18446744073709551615
