@@ -412,8 +412,9 @@ const struct fault_key_info fault_keys[FK_COUNT] = {
     [FK_FUA] = {"fua", "on|off", "writes with or without forced unit access; guest only", 0,
                 take_fua},
     [FK_KIND] = {"kind", "KIND,...",
-                 "what a write holds: data, header, l1, l2, reftable, refblock; host only", 0,
-                 take_kind},
+                 "what a write holds: data, header, l1, l2, reftable, refblock, snapshot, bitmap; "
+                 "host only",
+                 0, take_kind},
     [FK_RANGE] = {"range", "OFF+LEN", "the request touches these bytes", 0, take_range},
     [FK_MINLEN] = {"minlen", "SIZE", "the request is at least so long", 0, take_minlen},
     [FK_STATE] = {"state", "N", "only in this state; 0: any [0]", 0, take_state},

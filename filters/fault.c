@@ -40,10 +40,15 @@ const struct rules_names *fault_names(void)
         BLOCK_EVENTS(X)
 #undef X
     };
-    /* What nobody writes yet cannot be selected. */
     static const char *const kinds[] = {
-        [KIND_DATA] = "data", [KIND_HEADER] = "header",     [KIND_L1] = "l1",
-        [KIND_L2] = "l2",     [KIND_REFTABLE] = "reftable", [KIND_REFBLOCK] = "refblock",
+        [KIND_DATA] = "data",
+        [KIND_HEADER] = "header",
+        [KIND_L1] = "l1",
+        [KIND_L2] = "l2",
+        [KIND_REFTABLE] = "reftable",
+        [KIND_REFBLOCK] = "refblock",
+        [KIND_SNAPSHOT] = "snapshot",
+        [KIND_BITMAP] = "bitmap",
     };
     static const struct rules_names all = {names, EV_COUNT, kinds, ARRAY_LEN(kinds)};
 

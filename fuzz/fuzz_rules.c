@@ -15,7 +15,8 @@ static const char *const event_names[] = {
     BLOCK_EVENTS(X)
 #undef X
 };
-static const char *const kind_names[] = {"data", "header", "l1", "l2", "reftable", "refblock"};
+static const char *const kind_names[] = {"data",     "header",   "l1",       "l2",
+                                         "reftable", "refblock", "snapshot", "bitmap"};
 static const struct rules_names names = {event_names, EV_COUNT, kind_names, 6};
 
 static void meet(struct rules *r, struct fault_req q)

@@ -248,6 +248,31 @@ expect_fail 1 "--blkdebug: .* at byte 8" "${serve[@]}" --blkdebug '{"align"' dis
 expect_fail 1 "'align' is no option" "${serve[@]}" --blkdebug align disk.qcow2
 expect_fail 2 'unused.conf' "${serve[@]}" blkdebug:unused.conf:disk.qcow2
 
+say "each kind of write can be selected"
+# strikes KIND COMMAND...: an error of writes of this kind, and of no other, fails the command.
+strikes() {
+    local kind=$1 other
+    cp over.qcow2 kinds.qcow2
+    shift
+    for other in data header l1 l2 reftable refblock snapshot bitmap; do
+        printf '[fault "%s"]\nkind = %s\naction = error\n' $other $other >$other.conf
+    done
+    expect_fail 1 'Input/output error' "$BREAKWATER" image "${@/FILE/blkdebug:$kind.conf:kinds.qcow2}"
+    cp over.qcow2 kinds.qcow2
+    case $kind in bitmap) other=snapshot ;; *) other=bitmap ;; esac
+    "$BREAKWATER" image "${@/FILE/blkdebug:$other.conf:kinds.qcow2}" >/dev/null
+}
+qemu-img create -q -f qcow2 -o cluster_size=512 over.qcow2 64k
+strikes bitmap bitmap --add FILE daily
+for kind in snapshot l1 refblock reftable header; do
+    strikes $kind snapshot -c one FILE
+done
+qemu-img create -q -f raw disk.raw 64k
+image_io_run -f raw -c "write -P 3 0 64k" disk.raw
+for kind in data l2; do
+    strikes $kind convert -n -f raw -O qcow2 disk.raw FILE
+done
+
 say "a breakpoint of a file holds one operation; others go on, and its timeout ends it"
 printf '[suspend "read"]\nevent = read_aio\ntimeout = 1500ms\n' >hold.conf
 start_serve s --faults hold.conf disk.qcow2
