@@ -39,20 +39,48 @@ static int suffix_shift(char c)
     return at ? (int)(at - units) * 10 : -1;
 }
 
+/* The digits behind the point at *end, as so many of 2^shift; what is less than one is dropped.
+ * Digit by digit in binary, since the product would not fit. False: none, or too many. */
+static bool fraction(const char **end, int shift, uint64_t *out)
+{
+    uint64_t rest = 0, one = 1;
+    const char *p = *end + 1;
+    for (; *p >= '0' && *p <= '9' && one <= UINT64_MAX / 40; p++, one *= 10)
+        rest = rest * 10 + (uint64_t)(*p - '0');
+    bool some = p > *end + 1 && !(*p >= '0' && *p <= '9');
+    *end = p;
+    *out = 0;
+    for (; shift > 0; shift--) {
+        rest *= 2;
+        *out = *out << 1 | (rest >= one);
+        rest -= rest >= one ? one : 0;
+    }
+    return some;
+}
+
+/* Of the suffix behind what may be a fraction. */
+static const char *suffix_of(const char *end)
+{
+    return *end == '.' ? end + 1 + strspn(end + 1, "0123456789") : end;
+}
+
 bool parse_size(const char *text, const char *what, uint64_t *out, struct err **errp)
 {
-    uint64_t v;
+    uint64_t v, part = 0;
     const char *end;
     if (!number(text, &v, &end))
         return err_set(errp, EINVAL,
                        "%s: '%s' is not a size (a number, then b, k, M, G, T, P or E)", what, text);
-    int shift = suffix_shift(end[0]);
+    int shift = suffix_shift(*suffix_of(end));
+    bool hex = (text[1] | 32) == 'x';
+    if (*end == '.' && (hex || shift == 0 || !fraction(&end, shift, &part)))
+        return err_set(errp, EINVAL, "%s: '%s' is not a size (as 1.5G: not of bytes)", what, text);
     if (shift < 0 || (end[0] && end[1]))
         return err_set(errp, EINVAL, "%s: '%s' has an unknown suffix '%s' (b, k, M, G, T, P or E)",
                        what, text, end);
     if (v > UINT64_MAX >> shift)
         return err_set(errp, ERANGE, "%s: '%s' is too large", what, text);
-    *out = v << shift;
+    *out = (v << shift) + part;
     return true;
 }
 

@@ -13,7 +13,8 @@
 #include "base/err.h"
 
 /* parse_size: decimal (or 0x) number with an optional suffix b, k, M, G, T, P, E (powers of 1024;
- * either case). "64k" -> 65536. Rejects negatives, fractions, overflow and trailing text.
+ * either case). "64k" -> 65536. Decimal fractions of k and above are cut to bytes: "1.5k" -> 1536.
+ * Rejects negatives, overflow and trailing text.
  * what: the name of the option, for the message. */
 bool parse_size(const char *text, const char *what, uint64_t *out, struct err **errp);
 

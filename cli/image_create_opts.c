@@ -18,8 +18,10 @@ static bool take_cluster_size(struct image_opts *o, const char *text, struct err
     uint64_t v;
     if (!parse_size(text, "-o cluster_size", &v, errp))
         return false;
-    o->qc.cluster_size = v > 2 * MiB ? UINT32_MAX : (uint32_t)v; /* create says what is allowed */
-    return v > 0 || err_set(errp, EINVAL, "-o cluster_size is 0");
+    o->qc.cluster_size = (uint32_t)v; /* create says more of what is allowed */
+    return (v > 0 && v <= 2 * MiB) ||
+           err_set(errp, EINVAL, "-o cluster_size: the cluster size '%s' is not from 512 to 2M",
+                   text);
 }
 
 static bool take_refcount_bits(struct image_opts *o, const char *text, struct err **errp)

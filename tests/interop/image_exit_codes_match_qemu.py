@@ -237,6 +237,8 @@ snapshot --bogus good.qcow2
 snapshot -l good.qcow2 more
 resize -f qcow2 good.qcow2 16M
 resize -f qcow2 good.qcow2 +1M
+resize -f qcow2 good.qcow2 +1.5M
+resize -f qcow2 good.qcow2 +1.5
 resize -f qcow2 good.qcow2 4M
 resize -f qcow2 --shrink good.qcow2 4M
 resize -f qcow2 --shrink good.qcow2 -4M

@@ -50,7 +50,7 @@ for key in encryption=on encrypt.format=luks encrypt.key-secret=s; do
 done
 expect_fail 1 "'nocow' is not known" "${image[@]}" create -o nocow=on new.qcow2 1M
 expect_fail 1 'cluster size' "${image[@]}" create -o cluster_size=5000 new.qcow2 1M
-expect_fail 1 'cluster size' "${image[@]}" create -o cluster_size=4M new.qcow2 1M
+expect_fail 1 "cluster size '4M'" "${image[@]}" create -o cluster_size=4M new.qcow2 1M
 expect_fail 1 'refcount' "${image[@]}" create -o refcount_bits=3 new.qcow2 1M
 expect_fail 1 '16-bit' "${image[@]}" create -o compat=0.10,refcount_bits=8 new.qcow2 1M
 expect_fail 1 '3.0' "${image[@]}" create -o compat=3.0 new.qcow2 1M
