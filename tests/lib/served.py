@@ -12,6 +12,30 @@ from qmp import Qmp
 BREAKWATER = os.environ["BREAKWATER"]
 
 
+def fails(expected, function, *args):
+    try:
+        function(*args)
+    except nbd.Error as error:
+        assert error.errnum == expected, error
+        return
+    raise AssertionError("no error")
+
+
+def log():
+    return pathlib.Path("serve.log").read_text()
+
+
+def run(*tests):
+    """Runs each in this folder, and shows the server's log if one fails."""
+    for test in tests:
+        print("-", test.__name__, flush=True)
+        try:
+            test()
+        except BaseException:
+            print(log())
+            raise
+
+
 class Served:
     """Serves a new disk.qcow2 as "disk", with a control socket; rules None: without a rule file."""
 

@@ -16,7 +16,7 @@ import threading
 import nbd
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "lib"))
-from served import BREAKWATER, Served  # noqa: E402
+from served import BREAKWATER, Served, log, run  # noqa: E402
 
 GUEST = """
 [fault "error"]
@@ -126,10 +126,6 @@ def run_clients(served, jitter):
     for h in handles:
         h.shutdown()
     return results
-
-
-def log():
-    return pathlib.Path("serve.log").read_text()
 
 
 def concurrent_clients_meet_the_same_again():
@@ -255,16 +251,9 @@ def what_is_no_whole_trace_is_refused_before_serving():
 def main():
     with tempfile.TemporaryDirectory() as directory:
         os.chdir(directory)
-        for test in (concurrent_clients_meet_the_same_again, one_client_leaves_the_same_trace_again,
-                     clients_in_turn_leave_equal_traces_with_equal_seeds,
-                     the_cache_and_the_cut_come_again,
-                     what_is_no_whole_trace_is_refused_before_serving):
-            print("#", test.__name__, flush=True)
-            try:
-                test()
-            except BaseException:
-                print(log())
-                raise
+        run(concurrent_clients_meet_the_same_again, one_client_leaves_the_same_trace_again,
+            clients_in_turn_leave_equal_traces_with_equal_seeds, the_cache_and_the_cut_come_again,
+            what_is_no_whole_trace_is_refused_before_serving)
 
 
 main()

@@ -15,22 +15,9 @@ import nbd
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "lib"))
 from qmp import expect_error  # noqa: E402
-from served import BREAKWATER, Served  # noqa: E402
+from served import BREAKWATER, Served, fails, log, run  # noqa: E402
 
 SKIP = 77
-
-
-def fails(expected, function, *args):
-    try:
-        function(*args)
-    except nbd.Error as error:
-        assert error.errnum == expected, error
-        return
-    raise AssertionError("no error")
-
-
-def log():
-    return pathlib.Path("serve.log").read_text()
 
 
 def a_script_that_loops_or_throws_fails_its_request_only():
@@ -145,15 +132,9 @@ def main():
         if "built without it" in p.stderr:
             print("breakwater was built without Lua")
             sys.exit(SKIP)
-        for test in (a_script_that_loops_or_throws_fails_its_request_only,
-                     what_scripts_decide_is_replayed_without_them,
-                     scripts_come_and_go_while_serving, check_and_explain_know_scripts):
-            print("#", test.__name__, flush=True)
-            try:
-                test()
-            except BaseException:
-                print(log())
-                raise
+        run(a_script_that_loops_or_throws_fails_its_request_only,
+            what_scripts_decide_is_replayed_without_them, scripts_come_and_go_while_serving,
+            check_and_explain_know_scripts)
 
 
 main()

@@ -15,19 +15,10 @@ import nbd
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "lib"))
 from qmp import Daemon, Qmp, expect_error  # noqa: E402
-from served import Served  # noqa: E402
+from served import Served, fails  # noqa: E402
 
 BREAKWATER = os.environ["BREAKWATER"]
 CACHE = "[cache]\nlayer = guest\n"
-
-
-def fails(expected, function, *args):
-    try:
-        function(*args)
-    except nbd.Error as error:
-        assert error.errnum == expected, error
-        return
-    raise AssertionError("no error")
 
 
 def rule(q, name):

@@ -13,6 +13,7 @@ import nbd
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "lib"))
 from qmp import Daemon, expect_error  # noqa: E402
+from served import fails  # noqa: E402
 
 BREAKWATER = os.environ["BREAKWATER"]
 
@@ -37,15 +38,6 @@ def client(export="disk"):
     h.set_export_name(export)
     h.connect_unix("nbd.sock")
     return h
-
-
-def fails(expected, function, *args):
-    try:
-        function(*args)
-    except nbd.Error as error:
-        assert error.errnum == expected, error
-        return
-    raise AssertionError("no error")
 
 
 PLAIN = ("--blockdev", "qcow2,node-name=disk,file=file", "--export",
