@@ -73,15 +73,15 @@ static char *dir_of(const char *path)
 }
 
 /* A file that is to be replaced must not be in use: hold its lock until it is. */
-static bool guard_old(const char *path, bool overwrite, struct node **old, struct err **errp)
+static bool guard_old(const char *path, bool overwrite, struct node **old, struct stat *st,
+                      struct err **errp)
 {
-    struct stat st;
     *old = NULL;
-    if (lstat(path, &st) < 0)
+    if (lstat(path, st) < 0)
         return true;
     if (!overwrite)
         return err_set(errp, EEXIST, "%s exists already", path);
-    if (!S_ISREG(st.st_mode))
+    if (!S_ISREG(st->st_mode))
         return err_set(errp, EINVAL, "%s is not a regular file: it will not be replaced", path);
     const struct file_opts fo = {.path = path};
     *old = file_open(&fo, errp);
@@ -106,14 +106,28 @@ static struct node *open_new(struct publish *p, bool *named, struct err **errp)
     return file_open(&fo, errp);
 }
 
-/* The descriptor that is left in p outlives the node, and its lock. */
-static bool fill_new(struct publish *p, new_file_fn *fill, void *arg, struct err **errp)
+/* What replaces a file is no more readable than that was, from the first byte on. Who may not give
+ * a file away keeps it, for nobody else. */
+static bool keep_owner(const struct publish *p, int fd, const struct stat *old, struct err **errp)
+{
+    mode_t mode = old->st_mode & 0777;
+    if (fchown(fd, old->st_uid, old->st_gid) < 0)
+        mode &= 0700;
+    return fchmod(fd, mode) == 0 ||
+           err_set_errno(errp, errno, "cannot give the new file at %s the mode of the old one",
+                         p->path);
+}
+
+/* old: of the file that is replaced, or NULL. The descriptor that is left in p outlives the node,
+ * and its lock. */
+static bool fill_new(struct publish *p, const struct stat *old, new_file_fn *fill, void *arg,
+                     struct err **errp)
 {
     bool named;
     struct node *file = open_new(p, &named, errp);
     if (!file)
         return false;
-    bool ok = fill(file, arg, errp);
+    bool ok = (!old || keep_owner(p, file_fd(file), old, errp)) && fill(file, arg, errp);
     if (ok && !named && (p->fd = fcntl(file_fd(file), F_DUPFD_CLOEXEC, 0)) < 0)
         ok = err_set_errno(errp, errno, "cannot put the new file at %s", p->path);
     node_unref(file);
@@ -126,14 +140,15 @@ bool new_file_make(const char *path, unsigned flags, new_file_fn *fill, void *ar
                    struct err **errp)
 {
     struct node *old;
+    struct stat st;
     AUTO_FREE char *dir = dir_of(path);
     AUTO_FREE char *tmp = mem_printf("%s.tmp%08x", path, (unsigned)rng_entropy());
     if (!dir || !tmp)
         return err_set(errp, ENOMEM, "out of memory");
-    if (!guard_old(path, flags & NEW_FILE_OVERWRITE, &old, errp))
+    if (!guard_old(path, flags & NEW_FILE_OVERWRITE, &old, &st, errp))
         return false;
     struct publish p = {.tmp = tmp, .path = path, .dir = dir, .flags = flags, .fd = -1};
-    bool ok = fill_new(&p, fill, arg, errp);
+    bool ok = fill_new(&p, old ? &st : NULL, fill, arg, errp);
     if (ok) {
         int r = io_offload(publish_file, &p);
         if (r < 0) {

@@ -49,6 +49,25 @@ check_image new.qcow2
 rm new.qcow2
 nothing_changed
 
+say "what replaces a file is no more readable than that was, with a name or without"
+with_names=("${old_system[@]}")
+for old_system in "${with_names[*]}" env; do
+    read -ra old_system <<<"$old_system"
+    for mode in 600 604 660; do
+        qemu-img create -q -f qcow2 new.qcow2 1M
+        chmod $mode new.qcow2
+        [ "$(id -u)" -ne 0 ] || chown 1:2 new.qcow2
+        owner=$(stat -c %u:%g:%a new.qcow2)
+        image convert source.qcow2 new.qcow2
+        [ "$(stat -c %u:%g:%a new.qcow2)" = "$owner" ] || fail "convert: $mode is $(stat -c %a new.qcow2)"
+        image create -q --force new.qcow2 1M
+        [ "$(stat -c %u:%g:%a new.qcow2)" = "$owner" ] || fail "create: $mode is $(stat -c %a new.qcow2)"
+        rm new.qcow2
+    done
+done
+old_system=("${with_names[@]}")
+nothing_changed
+
 say "a failure leaves nothing"
 for target in old.qcow2 new.qcow2; do
     expect_fail 1 'File too large|No space left' limited convert source.qcow2 $target
