@@ -98,11 +98,15 @@ bool bitmap_merge(struct bitmap *dst, const struct bitmap *src, struct err **err
                        dst->size, src->size);
 
     /* Into a copy, so that without memory dst is what it was. */
-    joined = hbits_new(hbits_size(dst->bits));
-    ret = joined ? hbits_or(joined, dst->bits) : -ENOMEM;
-    if (ret == 0)
-        ret = dst->granularity == src->granularity ? hbits_or(joined, src->bits)
-                                                   : merge_runs(joined, dst, src);
+    if (dst->granularity == src->granularity) {
+        joined = hbits_union(dst->bits, src->bits);
+        ret = joined ? 0 : -ENOMEM;
+    } else {
+        joined = hbits_new(hbits_size(dst->bits));
+        ret = joined ? hbits_or(joined, dst->bits) : -ENOMEM;
+        if (ret == 0)
+            ret = merge_runs(joined, dst, src);
+    }
     if (ret < 0) {
         hbits_free(joined);
         return err_set(errp, ENOMEM, "No memory to merge bitmaps");

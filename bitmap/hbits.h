@@ -31,6 +31,8 @@ bool hbits_test_all(const struct hbits *b, uint64_t first, uint64_t n);
 uint64_t hbits_next(const struct hbits *b, uint64_t from, bool *value);
 /* hbits_or: dst |= src; equal sizes. 0 or -ENOMEM (dst may hold a part). */
 int hbits_or(struct hbits *dst, const struct hbits *src);
+/* hbits_union: a new one with the bits of both, of equal sizes; NULL without memory. */
+struct hbits *hbits_union(const struct hbits *a, const struct hbits *b);
 /* hbits_resize: bits past the new end are dropped, new ones are `value`. 0, or -ENOMEM with nothing
  * changed. Shrinking cannot fail. */
 int hbits_resize(struct hbits *b, uint64_t n_bits, bool value);

@@ -13,7 +13,6 @@
  */
 #include <assert.h>
 #include <errno.h>
-#include <limits.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -119,81 +118,91 @@ int packed_copy(struct hbits *b, struct hnode **slot, const struct hnode *n)
     return 0;
 }
 
-#define NO_BIT INT_MAX
-
-/* Going through the bits of a packed leaf. */
-struct walk {
-    int at; /* the present bit; NO_BIT: there is none any more */
-    const uint8_t *next, *end;
-    uint8_t gap[PACKED_MAX + 2]; /* *end and the next are read, too: 0 */
+/* The places of a leaf's bits, between two that are before and behind all of them. */
+struct places {
+    unsigned n;
+    int16_t at[PACKED_MAX + 2]; /* of the bits: from 1 on */
 };
 
-/* Behind a byte of 0: the bit that is meant, or the end. */
-static int walk_far(struct walk *w, int at)
+static void decode(const struct packed *p, struct places *out)
 {
-    for (const uint8_t *p = w->next; p <= w->end; p++) {
-        at += FAR;
-        if (*p) {
-            w->next = p + 1;
-            return at + *p;
-        }
+    int at = -1;
+    unsigned n = 0;
+
+    out->at[0] = -1;
+    for (unsigned i = 0; i < p->len; i++) {
+        at += p->gap[i] ? p->gap[i] : FAR;
+        out->at[n + 1] = (int16_t)at;
+        n += p->gap[i] != 0;
     }
-    return NO_BIT;
+    out->at[n + 1] = INT16_MAX;
+    out->n = n;
 }
 
-/* To the next bit, if `go`; else stay. No branch but for rare distances: the caller's choice
- * between two leaves cannot be predicted. */
-static inline void walk_step(struct walk *w, bool go)
+/* All places in order, those that both have twice; how many. Which of two is next cannot be
+ * predicted: no branch depends on it. And each choice waits for the one before: so it is made from
+ * both ends at a time, which meet in the middle. */
+static unsigned merge(const struct places *x, const struct places *y, int16_t *out)
 {
-    unsigned gap = *w->next;
+    unsigned n = x->n + y->n;
+    const int16_t *a = x->at + 1, *b = y->at + 1, *last_a = x->at + x->n, *last_b = y->at + y->n;
 
-    w->next += go;
-    if (__builtin_expect(go & (gap == 0), false))
-        w->at = w->next > w->end ? NO_BIT : walk_far(w, w->at);
-    else
-        w->at += (int)(gap & -(unsigned)go);
+    for (unsigned i = 0; i < n / 2; i++) {
+        bool take_a = *a <= *b, take_last_b = *last_b >= *last_a;
+
+        out[i] = take_a ? *a : *b;
+        a += take_a;
+        b += !take_a;
+        out[n - 1 - i] = take_last_b ? *last_b : *last_a;
+        last_b -= take_last_b;
+        last_a -= !take_last_b;
+    }
+    if (n % 2)
+        out[n / 2] = *a <= *b ? *a : *b;
+    return n;
 }
 
-static void walk_begin(struct walk *w, const struct packed *p)
-{
-    memcpy(w->gap, p->gap, p->len);
-    w->gap[p->len] = w->gap[p->len + 1] = 0;
-    w->next = w->gap;
-    w->end = w->gap + p->len;
-    w->at = -1;
-    walk_step(w, true);
-}
-
-/* The distances of the bits of x and y together; room for 2 * PACKED_MAX. */
+/* The distances of the bits of x and y together; room for one byte more than
+ * 2 * PACKED_MAX. */
 static unsigned join(const struct packed *x, const struct packed *y, uint8_t *out, unsigned *count)
 {
-    struct walk a, b;
+    struct places a, b;
+    int16_t all[2 * PACKED_MAX];
+    unsigned n, len = 0, twice = 0;
     int before = -1;
-    unsigned len = 0, n = 0;
 
-    walk_begin(&a, x);
-    walk_begin(&b, y);
-    for (;; n++) {
-        int at = a.at < b.at ? a.at : b.at, gap = at - before;
+    decode(x, &a);
+    decode(y, &b);
+    n = merge(&a, &b, all);
+    for (unsigned i = 0; i < n; i++) {
+        int gap = all[i] - before;
 
-        if (at == NO_BIT)
-            break;
-        for (; gap > FAR; gap -= FAR)
+        for (; __builtin_expect(gap > FAR, false); gap -= FAR)
             out[len++] = 0;
-        out[len++] = (uint8_t)gap;
-        before = at;
-        bool go_a = a.at == at, go_b = b.at == at;
-
-        walk_step(&a, go_a);
-        walk_step(&b, go_b);
+        out[len] = (uint8_t)gap;
+        len += gap != 0;
+        twice += gap == 0;
+        before = all[i];
     }
-    *count = n;
+    *count = n - twice;
     return len;
+}
+
+int packed_union(struct hbits *b, struct hnode **slot, const struct hnode *x, const struct hnode *y,
+                 unsigned capacity)
+{
+    uint8_t gap[2 * PACKED_MAX + 1];
+    unsigned count, len = join(packed_of(x), packed_of(y), gap, &count);
+
+    if (len > PACKED_MAX || count == capacity)
+        return 0;
+    *slot = packed_new(b, gap, len, count);
+    return *slot ? 1 : -ENOMEM;
 }
 
 int packed_join(struct hbits *b, struct hnode **slot, const struct hnode *n, unsigned capacity)
 {
-    uint8_t gap[2 * PACKED_MAX];
+    uint8_t gap[2 * PACKED_MAX + 1];
     unsigned count, len = join(packed_of(*slot), packed_of(n), gap, &count);
 
     if (len > PACKED_MAX || count == capacity)

@@ -67,6 +67,9 @@ int packed_copy(struct hbits *b, struct hnode **slot, const struct hnode *n);
 /* packed_join: the packed leaf in *slot |= n, as one that is packed, too. 1; 0, with nothing
  * changed: it would have too many bits, or all that are there (`capacity`); or -ENOMEM. */
 int packed_join(struct hbits *b, struct hnode **slot, const struct hnode *n, unsigned capacity);
+/* packed_union: the empty slot = x | y, packed like both of them. As packed_join. */
+int packed_union(struct hbits *b, struct hnode **slot, const struct hnode *x, const struct hnode *y,
+                 unsigned capacity);
 /* packed_seek: the first bit in [from, end) whose value is not `value`, or end; within the leaf. */
 unsigned packed_seek(const struct hnode *n, unsigned from, unsigned end, bool value);
 /* packed_trim: drop bits from `end` on. Needs no memory. It may be empty then. */

@@ -82,6 +82,50 @@ int hbits_or(struct hbits *dst, const struct hbits *src)
     return ret;
 }
 
+/* The empty place = x | y. */
+static int place_union(struct hbits *dst, const struct place *p, const struct hnode *x,
+                       const struct hnode *y)
+{
+    int ret = 0;
+
+    if (x && y && is_packed(x) && is_packed(y)) {
+        ret = packed_union(dst, p->slot, x, y, (unsigned)(place_end(dst, 0, p->base) - p->base));
+        if (ret != 0)
+            return ret < 0 ? ret : 0;
+    }
+    if (p->level == 0 || !is_node(x) || !is_node(y)) {
+        ret = place_or(dst, p, x);
+        return ret < 0 ? ret : place_or(dst, p, y);
+    }
+    ret = place_open(dst, p);
+    for (unsigned i = 0; i < FAN_OUT && ret == 0; i++) {
+        struct place c = child_place(p, i);
+
+        ret = place_union(dst, &c, x->slot[i], y->slot[i]);
+        (*p->slot)->count += place_count(dst, &c);
+    }
+    if (ret == 0)
+        place_settle(dst, p);
+    return ret;
+}
+
+struct hbits *hbits_union(const struct hbits *a, const struct hbits *b)
+{
+    struct hbits *joined = hbits_new(a->n_bits);
+    struct place root;
+
+    assert(a->n_bits == b->n_bits);
+    if (!joined)
+        return NULL;
+    root = root_place(joined);
+    if (place_union(joined, &root, a->root, b->root) < 0) {
+        hbits_free(joined);
+        return NULL;
+    }
+    joined->count = place_count(joined, &root);
+    return joined;
+}
+
 /* Cut to n_bits, fewer than now. Needs no memory: what lies past the new end goes away as whole
  * subtrees, and in the one leaf that straddles it. */
 static void shrink(struct hbits *b, uint64_t n_bits)

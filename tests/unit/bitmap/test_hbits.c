@@ -345,6 +345,15 @@ static void packed_leaves_join_to_what_is_smallest(void **state)
         hbits_pack_above(odd, 0);
         for (uint64_t i = 0; i < n; i++)
             assert_int_equal(hbits_set(i % 2 ? odd : even, i, 1), 0);
+        struct hbits *both = hbits_union(even, odd);
+
+        assert_int_equal(hbits_count(both), n);
+        assert_true(hbits_test_all(both, 0, n));
+        hbits_free(both);
+        both = hbits_union(even, even); /* what both have counts once */
+        assert_int_equal(hbits_count(both), hbits_count(even));
+        assert_true(n < 3 || (hbits_test(both, 2) && !hbits_test(both, 1)));
+        hbits_free(both);
         assert_int_equal(hbits_or(even, odd), 0);
         assert_int_equal(hbits_count(even), n);
         assert_int_equal(hbits_memory(even), empty);
