@@ -1,29 +1,23 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * The keys of [fault] sections: one table, one small function each. What keys mean together is
- * judged when the section is complete.
+ * The keys of [fault] sections: one table, one small function each; those of actions are in
+ * keys_act.c. What keys mean together is judged when the section is complete.
  */
 #include <errno.h>
-#include <inttypes.h>
 
 #include "base/bytes.h"
 #include "base/mem.h"
-#include "faults/fault_priv.h"
+#include "faults/keys_priv.h"
 
-#define MS_MAX (3600 * 1000)
-#define UNUSED_NAMES (void)names
+#define SELECT(what) static TAKE(what)
 
-#define TAKE(what)                                                                                 \
-    static bool take_##what(struct ini_text t, const struct rules_names *names, struct fault *f,   \
-                            struct err **errp)
-
-TAKE(op)
+SELECT(op)
 {
     UNUSED_NAMES;
     return value_words(t, "op", fault_op_names, FAULT_IO_COUNT, &f->sel.ops, errp);
 }
 
-TAKE(layer)
+SELECT(layer)
 {
     unsigned v = 0;
 
@@ -34,7 +28,7 @@ TAKE(layer)
     return true;
 }
 
-TAKE(fua)
+SELECT(fua)
 {
     bool on;
 
@@ -45,12 +39,12 @@ TAKE(fua)
     return true;
 }
 
-TAKE(kind)
+SELECT(kind)
 {
     return value_words(t, "kind", names->kind, names->n_kinds, &f->sel.kinds, errp);
 }
 
-TAKE(range)
+SELECT(range)
 {
     struct ini_text off, rest = t;
     char shown[64];
@@ -67,13 +61,13 @@ TAKE(range)
     return true;
 }
 
-TAKE(minlen)
+SELECT(minlen)
 {
     UNUSED_NAMES;
     return value_size(t, "minlen", &f->sel.min_len, errp);
 }
 
-static bool take_u32(struct ini_text t, const char *key, uint32_t *out, struct err **errp)
+bool keys_u32(struct ini_text t, const char *key, uint32_t *out, struct err **errp)
 {
     uint64_t v;
 
@@ -83,13 +77,13 @@ static bool take_u32(struct ini_text t, const char *key, uint32_t *out, struct e
     return true;
 }
 
-TAKE(state)
+SELECT(state)
 {
     UNUSED_NAMES;
-    return take_u32(t, "state", &f->sel.state, errp);
+    return keys_u32(t, "state", &f->sel.state, errp);
 }
 
-TAKE(event)
+SELECT(event)
 {
     struct ini_text part;
     unsigned ev = 0;
@@ -108,26 +102,25 @@ static bool take_text(struct ini_text t, char **out, struct err **errp)
     return *out || err_set(errp, ENOMEM, "no memory for its rules");
 }
 
-TAKE(export)
+SELECT(export)
 {
     UNUSED_NAMES;
     return take_text(t, &f->sel.export, errp);
 }
 
-TAKE(client)
+SELECT(client)
 {
     UNUSED_NAMES;
     return take_text(t, &f->sel.client, errp);
 }
 
-TAKE(conn)
+SELECT(conn)
 {
     UNUSED_NAMES;
     return value_number(t, "conn", 1, UINT64_MAX, &f->sel.conn, errp);
 }
 
-/* "A..B" into its two halves; false if there is no "..". */
-static bool split_dots(struct ini_text t, struct ini_text *lo, struct ini_text *hi)
+bool keys_dots(struct ini_text t, struct ini_text *lo, struct ini_text *hi)
 {
     for (size_t i = 0; i + 1 < t.len; i++) {
         if (t.at[i] != '.' || t.at[i + 1] != '.')
@@ -139,13 +132,13 @@ static bool split_dots(struct ini_text t, struct ini_text *lo, struct ini_text *
     return false;
 }
 
-TAKE(window)
+SELECT(window)
 {
     struct ini_text lo, hi;
     char shown[64];
 
     UNUSED_NAMES;
-    if (!split_dots(t, &lo, &hi))
+    if (!keys_dots(t, &lo, &hi))
         return err_set(errp, EINVAL, "'window' must be TIME..TIME, such as 10s..2m, not \"%s\"",
                        text_printable(t, shown));
     if (!value_duration(lo, "window", &f->sel.from_ms, errp) ||
@@ -155,25 +148,25 @@ TAKE(window)
            err_set(errp, EINVAL, "'window' must end after it begins");
 }
 
-TAKE(nth)
+SELECT(nth)
 {
     UNUSED_NAMES;
     return value_number(t, "nth", 1, UINT64_MAX, &f->sel.nth, errp);
 }
 
-TAKE(every)
+SELECT(every)
 {
     UNUSED_NAMES;
     return value_number(t, "every", 1, UINT64_MAX, &f->sel.every, errp);
 }
 
-TAKE(limit)
+SELECT(limit)
 {
     UNUSED_NAMES;
     return value_number(t, "limit", 1, UINT64_MAX, &f->sel.limit, errp);
 }
 
-TAKE(once)
+SELECT(once)
 {
     bool on;
 
@@ -185,13 +178,13 @@ TAKE(once)
     return true;
 }
 
-TAKE(prob)
+SELECT(prob)
 {
     UNUSED_NAMES;
     return value_prob(t, "prob", &f->sel.prob, errp);
 }
 
-TAKE(id)
+SELECT(id)
 {
     char shown[64];
 
@@ -202,205 +195,6 @@ TAKE(id)
                        text_printable(t, shown));
     f->id = mem_strndup(t.at, t.len);
     return f->id || err_set(errp, ENOMEM, "no memory for its rules");
-}
-
-TAKE(action)
-{
-    const char *all[ACTION_COUNT];
-    unsigned v = 0;
-
-    UNUSED_NAMES;
-    for (unsigned i = 0; i < ACTION_COUNT; i++)
-        all[i] = fault_actions[i].name;
-    if (!value_word(t, "action", all, ACTION_COUNT, &v, errp))
-        return false;
-    f->act.action = (enum fault_action)v;
-    return true;
-}
-
-TAKE(errno)
-{
-    UNUSED_NAMES;
-    return value_errno(t, "errno", &f->act.error, errp);
-}
-
-TAKE(ms)
-{
-    struct ini_text hi = {NULL, 0}, lo = t;
-
-    UNUSED_NAMES;
-    split_dots(t, &lo, &hi);
-    if (!value_number(text_trim(lo), "ms", 0, MS_MAX, &f->act.min_ms, errp))
-        return false;
-    f->act.max_ms = f->act.min_ms;
-    return !hi.at || value_number(text_trim(hi), "ms", f->act.min_ms, MS_MAX, &f->act.max_ms, errp);
-}
-
-TAKE(bytes)
-{
-    UNUSED_NAMES;
-    return value_size(t, "bytes", &f->act.bytes, errp);
-}
-
-TAKE(unit)
-{
-    uint64_t v;
-    char shown[64];
-
-    UNUSED_NAMES;
-    if (!value_size(t, "unit", &v, errp))
-        return false;
-    if (v != 512 && v != 4096)
-        return err_set(errp, EINVAL, "'unit' must be 512 or 4096, not \"%s\"",
-                       text_printable(t, shown));
-    f->act.unit = (uint32_t)v;
-    return true;
-}
-
-TAKE(keep)
-{
-    UNUSED_NAMES;
-    return value_word(t, "keep", fault_keep_names, KEEP_COUNT, &f->act.keep, errp);
-}
-
-TAKE(delta)
-{
-    bool back = t.len > 0 && t.at[0] == '-', sign = back || (t.len > 0 && t.at[0] == '+');
-    struct ini_text size = {t.at + sign, t.len - sign};
-    uint64_t v;
-
-    UNUSED_NAMES;
-    if (!value_size(size, "delta", &v, errp))
-        return false;
-    if (v == 0)
-        return err_set(errp, EINVAL, "'delta' must not be 0: that is the right place");
-    f->act.delta = back ? -(int64_t)v : (int64_t)v;
-    return true;
-}
-
-TAKE(bits)
-{
-    uint64_t v;
-
-    UNUSED_NAMES;
-    if (!value_number(t, "bits", 1, BITS_MAX, &v, errp))
-        return false;
-    f->act.how = HOW_FLIP;
-    f->act.bits = (unsigned)v;
-    return true;
-}
-
-/* A value, or a place; check_keys knows which. */
-TAKE(byte)
-{
-    UNUSED_NAMES;
-    f->act.how = HOW_FILL;
-    return value_number(t, "byte", 0, UINT32_MAX, &f->act.byte, errp);
-}
-
-TAKE(zero)
-{
-    bool on;
-
-    UNUSED_NAMES;
-    if (!value_bool(t, "zero", &on, errp))
-        return false;
-    if (on) {
-        f->act.how = HOW_FILL;
-        f->act.byte = 0;
-    }
-    return true;
-}
-
-TAKE(after)
-{
-    UNUSED_NAMES;
-    return value_size(t, "after", &f->act.quota, errp);
-}
-
-TAKE(new_state)
-{
-    UNUSED_NAMES;
-    return take_u32(t, "new_state", &f->act.new_state, errp);
-}
-
-static bool take_how(struct ini_text t, const char *key, enum fault_how how, struct fault *f,
-                     struct err **errp)
-{
-    bool on;
-
-    if (!value_bool(t, key, &on, errp))
-        return false;
-    if (on)
-        f->act.how = how;
-    return true;
-}
-
-TAKE(stale)
-{
-    UNUSED_NAMES;
-    return take_how(t, "stale", HOW_STALE, f, errp);
-}
-
-TAKE(stuck)
-{
-    UNUSED_NAMES;
-    return take_how(t, "stuck", HOW_STUCK, f, errp);
-}
-
-TAKE(shape)
-{
-    UNUSED_NAMES;
-    return value_word(t, "shape", fault_shape_names, SHAPE_COUNT, &f->act.shape, errp);
-}
-
-/* One of two words: *second says whether it is that. */
-static bool take_either(struct ini_text t, const char *key, const char *a, const char *b,
-                        bool *second, struct err **errp)
-{
-    const char *const words[] = {a, b};
-    unsigned v = 0;
-
-    if (!value_word(t, key, words, 2, &v, errp))
-        return false;
-    *second = v;
-    return true;
-}
-
-TAKE(heal)
-{
-    UNUSED_NAMES;
-    return take_either(t, "heal", "never", "write", &f->act.heals, errp);
-}
-
-TAKE(where)
-{
-    UNUSED_NAMES;
-    return take_either(t, "where", "overlay", "disk", &f->act.on_disk, errp);
-}
-
-TAKE(drop)
-{
-    UNUSED_NAMES;
-    return take_either(t, "drop", "nothing", "unflushed", &f->act.drop, errp);
-}
-
-TAKE(mode)
-{
-    UNUSED_NAMES;
-    return take_either(t, "mode", "rst", "fin", &f->act.orderly, errp);
-}
-
-TAKE(then)
-{
-    UNUSED_NAMES;
-    return take_either(t, "then", "nothing", "powercut", &f->act.then_powercut, errp);
-}
-
-TAKE(wrong)
-{
-    UNUSED_NAMES;
-    return value_word(t, "wrong", fault_wrong_names, WRONG_COUNT, &f->act.wrong, errp);
 }
 
 #define FOR(action) (1u << ACTION_##action)
