@@ -50,7 +50,7 @@ const struct fault_action_info fault_actions[ACTION_COUNT] = {
 };
 
 const char *const fault_keep_names[KEEP_COUNT] = {
-    "prefix", "suffix", "random", "prefix:random", "suffix:random",
+    "prefix", "suffix", "random", "prefix:random", "suffix:random", "mask",
 };
 
 const char *const fault_shape_names[SHAPE_COUNT] = {"uniform", "fixed", "lognormal", "ramp"};
@@ -63,7 +63,7 @@ bool act_draws(const struct fault_act *a)
     case ACTION_DELAY:
         return a->max_ms > a->min_ms && a->shape != SHAPE_RAMP;
     case ACTION_TORN:
-        return a->keep >= KEEP_RANDOM;
+        return a->keep >= KEEP_RANDOM && a->keep != KEEP_MASK;
     case ACTION_CORRUPT:
         return a->how == HOW_FLIP;
     case ACTION_SCRIPT:
@@ -112,7 +112,11 @@ void act_describe(const struct fault_act *a, struct out *o)
         put_delay(a, o);
         break;
     case ACTION_TORN:
-        out_put(o, " unit=%" PRIu32 " keep=%s", a->unit, fault_keep_names[a->keep]);
+        out_put(o, " unit=%" PRIu32, a->unit);
+        if (a->keep == KEEP_MASK)
+            out_put(o, " mask=0x%" PRIx64, a->mask);
+        else
+            out_put(o, " keep=%s", fault_keep_names[a->keep]);
         break;
     case ACTION_MISDIRECT:
         out_put(o, " delta=%s", a->delta < 0 ? "-" : "");
@@ -169,6 +173,8 @@ static bool is_kept(const struct fault_tear *t, uint64_t i, uint64_t count)
     case KEEP_RANDOM:
         /* One is lost for certain, or it would be no tear. */
         return i != draw_below(t->draw, DRAW_LOSE, count) && (rng_hash(t->draw + rng_hash(i)) & 1);
+    case KEEP_MASK:
+        return i < 64 && (t->mask >> i & 1);
     case KEEP_COUNT:
         break;
     }

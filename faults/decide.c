@@ -279,7 +279,7 @@ static void act_on(const struct fault *f, const struct fault_act *a, const struc
         break;
     case ACTION_TORN:
         d->deed = FAULT_TORN;
-        d->tear = (struct fault_tear){a->unit, (uint8_t)a->keep, draw};
+        d->tear = (struct fault_tear){a->unit, (uint8_t)a->keep, draw, a->mask};
         break;
     case ACTION_LOST:
         d->deed = FAULT_LOST;

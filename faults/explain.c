@@ -139,9 +139,21 @@ static void explain_keep(const struct fault_act *a, struct out *o)
         "a random number from the start",
         "a random number from the end",
     };
+    const char *comma = "";
 
-    out_put(o, " is torn: of its units of %" PRIu32 " bytes %s is written, and it succeeds",
-            a->unit, kept[a->keep]);
+    out_put(o, " is torn: of its units of %" PRIu32 " bytes ", a->unit);
+    if (a->keep != KEEP_MASK) {
+        out_put(o, "%s is written, and it succeeds", kept[a->keep]);
+        return;
+    }
+    out_put(o, "only number ");
+    for (unsigned i = 0; i < 64; i++) {
+        if (!(a->mask >> i & 1))
+            continue;
+        out_put(o, "%s%u", comma, i + 1);
+        comma = ", ";
+    }
+    out_put(o, " are written, and it succeeds");
 }
 
 static void explain_corrupt(const struct fault *f, struct out *o)

@@ -65,6 +65,7 @@ struct fault_tear {
     uint32_t unit;
     uint8_t keep; /* enum fault_keep */
     uint64_t draw;
+    uint64_t mask; /* of KEEP_MASK */
 };
 
 struct fault_damage {

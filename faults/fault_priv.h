@@ -77,6 +77,7 @@ enum fault_keep {
     KEEP_RANDOM, /* each or not */
     KEEP_PREFIX_RANDOM,
     KEEP_SUFFIX_RANDOM,
+    KEEP_MASK, /* those whose bits are set; said by the key of that name */
     KEEP_COUNT
 };
 
@@ -95,6 +96,7 @@ struct fault_act {
     uint64_t quota;          /* nospace */
     uint32_t unit;           /* torn */
     unsigned keep;           /* enum fault_keep */
+    uint64_t mask;           /* of KEEP_MASK: bit 0 is the first unit */
     int64_t delta;
     unsigned how, bits; /* enum fault_how */
     uint64_t byte;      /* corrupt: its value; disconnect: the first that is not sent */
@@ -310,6 +312,7 @@ enum fault_key {
     FK_BYTES,
     FK_UNIT,
     FK_KEEP,
+    FK_MASK,
     FK_DELTA,
     FK_BITS,
     FK_BYTE,

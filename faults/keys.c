@@ -236,6 +236,8 @@ const struct fault_key_info fault_keys[FK_COUNT] = {
     [FK_UNIT] = {"unit", "512|4096", "what cannot tear [512]", FOR(TORN), take_unit},
     [FK_KEEP] = {"keep", "UNITS", "prefix, suffix, random, prefix:random, suffix:random [prefix]",
                  FOR(TORN), take_keep},
+    [FK_MASK] = {"mask", "N", "a bit for each unit that is written, the lowest for the first",
+                 FOR(TORN), take_mask},
     [FK_DELTA] = {"delta", "SIZE", "so far from the right place; may be negative", FOR(MISDIRECT),
                   take_delta},
     [FK_BITS] = {"bits", "N", "so many bits are flipped, 1 to 64 [1]", FOR(CORRUPT), take_bits},

@@ -65,7 +65,14 @@ TAKE(unit)
 TAKE(keep)
 {
     UNUSED_NAMES;
-    return value_word(t, "keep", fault_keep_names, KEEP_COUNT, &f->act.keep, errp);
+    return value_word(t, "keep", fault_keep_names, KEEP_MASK, &f->act.keep, errp);
+}
+
+TAKE(mask)
+{
+    UNUSED_NAMES;
+    f->act.keep = KEEP_MASK;
+    return value_number(t, "mask", 1, UINT64_MAX, &f->act.mask, errp);
 }
 
 TAKE(delta)

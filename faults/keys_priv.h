@@ -20,6 +20,7 @@ TAKE(ms);
 TAKE(bytes);
 TAKE(unit);
 TAKE(keep);
+TAKE(mask);
 TAKE(delta);
 TAKE(bits);
 TAKE(byte);

@@ -201,6 +201,8 @@ static bool check_values(struct lang *l, const struct fault *f)
         1)
         return lang_bad(l, line_of(l, FK_ACTION),
                         "'bits', 'byte', 'zero', 'stale' and 'stuck' exclude each other");
+    if (l->set[FK_KEEP].given && l->set[FK_MASK].given)
+        return lang_bad(l, line_of(l, FK_MASK), "'keep' and 'mask' exclude each other");
     if (corrupt && a->byte > 255)
         return lang_bad(l, line_of(l, FK_BYTE), "'byte' must be a number from 0 to 255");
     if (corrupt && a->how >= HOW_STALE && (f->sel.ops & ~OP(READ)))

@@ -79,6 +79,8 @@ static void put_details(struct writer *w, const struct fault_decision *d)
         put(w, d->tear.unit);
         put(w, d->tear.keep);
         put(w, d->tear.draw);
+        if (d->tear.keep == KEEP_MASK)
+            put(w, d->tear.mask);
         break;
     case FAULT_MISDIRECT:
         put_signed(w, d->delta);
@@ -237,6 +239,8 @@ static void take_details(struct reader *r, uint64_t len, struct fault_decision *
         d->tear.unit = (uint32_t)take(r, 4096);
         d->tear.keep = (uint8_t)take(r, KEEP_COUNT - 1);
         d->tear.draw = take(r, UINT64_MAX);
+        if (d->tear.keep == KEEP_MASK)
+            d->tear.mask = take(r, UINT64_MAX);
         r->bad |= d->tear.unit != 512 && d->tear.unit != 4096;
         break;
     case FAULT_MISDIRECT:

@@ -64,6 +64,42 @@ static void halves_are_kept_in_units_of_the_disk(void **state)
     assert_int_equal(count(kept, 4096, 8192), 4096);
 }
 
+static void a_mask_names_the_units_that_are_kept(void **state)
+{
+    struct fault_decision d = decide("action=torn mask=0x8005", FAULT_WRITE, 0, LEN);
+    bool kept[LEN];
+    (void)state;
+
+    assert_int_equal(tear(&d.tear, 0, LEN, kept), 3);
+    assert_int_equal(count(kept, 0, LEN), 3 * 512);
+    assert_int_equal(count(kept, 0, 512), 512);
+    assert_int_equal(count(kept, 1024, 1536), 512);
+    assert_int_equal(count(kept, 15 * 512, LEN), 512);
+    /* The first unit is that of the request's first byte, of which it may hold a part. */
+    tear(&d.tear, 4196, 1536, kept);
+    assert_int_equal(count(kept, 0, 412), 412);
+    assert_int_equal(count(kept, 412, 924), 0);
+    assert_int_equal(count(kept, 924, 1436), 512);
+    assert_int_equal(count(kept, 1436, 1536), 0);
+    d = decide("action=torn mask=3", FAULT_WRITE, 0, 1024); /* all that there is */
+    assert_int_equal(tear(&d.tear, 0, 1024, kept), 1);
+    assert_int_equal(count(kept, 0, 1024), 1024);
+}
+
+static void behind_the_mask_all_is_lost(void **state)
+{
+    struct fault_decision d =
+        decide("action=torn mask=0xffffffffffffffff", FAULT_WRITE, 0, 66 * 512);
+    uint64_t at = 0, n;
+    (void)state;
+
+    assert_true(fault_torn_next(&d.tear, 0, 66 * 512, &at, &n));
+    assert_int_equal(at, 0);
+    assert_int_equal(n, 64 * 512);
+    at += n;
+    assert_false(fault_torn_next(&d.tear, 0, 66 * 512, &at, &n));
+}
+
 static void something_is_always_lost(void **state)
 {
     static const char *const options[] = {
@@ -194,6 +230,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(halves_are_kept_in_units_of_the_disk),
         cmocka_unit_test(something_is_always_lost),
+        cmocka_unit_test(a_mask_names_the_units_that_are_kept),
+        cmocka_unit_test(behind_the_mask_all_is_lost),
         cmocka_unit_test(random_tears_differ_and_keep_whole_units),
         cmocka_unit_test(exactly_so_many_bits_flip_and_only_in_the_range),
         cmocka_unit_test(bytes_are_filled),

@@ -37,6 +37,8 @@ static void values_are_written_as_people_write(void **state)
          "rules.conf:1 fault layer=host op=write kind=l1 action=corrupt bits=1");
     good(F "layer=guest\nfua=on\naction=lost\nnth=2\nevery=3\nonce=yes\n",
          "rules.conf:1 fault layer=guest op=write fua=on nth=2 every=3 limit=1 action=lost");
+    good(F "action=torn\nmask=0x15\n",
+         "rules.conf:1 fault layer=host op=write action=torn unit=512 mask=0x15");
     good(F "action=torn\nkeep=prefix:random\nunit=4k\n",
          "rules.conf:1 fault layer=host op=write action=torn unit=4096 keep=prefix:random");
     good(F "action=nospace\nafter=1G\nstate=2\n",
@@ -152,6 +154,14 @@ static void bad_values_name_line_and_hint(void **state)
     refuse(F "action=delay\nms=10..5\n",
            "f.conf:3: 'ms' must be a number from 10 to 3600000, not \"5\"");
     refuse(F "action=torn\nunit=1k\n", "f.conf:3: 'unit' must be 512 or 4096, not \"1k\"");
+    refuse(F "action=torn\nmask=0\n", "f.conf:3: 'mask' must be a number from 1 on, not \"0\"");
+    refuse(F "action=torn\nmask=1\nkeep=suffix\n",
+           "f.conf:3: 'keep' and 'mask' exclude each other");
+    refuse(F "action=torn\nkeep=mask\n", "f.conf:3: unknown keep \"mask\": there are prefix, "
+                                         "suffix, random, prefix:random, suffix:random");
+    refuse(F "action=lost\nmask=1\n",
+           "f.conf:3: 'mask' does not go with action=lost; it goes with torn");
+    refuse(F "action=torn\nmaks=1\n", "f.conf:3: unknown key 'maks': did you mean mask?");
     refuse(F "action=misdirect\ndelta=0\n",
            "f.conf:3: 'delta' must not be 0: that is the right place");
     refuse(F "action=corrupt\nbits=65\n",
@@ -331,6 +341,9 @@ static void rules_are_told_in_words(void **state)
     explain(F "op=write,zero,trim\nnth=12\nevery=2\nrange=1M+4k\nonce=on\naction=log\n",
             "rules.conf:1: the 12th and from there every 2nd write, zero or trim of the host file "
             "that touches 1M+4k, at most 1 time, writes a line to the log, and goes on");
+    explain(F "action=torn\nmask=0x15\nunit=4k\n", "rules.conf:1: every write of the host file is "
+                                                   "torn: of its units of 4096 bytes only number "
+                                                   "1, 3, 5 are written, and it succeeds");
     explain(F "action=torn\nkeep=random\nkind=l2\nprob=1%\n",
             "rules.conf:1: every write of the host file that holds l2, with a probability of 1%, "
             "is torn: of its units of 512 bytes a random choice is written, and it succeeds");
@@ -347,7 +360,7 @@ static void the_help_lists_all_of_it(void **state)
     assert_int_equal(n, 16);
     for (n = 0; fault_key_help(n, &h); n++)
         assert_true(h.name[0] && h.value[0] && h.text[0]);
-    assert_int_equal(n, 43);
+    assert_int_equal(n, 44);
 }
 
 int main(void)

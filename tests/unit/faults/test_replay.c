@@ -108,6 +108,7 @@ static void same(const struct fault_decision *a, const struct fault_decision *b)
     assert_int_equal(a->delta, b->delta);
     assert_int_equal(a->on_disk, b->on_disk);
     assert_int_equal(a->tear.draw, b->tear.draw);
+    assert_int_equal(a->tear.mask, b->tear.mask);
     assert_int_equal(a->damage.draw, b->damage.draw);
     if (a->deed == FAULT_FAIL)
         assert_int_equal(a->error, b->error);

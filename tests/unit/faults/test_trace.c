@@ -53,7 +53,9 @@ static void random_decision(struct rng *rng, const struct trace_record *t, struc
     if (d->deed == FAULT_SHORT)
         d->done = t->len ? any(rng) % t->len : 0;
     if (d->deed == FAULT_TORN)
-        d->tear = (struct fault_tear){4096, (uint8_t)rng_below(rng, KEEP_COUNT), any(rng)};
+        d->tear = (struct fault_tear){4096, (uint8_t)rng_below(rng, KEEP_COUNT), any(rng), 0};
+    if (d->tear.keep == KEEP_MASK)
+        d->tear.mask = any(rng);
     if (d->deed == FAULT_MISDIRECT)
         d->delta = (int64_t)any(rng) / (rng_below(rng, 2) ? 1 : -1);
     if (d->delta == INT64_MIN)
@@ -110,6 +112,7 @@ static void same_decision(const struct fault_decision *a, const struct fault_dec
     assert_int_equal(a->tear.unit, b->tear.unit);
     assert_int_equal(a->tear.keep, b->tear.keep);
     assert_int_equal(a->tear.draw, b->tear.draw);
+    assert_int_equal(a->tear.mask, b->tear.mask);
     assert_int_equal(a->damage.how, b->damage.how);
     assert_int_equal(a->damage.byte, b->damage.byte);
     assert_int_equal(a->damage.bits, b->damage.bits);

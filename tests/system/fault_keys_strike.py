@@ -1,0 +1,69 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""What keys of rules say is what clients meet, and what a replay does again without the rules."""
+
+import os
+import pathlib
+import sys
+import tempfile
+
+import nbd
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "lib"))
+from served import Served  # noqa: E402
+
+KIB = 1024
+
+
+def log():
+    return pathlib.Path("serve.log").read_text()
+
+
+def and_again(rules, work):
+    """What work(client) returns under the rules, and under the replay of their trace."""
+    results = []
+    for name, rules, option in (("one", rules, ("--fault-seed", "1")),
+                                ("two", None, ("--fault-replay", "one"))):
+        with Served(rules, "--fault-trace", name, *option) as s:
+            h = s.client()
+            results.append(work(h))
+            h.shutdown()
+    assert results[0] == results[1], results
+    assert pathlib.Path("one").read_bytes() == pathlib.Path("two").read_bytes()
+    return results[0]
+
+
+def units(data):
+    """The first byte of each unit, of which all bytes are alike."""
+    found = [data[i:i + 512] for i in range(0, len(data), 512)]
+    assert all(unit == unit[:1] * 512 for unit in found)
+    return "".join(chr(unit[0]) for unit in found)
+
+
+def a_torn_write_keeps_the_units_of_its_mask():
+    def work(h):
+        h.pwrite(b"a" * 4096, 4096)
+        h.pwrite(b"b" * 4096, 4096)
+        torn = units(h.pread(4096, 4096))
+        h.pwrite(b"c" * 4096, 4096)
+        return torn, units(h.pread(4096, 4096))
+
+    for where in ("overlay", "disk"):
+        rules = ("[fault]\nlayer = guest\nop = write\nnth = 2\naction = torn\nmask = 0x85\n"
+                 "where = %s\n" % where)
+        assert and_again(rules, work) == ("babaaaab", "cccccccc")
+
+
+def main():
+    with tempfile.TemporaryDirectory() as directory:
+        os.chdir(directory)
+        for test in (a_torn_write_keeps_the_units_of_its_mask,):
+            print("#", test.__name__, flush=True)
+            try:
+                test()
+            except BaseException:
+                print(log())
+                raise
+
+
+main()
