@@ -177,6 +177,7 @@ static bool report_json(const struct explore *x)
     json_object_set_new(j, "moments", json_integer((json_int_t)x->moments));
     json_object_set_new(j, "states", json_integer((json_int_t)x->tested));
     json_object_set_new(j, "failing", json_integer((json_int_t)x->failing));
+    json_object_set_new(j, "interrupted", json_boolean(x->interrupted));
     json_object_set_new(j, "seconds", json_real(seconds(x)));
     if (x->failing)
         json_object_set_new(j, "first", failure_json(&x->first));
@@ -191,8 +192,9 @@ bool explore_report(const struct explore *x)
     if (x->failing && !x->o->quiet)
         print_failure(x);
     if (!x->o->quiet)
-        printf("%" PRIu64 " states of %" PRIu64 " moments, %" PRIu64 " failed; %.0f a second\n",
-               x->tested, x->moments, x->failing, (double)x->tested / seconds(x));
+        printf("%" PRIu64 " states of %" PRIu64 " moments, %" PRIu64 " failed; %.0f a second%s\n",
+               x->tested, x->moments, x->failing, (double)x->tested / seconds(x),
+               x->interrupted ? "; interrupted" : "");
     return fflush(stdout) == 0 && !ferror(stdout);
 }
 
@@ -251,8 +253,14 @@ static bool work_it(struct session *s, struct err **errp)
         return false;
     if (!s->o.check)
         return true;
-    return explore_states(x, errp) &&
-           (explore_report(x) || err_set_errno(errp, errno, "standard output"));
+    if (!explore_states(x, errp)) {
+        /* Hours of checks are not thrown away because the user has no time for the rest. */
+        x->interrupted = x->commands.stopped && err_code(*errp) == EINTR;
+        if (x->interrupted)
+            explore_report(x);
+        return false;
+    }
+    return explore_report(x) || err_set_errno(errp, errno, "standard output");
 }
 
 static void session_main(void *arg)
@@ -273,6 +281,16 @@ static void session_main(void *arg)
     co_group_wait(&s->watcher);
 }
 
+/* An interrupted exploration that has found a failing state has answered what it was asked. */
+static int exit_code(struct session *s)
+{
+    bool failing = s->x.failing > 0;
+
+    if (!s->error)
+        return failing ? CLI_STATE_FAILED : CLI_OK;
+    return cli_fail(failing && s->x.interrupted ? CLI_STATE_FAILED : CLI_FAILED, s->error);
+}
+
 static int run(struct session *s)
 {
     struct reactor *r;
@@ -289,7 +307,7 @@ static int run(struct session *s)
         err_set(&s->error, ENOMEM, "out of memory");
     reactor_free(r);
     close(s->signal_fd);
-    code = s->error ? cli_fail(CLI_FAILED, s->error) : s->x.failing ? CLI_STATE_FAILED : CLI_OK;
+    code = exit_code(s);
     explore_failure_free(&s->x.first);
     return code;
 }

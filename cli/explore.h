@@ -47,6 +47,7 @@ struct explore {
     struct co_group marks;            /* those who listen to marks */
 
     uint64_t moments, tested, failing; /* counts of the exploration */
+    bool interrupted;                  /* it was ended by the user, before its end */
     int64_t begun_ns, ended_ns;
     int64_t shown_ns;             /* when progress was shown last */
     struct explore_failure first; /* of the lowest number, if failing > 0 */

@@ -48,9 +48,8 @@ static const char help_text[] =
     "  -q, --quiet\n"
     "  -h, --help\n"
     "\n"
-    "Exit code: 0 all states are good; 1 usage; 2 it failed, or the workload did; 3 a state "
-    "failed\n"
-    "the check.\n";
+    "Exit code: 0 all states are good; 1 usage; 2 it failed, the workload did, or it was ended\n"
+    "before a state had failed; 3 a state failed the check.\n";
 
 enum {
     OPT_DISK = 256,

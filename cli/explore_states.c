@@ -353,6 +353,11 @@ static bool walk(struct walk *w, struct err **errp)
 
         if (share == 0 && (left > 0 && (i + 1 == n || i * left / n != (i + 1) * left / n)))
             share = 1;
+        /* As in judge: there may be many moments that have nothing new to judge. */
+        if (i % 64 == 63)
+            co_sleep_until(clock_ns() + 1);
+        if (w->x->commands.stopped)
+            return err_set(errp, EINTR, "interrupted");
         if (share > 0 && !one_moment(w, &number, share, errp))
             return false;
         if (number > w->x->o->state)

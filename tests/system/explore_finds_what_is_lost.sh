@@ -215,6 +215,33 @@ unset 'server_pid[explore]'
 grep -q interrupted interrupt.out
 [ -z "$(ls -A scratch)" ] || fail "something is left: $(ls -A scratch)"
 
+# State 0 fails, state 1 passes, and the others wait for an end that does not come.
+check='case $state in 0) echo it is lost; exit 1 ;; 1) ;; *) >partial/waits; exec sleep 1000 ;; esac'
+for signal in INT TERM; do
+    say "what was tested before SIG$signal is summed up, and the first failure is kept"
+    rm -rf partial && mkdir partial
+    TMPDIR=$tmp/scratch env --default-signal=INT "$BREAKWATER" explore --size 1M --replay none.rec \
+        --keep partial --jobs 2 --check "$check" >partial.out 2>partial.log </dev/null &
+    server_pid[explore]=$!
+    wait_for 20 test -e partial/waits
+    wait_for 20 test -e partial/state-0.raw
+    sleeper=$(pgrep -P "${server_pid[explore]}" | head -n 1)
+    kill "-$signal" "${server_pid[explore]}"
+    status=0
+    wait "${server_pid[explore]}" || status=$?
+    unset 'server_pid[explore]'
+    [ $status -eq 3 ] || fail "exit code $status: $(cat partial.out partial.log)"
+    grep -q interrupted partial.log
+    no_sanitizer_report partial.log
+    grep -Eq '^state 0 failed: exit code 1$' partial.out
+    grep -Eq '^    it is lost$' partial.out
+    grep -Eq '^2 states of [0-9]+ moments, 1 failed; .*; interrupted$' partial.out
+    grep -Eq '^again: breakwater explore .* --replay none.rec .* --state 0$' partial.out
+    [ -f partial/state-0.raw ] || fail 'the failing state was not kept'
+    [ ! -e "/proc/$sleeper" ] || fail 'a check still runs'
+    [ -z "$(ls -A scratch)" ] || fail "something is left: $(ls -A scratch)"
+done
+
 say 'the host: what is left of the image file, judged by us and by QEMU'
 qemu-img create -q -f qcow2 disk.qcow2 32M
 md5sum disk.qcow2 >before
