@@ -37,7 +37,7 @@ struct image_opts { /* strings belong to argv, but for `owned` */
     struct image_cache {
         bool direct, unsafe;
     } cache;                /* -T, and as image_copy_opts have it */
-    uint64_t start, length; /* map: -s, -l; length 0: to the end */
+    uint64_t start, length; /* map: -s, -l */
     /* create */
     const char *backing, *size;
     bool has_qcow2_opts;      /* qc was said something that raw images do not have */

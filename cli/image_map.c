@@ -97,7 +97,7 @@ static bool walk(struct map *m, uint64_t start, uint64_t length, struct err **er
 {
     struct qc_extent last = {0}, x;
     uint64_t end = m->top->size;
-    if (start < end && length)
+    if (start < end)
         end = start + min_u64(length, end - start);
     for (uint64_t off = start; off < end; off += x.length) {
         int r = qc_map(m->top, off, end - off, &x);

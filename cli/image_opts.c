@@ -129,8 +129,7 @@ static bool take_option(int c, const char *arg, struct image_job *job, struct er
     case 'T':
         return image_take_cache(&o->cache, arg, "-T", errp);
     case 'l':
-        return parse_size(arg, "-l", &o->length, errp) &&
-               (o->length > 0 || err_set(errp, EINVAL, "-l is 0"));
+        return parse_size(arg, "-l", &o->length, errp);
     case IMAGE_OPT_DIR:
         o->backing_dir = arg;
         return true;
@@ -185,6 +184,7 @@ static bool finish(int argc, char **argv, struct image_job *job, struct err **er
 int image_parse(int argc, char **argv, struct image_job *job, struct err **errp)
 {
     bool map = job->cmd == &image_map_command;
+    job->o.length = UINT64_MAX;
     const struct image_options t = {map ? ":f:s:l:Uqh" : ":f:F:b:o:r:T:Uuqpsh", long_options,
                                     job->cmd->options, take_option};
     int r = image_getopt(argc, argv, &t, job, errp);

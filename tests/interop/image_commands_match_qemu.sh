@@ -58,6 +58,7 @@ for image in mid top; do
     same_all $image.qcow2
     same info --backing-chain $image.qcow2
     same map -s 64k -l 5M $image.qcow2
+    [ "$("$BREAKWATER" image map --json -l 0 $image.qcow2)" = '[]' ]
     same map --start-offset=3M --max-length=100G $image.qcow2
 done
 

@@ -70,6 +70,8 @@ map -f qcow2 good.qcow2
 map -f qcow2 top.qcow2
 map -f qcow2 -s 1M -l 64k good.qcow2
 map -f qcow2 --start-offset=1M --max-length=1G good.qcow2
+map -f qcow2 -l 0 good.qcow2
+map -f qcow2 -s 1G good.qcow2
 map -f qcow2 -s bogus good.qcow2
 map -f qcow2 -l bogus good.qcow2
 0:1 map -f qcow2 orphan.qcow2 # ALONE
