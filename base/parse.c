@@ -14,6 +14,8 @@
 #include "base/bytes.h"
 #include "base/mem.h"
 
+#define LONGEST_WORD 40 /* that is compared with others; ours are shorter */
+
 /* number: the leading unsigned number of text; *end is the rest. False if there is none or it does
  * not fit. strtoull takes signs and leading space, which we do not. */
 static bool number(const char *text, uint64_t *out, const char **end)
@@ -232,17 +234,34 @@ char *size_to_text(uint64_t bytes, char *buf, size_t buf_len)
     return buf;
 }
 
-/* How far apart two words are: bytes that differ at the same place, plus the difference in length,
- * from whichever end fits better. */
+/* How far apart two words are: letters to be put in, left out, changed or swapped with their
+ * neighbour, no letter twice (optimal string alignment). Rows: [0] is the one before last. */
 static size_t word_distance(const char *a, size_t a_len, const char *b)
 {
-    size_t b_len = strlen(b), shorter = a_len < b_len ? a_len : b_len, front = 0, back = 0;
+    size_t b_len = strlen(b), row[3][LONGEST_WORD + 1] = {{0}};
 
-    for (size_t i = 0; i < shorter; i++) {
-        front += a[i] != b[i];
-        back += a[a_len - 1 - i] != b[b_len - 1 - i];
+    if (a_len > LONGEST_WORD || b_len > LONGEST_WORD)
+        return LONGEST_WORD;
+    for (size_t j = 0; j <= b_len; j++)
+        row[2][j] = j;
+    for (size_t i = 1; i <= a_len; i++) {
+        memcpy(row[0], row[1], sizeof(row[0]));
+        memcpy(row[1], row[2], sizeof(row[1]));
+        row[2][0] = i;
+        for (size_t j = 1; j <= b_len; j++) {
+            size_t least = row[1][j - 1] + (a[i - 1] != b[j - 1]);
+
+            if (row[1][j] + 1 < least)
+                least = row[1][j] + 1;
+            if (row[2][j - 1] + 1 < least)
+                least = row[2][j - 1] + 1;
+            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] &&
+                row[0][j - 2] + 1 < least)
+                least = row[0][j - 2] + 1;
+            row[2][j] = least;
+        }
     }
-    return (front < back ? front : back) + (a_len > b_len ? a_len - b_len : b_len - a_len);
+    return row[2][b_len];
 }
 
 const char *parse_nearest(const char *word, size_t len, const char *const *names, size_t n)
@@ -258,6 +277,6 @@ const char *parse_nearest(const char *word, size_t len, const char *const *names
             least = d;
         }
     }
-    /* A word of which hardly a letter fits was not meant. */
-    return best && least < strlen(best) ? best : NULL;
+    /* A word of which less than half fits was not meant. */
+    return best && 2 * least <= max_u64(len, strlen(best)) ? best : NULL;
 }
