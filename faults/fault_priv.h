@@ -345,7 +345,7 @@ extern const struct fault_key_info fault_keys[FK_COUNT];
 
 struct fault_setting {
     struct ini_text value;
-    unsigned line;
+    struct ini_place at; /* of the value */
     bool given;
 };
 
@@ -366,6 +366,7 @@ struct lang {
 
     enum lang_section_id section;
     unsigned section_line;
+    const char *line_text; /* the line that is being read: columns count from there */
     struct fault_setting set[FK_COUNT];
 
     struct fault *head, **tail; /* what was read, in order */
@@ -395,11 +396,15 @@ bool lang_end_script(struct lang *l);
  * EINVAL. */
 bool lang_read_answer(struct rules *r, const struct fault *f, const struct fault_req *q,
                       const char *text, struct fault_act *out, struct err **errp);
-/* Messages: of a line; in front of an error that is set already; all return false. */
-bool lang_bad(struct lang *l, unsigned line, const char *fmt, ...)
+/* Messages: of a place; in front of an error that is set already; all return false. */
+bool lang_bad(struct lang *l, struct ini_place at, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
-bool lang_at_line(struct lang *l, unsigned line);
+bool lang_at(struct lang *l, struct ini_place at);
 bool lang_no_memory(struct lang *l);
+/* setting.c. lang_place: where t, a piece of the line that is being read, stands. lang_setting:
+ * KEY=VALUE, a part of that line. */
+struct ini_place lang_place(const struct lang *l, struct ini_text t, unsigned line);
+bool lang_setting(struct lang *l, struct ini_text text, unsigned line);
 /* lang_line: a line inside our section. lang_end: the section is complete. */
 bool lang_line(struct lang *l, struct ini_text text, unsigned line);
 bool lang_end(struct lang *l);

@@ -96,9 +96,11 @@ static void parse_setting(struct scan s, struct ini_line *out)
     }
     out->kind = INI_SETTING;
     skip_space(&s);
+    out->value.at = s.at;
     if (!skip_char(&s, '='))
         return;
     skip_space(&s);
+    out->value.at = s.at;
     if (!skip_char(&s, '"'))
         return;
     out->quoted = true;

@@ -14,22 +14,23 @@
 #include "faults/fault_priv.h"
 #include "faults/script.h"
 
+#define NOWHERE ((struct ini_place){0, 0}) /* of what is no file */
 #define CHANGES (OP(WRITE) | OP(WRITE_ZEROES))
 
-bool lang_at_line(struct lang *l, unsigned line)
+bool lang_at(struct lang *l, struct ini_place at)
 {
-    return l->file ? err_prefix(l->errp, "%s:%u: ", l->file, line)
+    return l->file ? err_prefix(l->errp, "%s:%u:%u: ", l->file, at.line, at.column)
                    : err_prefix(l->errp, "%s: ", l->label);
 }
 
-bool lang_bad(struct lang *l, unsigned line, const char *fmt, ...)
+bool lang_bad(struct lang *l, struct ini_place at, const char *fmt, ...)
 {
     va_list ap;
 
     va_start(ap, fmt);
     err_vset(l->errp, EINVAL, fmt, ap);
     va_end(ap);
-    return lang_at_line(l, line);
+    return lang_at(l, at);
 }
 
 bool lang_no_memory(struct lang *l)
@@ -74,120 +75,25 @@ bool lang_begin(struct lang *l, struct ini_text name, struct ini_text id, unsign
         l->section_line = line;
         memset(l->set, 0, sizeof(l->set));
         if (id.len > 0 && lang_sections[i].id_key < 0)
-            return lang_bad(l, line, "[%s] has no name", lang_sections[i].name);
+            return lang_bad(l, lang_place(l, id, line), "[%s] has no name", lang_sections[i].name);
         if (id.len > 0)
-            l->set[lang_sections[i].id_key] = (struct fault_setting){id, line, true};
+            l->set[lang_sections[i].id_key] =
+                (struct fault_setting){id, lang_place(l, id, line), true};
         return true;
     }
     return false;
 }
 
-/* --- Settings --- */
-
-static bool add_key(struct lang *l, struct ini_text key, struct ini_text value, unsigned line)
-{
-    const char *names[FK_COUNT], *meant;
-    char shown[64];
-
-    for (unsigned k = 0; k < FK_COUNT; k++) {
-        names[k] = fault_keys[k].name;
-        if (!text_is(key, names[k]))
-            continue;
-        if (l->set[k].given)
-            return lang_bad(l, line, "'%s' is given twice", names[k]);
-        l->set[k] = (struct fault_setting){value, line, true};
-        return true;
-    }
-    text_printable(key, shown);
-    if (text_is(key, "iotype") || text_is(key, "sector"))
-        return lang_bad(l, line, "'%s' belongs in [inject-error]; a fault has op, range and others",
-                        shown);
-    meant = text_nearest(key, names, FK_COUNT);
-    if (meant)
-        return lang_bad(l, line, "unknown key '%s': did you mean %s?", shown, meant);
-    return lang_bad(l, line, "unknown key '%s': `breakwater faults actions` lists them", shown);
-}
-
-/* The same for the other sections. */
-static bool add_section_key(struct lang *l, struct ini_text key, struct ini_text value,
-                            unsigned line)
-{
-    const struct lang_section *s = &lang_sections[l->section];
-    const char *meant;
-    char shown[64], list[128] = "";
-    struct out o = {list, sizeof(list), 0};
-
-    for (unsigned k = 0; k < s->n_keys; k++) {
-        out_put(&o, "%s%s", k ? ", " : "", s->keys[k]);
-        if (!text_is(key, s->keys[k]))
-            continue;
-        if (l->set[k].given)
-            return lang_bad(l, line, "'%s' is given twice", s->keys[k]);
-        l->set[k] = (struct fault_setting){value, line, true};
-        return true;
-    }
-    meant = text_nearest(key, s->keys, s->n_keys);
-    text_printable(key, shown);
-    if (meant)
-        return lang_bad(l, line, "unknown key '%s' in [%s]: did you mean %s?", shown, s->name,
-                        meant);
-    return lang_bad(l, line, "unknown key '%s' in [%s]: there %s %s", shown, s->name,
-                    s->n_keys == 1 ? "is" : "are", list);
-}
-
-/* What stands after '=': in quotes, or up to a comment. */
-static bool parse_value(struct lang *l, struct ini_text t, unsigned line, struct ini_text *out)
-{
-    struct ini_text rest = t;
-    char shown[64];
-
-    if (t.len > 0 && t.at[0] == '"') {
-        rest = (struct ini_text){t.at + 1, t.len - 1};
-        text_split(&rest, '"', out);
-        if (!rest.at)
-            return lang_bad(l, line, "the value lacks its closing quote");
-        rest = text_trim(rest);
-        if (rest.len > 0 && rest.at[0] != '#')
-            return lang_bad(l, line, "nothing but a comment may follow the value, not \"%s\"",
-                            text_printable(rest, shown));
-        return true;
-    }
-    for (size_t i = 0; i < t.len; i++)
-        if (t.at[i] == '#' && (i == 0 || t.at[i - 1] == ' ' || t.at[i - 1] == '\t'))
-            t.len = i;
-    *out = text_trim(t);
-    return true;
-}
-
-static bool add_setting(struct lang *l, struct ini_text text, unsigned line)
-{
-    struct ini_text key, value = text;
-    char shown[64];
-
-    text_split(&value, '=', &key);
-    key = text_trim(key);
-    if (!value.at || key.len == 0)
-        return lang_bad(l, line, "\"%s\" is no setting: write KEY=VALUE",
-                        text_printable(text, shown));
-    if (!parse_value(l, text_trim(value), line, &value))
-        return false;
-    if (value.len == 0)
-        return lang_bad(l, line, "'%s' has no value", text_printable(key, shown));
-    return lang_sections[l->section].keys ? add_section_key(l, key, value, line)
-                                          : add_key(l, key, value, line);
-}
-
-bool lang_line(struct lang *l, struct ini_text text, unsigned line)
-{
-    text = text_trim(text);
-    return text.len == 0 || text.at[0] == '#' || add_setting(l, text, line);
-}
-
 /* --- A complete section --- */
 
-static unsigned line_of(const struct lang *l, enum fault_key k)
+static struct ini_place section_place(const struct lang *l)
 {
-    return l->set[k].given ? l->set[k].line : l->section_line;
+    return (struct ini_place){l->section_line, 1};
+}
+
+static struct ini_place key_place(const struct lang *l, enum fault_key k)
+{
+    return l->set[k].given ? l->set[k].at : section_place(l);
 }
 
 /* Values that are right alone and not together. */
@@ -199,23 +105,23 @@ static bool check_values(struct lang *l, const struct fault *f)
     if (l->set[FK_BITS].given + l->set[FK_BYTE].given + l->set[FK_ZERO].given +
             l->set[FK_STALE].given + l->set[FK_STUCK].given >
         1)
-        return lang_bad(l, line_of(l, FK_ACTION),
+        return lang_bad(l, key_place(l, FK_ACTION),
                         "'bits', 'byte', 'zero', 'stale' and 'stuck' exclude each other");
     if (l->set[FK_KEEP].given && l->set[FK_MASK].given)
-        return lang_bad(l, line_of(l, FK_MASK), "'keep' and 'mask' exclude each other");
+        return lang_bad(l, key_place(l, FK_MASK), "'keep' and 'mask' exclude each other");
     if (corrupt && a->byte > 255)
-        return lang_bad(l, line_of(l, FK_BYTE), "'byte' must be a number from 0 to 255");
+        return lang_bad(l, key_place(l, FK_BYTE), "'byte' must be a number from 0 to 255");
     if (corrupt && a->how >= HOW_STALE && (f->sel.ops & ~OP(READ)))
-        return lang_bad(l, line_of(l, FK_OP), "'stale' and 'stuck' are about reads");
+        return lang_bad(l, key_place(l, FK_OP), "'stale' and 'stuck' are about reads");
     if (a->shape == SHAPE_RAMP && f->sel.to_ms == 0)
-        return lang_bad(l, line_of(l, FK_SHAPE), "a ramp lacks its window: add window=10s..60s");
+        return lang_bad(l, key_place(l, FK_SHAPE), "a ramp lacks its window: add window=10s..60s");
     if (a->shape == SHAPE_FIXED && a->max_ms > a->min_ms)
-        return lang_bad(l, line_of(l, FK_SHAPE), "a fixed delay is one number, not a range");
+        return lang_bad(l, key_place(l, FK_SHAPE), "a fixed delay is one number, not a range");
     if (a->shape == SHAPE_LOGNORMAL && (a->min_ms == 0 || a->max_ms == a->min_ms))
-        return lang_bad(l, line_of(l, FK_SHAPE),
+        return lang_bad(l, key_place(l, FK_SHAPE),
                         "a lognormal delay needs ms=N..M: median and what 99 of 100 stay below");
     if (a->drop && f->sel.ops != OP(FLUSH))
-        return lang_bad(l, line_of(l, FK_DROP), "'drop' is about flushes: add op=flush");
+        return lang_bad(l, key_place(l, FK_DROP), "'drop' is about flushes: add op=flush");
     return true;
 }
 
@@ -230,7 +136,7 @@ static bool check_keys(struct lang *l, const struct fault *f)
         struct out o = {names, sizeof(names), 0};
 
         if (!l->set[k].given && (info->needs & (UINT64_C(1) << k)))
-            return lang_bad(l, line_of(l, FK_ACTION), "action=%s lacks its %s: add %s=%s (%s)",
+            return lang_bad(l, key_place(l, FK_ACTION), "action=%s lacks its %s: add %s=%s (%s)",
                             info->name, fault_keys[k].name, fault_keys[k].name, fault_keys[k].value,
                             fault_keys[k].text);
         if (!l->set[k].given || actions == 0 || (actions & (1u << f->act.action)))
@@ -238,7 +144,7 @@ static bool check_keys(struct lang *l, const struct fault *f)
         for (unsigned a = 0; a < ACTION_COUNT; a++)
             if (actions & (1u << a))
                 out_put(&o, "%s%s", o.used ? " or " : "", fault_actions[a].name);
-        return lang_bad(l, l->set[k].line, "'%s' does not go with action=%s; it goes with %s",
+        return lang_bad(l, l->set[k].at, "'%s' does not go with action=%s; it goes with %s",
                         fault_keys[k].name, info->name, names);
     }
     return check_values(l, f);
@@ -249,19 +155,19 @@ static bool check_layer(struct lang *l, const struct fault *f)
     const struct fault_action_info *info = &fault_actions[f->act.action];
 
     if (!(info->layers & (1u << f->sel.layer)))
-        return lang_bad(l, line_of(l, FK_LAYER), "action=%s cannot be done at the %s layer%s",
+        return lang_bad(l, key_place(l, FK_LAYER), "action=%s cannot be done at the %s layer%s",
                         info->name, fault_layer_names[f->sel.layer],
                         info->layers == 1u << FAULT_WIRE ? ": add layer=wire" : "");
     if (f->sel.events && f->sel.layer != FAULT_HOST)
-        return lang_bad(l, l->set[FK_EVENT].line,
+        return lang_bad(l, l->set[FK_EVENT].at,
                         "'event' is known under the format only: leave out layer=%s",
                         fault_layer_names[f->sel.layer]);
     if (f->sel.kinds != 0 && f->sel.layer != FAULT_HOST)
-        return lang_bad(l, l->set[FK_KIND].line,
+        return lang_bad(l, l->set[FK_KIND].at,
                         "'kind' is known under the format only: leave out layer=guest");
     if (f->sel.fua != FUA_ANY && f->sel.layer == FAULT_HOST)
         return lang_bad(
-            l, l->set[FK_FUA].line,
+            l, l->set[FK_FUA].at,
             "'fua' is what clients ask for: add layer=guest (the host file is flushed)");
     return true;
 }
@@ -281,12 +187,12 @@ static bool check_ops(struct lang *l, struct fault *f)
             f->sel.ops = info->ops & CHANGES;
     }
     if (only_changes && (f->sel.ops & ~CHANGES))
-        return lang_bad(l, line_of(l, FK_OP),
+        return lang_bad(l, key_place(l, FK_OP),
                         "'%s' is about writes: op must be write, zero or both",
                         f->sel.kinds ? "kind" : "fua");
     if (f->sel.ops & ~info->ops) {
         out_words(&o, info->ops, fault_op_names, FAULT_IO_COUNT);
-        return lang_bad(l, line_of(l, FK_OP), "action=%s can be done to %s only", info->name,
+        return lang_bad(l, key_place(l, FK_OP), "action=%s can be done to %s only", info->name,
                         names);
     }
     return true;
@@ -300,10 +206,10 @@ static bool check_id(struct lang *l, const struct fault *f)
     for (unsigned i = 0; i < 2; i++) {
         for (const struct fault *o = lists[i]; o; o = o->all_next, n++)
             if (f->id && o->id && strcmp(f->id, o->id) == 0)
-                return lang_bad(l, line_of(l, FK_ID), "another fault has the id \"%s\" already",
+                return lang_bad(l, key_place(l, FK_ID), "another fault has the id \"%s\" already",
                                 f->id);
     }
-    return n < FAULTS_MAX || lang_bad(l, l->section_line, "more than %d faults", FAULTS_MAX);
+    return n < FAULTS_MAX || lang_bad(l, section_place(l), "more than %d faults", FAULTS_MAX);
 }
 
 /* Without a name it is what it says that makes a fault itself: other rules around it, and their
@@ -327,7 +233,7 @@ static bool take_keys(struct lang *l, struct fault *f)
             fault_keys[k].take(l->set[k].value, rules_event_names(l->rules), f, &e))
             continue;
         err_move(l->errp, e);
-        return lang_at_line(l, l->set[k].line);
+        return lang_at(l, l->set[k].at);
     }
     return true;
 }
@@ -339,11 +245,11 @@ static bool load_script(struct lang *l, struct fault *f)
     if (f->act.action != ACTION_SCRIPT)
         return true;
     if (!script_is_built())
-        return lang_bad(l, line_of(l, FK_ACTION),
+        return lang_bad(l, key_place(l, FK_ACTION),
                         "[script] needs Lua, and this breakwater was built without it");
     return fault_script_load(l->rules, f, l->file, slash ? (size_t)(slash - l->file) + 1 : 0,
                              l->errp) ||
-           lang_at_line(l, line_of(l, FK_FILE));
+           lang_at(l, key_place(l, FK_FILE));
 }
 
 static bool fill(struct lang *l, struct fault *f)
@@ -351,7 +257,7 @@ static bool fill(struct lang *l, struct fault *f)
     if (!take_keys(l, f))
         return false;
     if (!l->set[FK_ACTION].given)
-        return lang_bad(l, l->section_line,
+        return lang_bad(l, section_place(l),
                         "a fault lacks its action: add action=error or another of those that "
                         "`breakwater faults actions` lists");
     /* What the cut leaves is what is on the disk: damage that lies over it would be gone. */
@@ -400,9 +306,10 @@ bool lang_end_script(struct lang *l)
     static const char action[] = "script";
 
     if (l->set[FK_ACTION].given)
-        return lang_bad(l, l->set[FK_ACTION].line,
+        return lang_bad(l, l->set[FK_ACTION].at,
                         "[script] has no action: its script says what is done");
-    l->set[FK_ACTION] = (struct fault_setting){{action, sizeof(action) - 1}, l->section_line, true};
+    l->set[FK_ACTION] =
+        (struct fault_setting){{action, sizeof(action) - 1}, section_place(l), true};
     return lang_end_fault(l);
 }
 
@@ -429,11 +336,14 @@ bool rules_load_option(struct rules *r, const char *text, unsigned n, struct err
 static bool read_words(struct lang *l, const char *text)
 {
     struct ini_text rest = text_trim((struct ini_text){text, strlen(text)}), word;
-    bool ok = lang_begin(l, (struct ini_text){"fault", 5}, (struct ini_text){NULL, 0}, 0);
+    bool ok;
+
+    l->line_text = text;
+    ok = lang_begin(l, (struct ini_text){"fault", 5}, (struct ini_text){NULL, 0}, 0);
 
     while (ok && text_split(&rest, ' ', &word)) {
         word = text_trim(word);
-        ok = word.len == 0 || add_setting(l, word, 0);
+        ok = word.len == 0 || lang_setting(l, word, 0);
     }
     return ok;
 }
@@ -463,12 +373,13 @@ static bool check_answer(struct lang *l, const struct fault *f, const struct fau
 
     if (f->act.action == ACTION_SCRIPT || f->act.action == ACTION_NOSPACE ||
         f->act.action == ACTION_BADSECTOR || f->act.how >= HOW_STALE)
-        return lang_bad(l, 0, "a script cannot answer action=%s%s", info->name,
+        return lang_bad(l, NOWHERE, "a script cannot answer action=%s%s", info->name,
                         f->act.how >= HOW_STALE ? " of that kind" : "");
     if (!(info->layers & (1u << q->layer)) || !(info->ops & (1u << q->op)))
-        return lang_bad(l, 0, "action=%s cannot be done to a %s of the %s layer", info->name,
+        return lang_bad(l, NOWHERE, "action=%s cannot be done to a %s of the %s layer", info->name,
                         fault_op_names[q->op], fault_layer_names[q->layer]);
-    return !cache || rules_cache(l->rules)->on || lang_bad(l, 0, "it needs a section [cache]");
+    return !cache || rules_cache(l->rules)->on ||
+           lang_bad(l, NOWHERE, "it needs a section [cache]");
 }
 
 bool lang_read_answer(struct rules *r, const struct fault *f, const struct fault_req *q,
@@ -487,9 +398,9 @@ bool lang_read_answer(struct rules *r, const struct fault *f, const struct fault
     ok = read_words(&l, text);
     for (unsigned k = 0; ok && k < FK_COUNT; k++)
         if (l.set[k].given && (k < FK_ACTION || k == FK_FILE || k == FK_HOOK))
-            ok = lang_bad(&l, 0, "'%s' does not belong into an answer", fault_keys[k].name);
+            ok = lang_bad(&l, NOWHERE, "'%s' does not belong into an answer", fault_keys[k].name);
     if (ok && !l.set[FK_ACTION].given)
-        ok = lang_bad(&l, 0, "it lacks its action");
+        ok = lang_bad(&l, NOWHERE, "it lacks its action");
     ok = ok && take_keys(&l, &as) && check_answer(&l, &as, q) && check_keys(&l, &as);
     as.act.on_disk |= as.act.then_powercut;
     *out = as.act;

@@ -42,7 +42,7 @@ const struct load_key load_keys[KEY_COUNT] = {
     [KEY_IMMEDIATELY] = {"immediately", IN_INJECT},
 };
 
-bool load_bad(struct loader *l, unsigned line, const char *fmt, ...)
+bool load_bad(struct loader *l, struct ini_place at, const char *fmt, ...)
 {
     va_list ap;
 
@@ -50,7 +50,13 @@ bool load_bad(struct loader *l, unsigned line, const char *fmt, ...)
     err_vset(l->errp, EINVAL, fmt, ap);
     va_end(ap);
     return l->option ? err_prefix(l->errp, "%s: ", l->option)
-                     : err_prefix(l->errp, "%s:%u: ", l->file, line);
+                     : err_prefix(l->errp, "%s:%u:%u: ", l->file, at.line, at.column);
+}
+
+/* Where the piece of the line that is being read stands which begins at `at`. */
+static struct ini_place place_of(const struct loader *l, const char *at)
+{
+    return (struct ini_place){l->line, (unsigned)(at - l->line_text) + 1};
 }
 
 bool load_no_memory(struct loader *l)
@@ -78,7 +84,7 @@ static bool get_number(struct loader *l, enum key k, uint64_t def, uint64_t *out
         if (errno == 0 && end == buf + t.len)
             return true;
     }
-    return load_bad(l, l->set[k].line,
+    return load_bad(l, l->set[k].at,
                     "'%s' must be a number (decimal, 0x hexadecimal or 0 octal), not \"%s\"",
                     load_keys[k].name, text_printable(t, shown));
 }
@@ -91,7 +97,7 @@ static bool get_state(struct loader *l, enum key k, uint32_t *out)
     if (!get_number(l, k, 0, &v))
         return false;
     if (v > UINT32_MAX && v < (uint64_t)INT32_MIN)
-        return load_bad(l, l->set[k].line, "'%s' is %" PRIu64 ": a state has 32 bits",
+        return load_bad(l, l->set[k].at, "'%s' is %" PRIu64 ": a state has 32 bits",
                         load_keys[k].name, v);
     *out = v;
     return true;
@@ -112,7 +118,7 @@ static bool get_bool(struct loader *l, enum key k, bool *out)
         if (*out || text_is(t, no[i]))
             return true;
     }
-    return load_bad(l, l->set[k].line, "'%s' must be \"on\" or \"off\", not \"%s\"",
+    return load_bad(l, l->set[k].at, "'%s' must be \"on\" or \"off\", not \"%s\"",
                     load_keys[k].name, text_printable(t, shown));
 }
 
@@ -131,9 +137,9 @@ static bool get_name(struct loader *l, enum key k, const char *const *names, uns
     }
     meant = text_nearest(t, names, n);
     if (meant)
-        return load_bad(l, l->set[k].line, "unknown %s \"%s\": did you mean \"%s\"?",
+        return load_bad(l, l->set[k].at, "unknown %s \"%s\": did you mean \"%s\"?",
                         load_keys[k].name, text_printable(t, shown), meant);
-    return load_bad(l, l->set[k].line, "unknown %s \"%s\": docs/faults.md lists them",
+    return load_bad(l, l->set[k].at, "unknown %s \"%s\": docs/faults.md lists them",
                     load_keys[k].name, text_printable(t, shown));
 }
 
@@ -148,13 +154,13 @@ static bool check_id(struct loader *l)
     if (!s->given)
         return true;
     if (!text_id_is_well_formed(s->value))
-        return load_bad(l, s->line,
+        return load_bad(l, s->at,
                         "\"%s\" is no id: use letters, digits, '-', '.' and '_', a letter first",
                         text_printable(s->value, shown));
     for (size_t i = 0; i < l->n_ids; i++)
         if (l->ids[i].section == l->section && l->ids[i].text.len == s->value.len &&
             memcmp(l->ids[i].text.at, s->value.at, s->value.len) == 0)
-            return load_bad(l, s->line, "another [%s] has the id \"%s\" already",
+            return load_bad(l, s->at, "another [%s] has the id \"%s\" already",
                             rule_section_names[l->section], text_printable(s->value, shown));
     ids = mem_realloc(l->ids, (l->n_ids + 1) * sizeof(ids[0]));
     if (!ids)
@@ -173,10 +179,10 @@ static bool fill_inject(struct loader *l, struct rule *rule)
         !get_bool(l, KEY_ONCE, &rule->once) || !get_bool(l, KEY_IMMEDIATELY, &rule->immediately))
         return false;
     if (error > ERRNO_MAX)
-        return load_bad(l, l->set[KEY_ERRNO].line, "'errno' must be 0 to %d", ERRNO_MAX);
+        return load_bad(l, l->set[KEY_ERRNO].at, "'errno' must be 0 to %d", ERRNO_MAX);
     rule->error = error;
     if (sector != UINT64_MAX && sector > INT64_MAX >> SECTOR_SHIFT)
-        return load_bad(l, l->set[KEY_SECTOR].line,
+        return load_bad(l, l->set[KEY_SECTOR].at,
                         "'sector' must be -1 (any) or 0 to %" PRId64 ", in units of 512 bytes",
                         INT64_MAX >> SECTOR_SHIFT);
     rule->off = sector == UINT64_MAX ? SECTOR_ANY : (int64_t)(sector << SECTOR_SHIFT);
@@ -196,7 +202,8 @@ static bool fill_rule(struct loader *l, struct rule *rule)
 
     rule->action = l->section;
     if (!l->set[KEY_EVENT].given)
-        return load_bad(l, l->section_line, "[%s] lacks its event: add a line event = \"...\"",
+        return load_bad(l, (struct ini_place){l->section_line, 1},
+                        "[%s] lacks its event: add a line event = \"...\"",
                         rule_section_names[l->section]);
     if (!get_name(l, KEY_EVENT, names->event, names->n_events, &rule->event) ||
         !get_state(l, KEY_STATE, &rule->state))
@@ -232,10 +239,25 @@ bool load_end_section(struct loader *l)
     return (rule->where && (rule->id || !l->set[KEY_ID].given)) || load_no_memory(l);
 }
 
-static bool begin_section(struct loader *l, const struct ini_line *line)
+static bool unknown_section(struct loader *l, const struct ini_line *line)
 {
+    static const char *const names[] = {"inject-error", "set-state", "suspend", "cache",
+                                        "fault",        "script",    "engine"};
+    const char *meant = text_nearest(line->name, names, ARRAY_LEN(names));
     char shown[64];
 
+    text_printable(line->name, shown);
+    if (meant)
+        return load_bad(l, place_of(l, line->name.at), "unknown section [%s]: did you mean [%s]?",
+                        shown, meant);
+    return load_bad(l, place_of(l, line->name.at),
+                    "unknown section [%s]: there are [inject-error], [set-state], [suspend], "
+                    "[cache], [fault], [script] and [engine]",
+                    shown);
+}
+
+static bool begin_section(struct loader *l, const struct ini_line *line)
+{
     for (unsigned i = 0; i < RULE_SUSPEND; i++) {
         if (!text_is(line->name, rule_section_names[i]))
             continue;
@@ -244,17 +266,29 @@ static bool begin_section(struct loader *l, const struct ini_line *line)
         l->section_line = l->line;
         memset(l->set, 0, sizeof(l->set));
         if (line->value.len > 0)
-            l->set[KEY_ID] = (struct setting){line->value, l->line, true};
+            l->set[KEY_ID] = (struct setting){line->value, place_of(l, line->value.at), true};
         return true;
     }
     if (lang_begin(&l->lang, line->name, line->value, l->line))
         return true;
-    return *l->errp ? false
-                    : load_bad(l, l->line,
-                               "unknown section [%s]: there are [inject-error], [set-state], "
-                               "[suspend], [cache], "
-                               "[fault], [script] and [engine]",
-                               text_printable(line->name, shown));
+    return *l->errp ? false : unknown_section(l, line);
+}
+
+static bool unknown_key(struct loader *l, const struct ini_line *line)
+{
+    const char *names[KEY_COUNT], *meant;
+    char shown[64];
+
+    for (unsigned k = 0; k < KEY_COUNT; k++)
+        names[k] = load_keys[k].sections & (1u << l->section) ? load_keys[k].name : NULL;
+    text_printable(line->name, shown);
+    meant = text_nearest(line->name, names, KEY_COUNT);
+    if (meant)
+        return load_bad(l, place_of(l, line->name.at), "unknown key '%s' in [%s]: did you mean %s?",
+                        shown, rule_section_names[l->section], meant);
+    return load_bad(l, place_of(l, line->name.at),
+                    "unknown key '%s' in [%s]: docs/faults.md lists them", shown,
+                    rule_section_names[l->section]);
 }
 
 static bool add_setting(struct loader *l, const struct ini_line *line)
@@ -262,41 +296,43 @@ static bool add_setting(struct loader *l, const struct ini_line *line)
     char shown[64];
 
     if (!l->in_section)
-        return load_bad(l, l->line,
+        return load_bad(l, place_of(l, line->name.at),
                         "a setting before the first section: start with [inject-error], "
                         "[set-state] or [fault] in the first column");
     for (unsigned k = 0; k < KEY_COUNT; k++) {
         if (!text_is(line->name, load_keys[k].name))
             continue;
         if (!(load_keys[k].sections & (1u << l->section)))
-            return load_bad(l, l->line, "'%s' does not belong in [%s]", load_keys[k].name,
-                            rule_section_names[l->section]);
+            return load_bad(l, place_of(l, line->name.at), "'%s' does not belong in [%s]",
+                            load_keys[k].name, rule_section_names[l->section]);
         if (!line->quoted || line->value.len == 0)
-            return load_bad(l, l->line, "write the value in double quotes: %s = \"...\"",
-                            load_keys[k].name);
+            return load_bad(l, place_of(l, line->value.at),
+                            "write the value in double quotes: %s = \"...\"", load_keys[k].name);
         if (!line->closed)
-            return load_bad(l, l->line, "the value of '%s' lacks its closing quote",
-                            load_keys[k].name);
-        l->set[k] = (struct setting){line->value, l->line, true};
+            return load_bad(l, place_of(l, line->value.at - 1),
+                            "the value of '%s' lacks its closing quote", load_keys[k].name);
+        l->set[k] = (struct setting){line->value, place_of(l, line->value.at), true};
         return true;
     }
     if (memchr(line->name.at, '=', line->name.len))
-        return load_bad(l, l->line, "put a space before '=' in \"%s\"",
+        return load_bad(l, place_of(l, line->name.at), "put a space before '=' in \"%s\"",
                         text_printable(line->name, shown));
     if (line->name.at[0] == '#')
-        return load_bad(l, l->line, "a comment must start in the first column");
-    return load_bad(l, l->line, "unknown key '%s' in [%s]", text_printable(line->name, shown),
-                    rule_section_names[l->section]);
+        return load_bad(l, place_of(l, line->name.at), "a comment must start in the first column");
+    return unknown_key(l, line);
 }
 
 static bool load_line(struct loader *l, const char *text, size_t len)
 {
     struct ini_line line;
+    const char *nul = memchr(text, 0, len);
 
-    if (memchr(text, 0, len))
-        return load_bad(l, l->line, "the line holds a NUL byte: this is no text file");
+    l->line_text = l->lang.line_text = text;
+    if (nul)
+        return load_bad(l, place_of(l, nul), "the line holds a NUL byte: this is no text file");
     if (len - (text[len - 1] == '\n') > INI_LINE_MAX)
-        return load_bad(l, l->line, "the line is longer than %d bytes", INI_LINE_MAX);
+        return load_bad(l, place_of(l, text + INI_LINE_MAX), "the line is longer than %d bytes",
+                        INI_LINE_MAX);
     if (l->lang.section != LANG_CLOSED && text[0] != '[')
         return lang_line(&l->lang, (struct ini_text){text, len}, l->line);
     ini_parse(text, len, &line);
@@ -310,7 +346,7 @@ static bool load_line(struct loader *l, const char *text, size_t len)
     case INI_BAD:
         break;
     }
-    return load_bad(l, l->line,
+    return load_bad(l, place_of(l, text),
                     text[0] == '[' ? "a section without a name"
                                    : "a line of white space only: make it empty");
 }

@@ -31,7 +31,7 @@ extern const struct load_key load_keys[KEY_COUNT];
 
 struct setting {
     struct ini_text value;
-    unsigned line;
+    struct ini_place at; /* of the value */
     bool given;
 };
 
@@ -44,6 +44,7 @@ struct loader {
     struct rules *rules;
     const char *file;
     unsigned line;
+    const char *line_text; /* columns count from there */
     struct err **errp;
 
     bool in_section;
@@ -60,7 +61,7 @@ struct loader {
     struct lang lang; /* reads the sections that are not blkdebug's */
 };
 
-bool load_bad(struct loader *l, unsigned line, const char *fmt, ...)
+bool load_bad(struct loader *l, struct ini_place at, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 bool load_no_memory(struct loader *l);
 

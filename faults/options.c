@@ -75,7 +75,7 @@ static bool begin_rule(struct reader *rd, enum rule_action section, const char *
 
 static void set_key(struct reader *rd, unsigned k, const char *value)
 {
-    rd->load.set[k] = (struct setting){{value, strlen(value)}, 0, true};
+    rd->load.set[k] = (struct setting){{value, strlen(value)}, {0, 0}, true};
 }
 
 /* One rule without a number. */

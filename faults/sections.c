@@ -39,9 +39,9 @@ static bool engine_layer(struct lang *l)
     if (!s->given)
         return true;
     if (l->head)
-        return lang_bad(l, s->line, "'layer' in [engine] must stand before the first fault");
+        return lang_bad(l, s->at, "'layer' in [engine] must stand before the first fault");
     if (!value_word(s->value, "layer", fault_layer_names, FAULT_LAYERS, &v, l->errp))
-        return lang_at_line(l, s->line);
+        return lang_at(l, s->at);
     l->layer = (enum fault_layer)v;
     return true;
 }
@@ -55,9 +55,9 @@ static bool engine_end(struct lang *l)
     if (!seed->given)
         return true;
     if (l->seed_given)
-        return lang_bad(l, seed->line, "the seed is given twice");
+        return lang_bad(l, seed->at, "the seed is given twice");
     if (!value_number(seed->value, "seed", 0, UINT64_MAX, &l->seed, l->errp))
-        return lang_at_line(l, seed->line);
+        return lang_at(l, seed->at);
     l->seed_given = true;
     return true;
 }
@@ -86,7 +86,7 @@ static bool suspend_fill(struct lang *l, struct rule *rule)
         else if (k == SUSPEND_TIMEOUT)
             ok = value_duration(s[k].value, "timeout", &rule->timeout_ms, l->errp);
         if (!ok)
-            return lang_at_line(l, s[k].line);
+            return lang_at(l, s[k].at);
     }
     rule->state = (uint32_t)state;
     rule->where = mem_printf("%s:%u", l->file, l->section_line);
@@ -99,11 +99,12 @@ static bool suspend_end(struct lang *l)
     struct rule *rule;
 
     if (!l->set[SUSPEND_TAG].given)
-        return lang_bad(l, l->section_line,
+        return lang_bad(l, (struct ini_place){l->section_line, 1},
                         "a breakpoint lacks its tag: write [suspend \"tag\"], as it is resumed by "
                         "that");
     if (!l->set[SUSPEND_EVENT].given)
-        return lang_bad(l, l->section_line, "[suspend] lacks its event: add a line event = ...");
+        return lang_bad(l, (struct ini_place){l->section_line, 1},
+                        "[suspend] lacks its event: add a line event = ...");
     rule = mem_new(struct rule);
     if (!rule)
         return lang_no_memory(l);
@@ -181,10 +182,10 @@ static bool cache_end(struct lang *l)
         .on = true, .size = CACHE_SIZE_DEFAULT, .unit = 512, .states = CACHE_STATES_DEFAULT};
 
     if (l->cache_given)
-        return lang_bad(l, l->section_line, "there is one [cache]");
+        return lang_bad(l, (struct ini_place){l->section_line, 1}, "there is one [cache]");
     for (unsigned k = 0; k < CACHE_KEYS; k++)
         if (l->set[k].given && !cache_take(l, k, &c))
-            return lang_at_line(l, l->set[k].line);
+            return lang_at(l, l->set[k].at);
     l->cache = c;
     l->cache_given = true;
     return true;

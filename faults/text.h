@@ -18,6 +18,11 @@ struct ini_text { /* a piece of a line; not terminated */
     size_t len;
 };
 
+/* Where in a rule file: both count from 1. Column 0: the line as a whole. */
+struct ini_place {
+    unsigned line, column;
+};
+
 bool text_is(struct ini_text t, const char *word);
 /* text_trim: without white space at both ends. */
 struct ini_text text_trim(struct ini_text t);

@@ -111,7 +111,7 @@ def both_sides_of_a_format_share_rules():
                     file="plain", faults=["op=read action=log", "action=eror"])),
                 ("needs a disk with a volatile cache", dict(
                     file="plain", faults=["op=write action=powercut"])),
-                ("rules:1: ", dict(file="plain", rules="[falt]\n")),
+                ("rules:1:2: unknown section", dict(file="plain", rules="[falt]\n")),
                 ("at least 4k", dict(file="plain", trace="u", trace_size=1))):
             if not any(n["node-name"] == "plain" for n in q("query-named-block-nodes")):
                 q("blockdev-add", driver="null-co", node_name="plain", size=1 << 20)

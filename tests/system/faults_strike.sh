@@ -173,13 +173,13 @@ expect_fail 1 "--fault 2: unknown action \"eror\": did you mean error" \
     "${serve[@]}" --fault 'action=log' --fault 'action=eror' disk.qcow2
 expect_fail 1 "fault-seed" "${serve[@]}" --fault-seed x disk.qcow2
 printf '[fault]\nop=read\naction=error\nms=3\n' >bad.conf
-expect_fail 2 "bad.conf:4: 'ms' does not go with action=error" "${serve[@]}" --faults bad.conf disk.qcow2
+expect_fail 2 "bad.conf:4:4: 'ms' does not go with action=error" "${serve[@]}" --faults bad.conf disk.qcow2
 start_serve s --fault 'state=9 action=error' disk.qcow2
 stop_serve s
 counted s '--fault 1: it can never fire: no rule sets state 9'
 
 say "faults check, explain, events, actions"
-expect_fail 2 "bad.conf:4: 'ms' does not go" "$BREAKWATER" faults check bad.conf
+expect_fail 2 "bad.conf:4:4: 'ms' does not go" "$BREAKWATER" faults check bad.conf
 expect_fail 2 "none.conf" "$BREAKWATER" faults check none.conf
 expect_fail 1 "needs one rule file" "$BREAKWATER" faults check
 expect_fail 1 "there is no 'chek'" "$BREAKWATER" faults chek

@@ -57,7 +57,7 @@ static void blkdebugs_sections_stay_strict_beside_them(void **state)
     (void)state;
 
     assert_false(rules_load(r, "f.conf", text, strlen(text), &e));
-    assert_string_equal(err_msg(e), "f.conf:5: put a space before '=' in \"event=read_aio\"");
+    assert_string_equal(err_msg(e), "f.conf:5:1: put a space before '=' in \"event=read_aio\"");
     assert_int_equal(rules_count(r), 0);
     err_free(e);
     rules_free(r);
@@ -81,116 +81,126 @@ static void refuse(const char *text, const char *message)
 static void bad_lines_name_line_and_hint(void **state)
 {
     (void)state;
-    refuse(F "op=raed\n" ERROR, "f.conf:2: unknown op \"raed\": did you mean read?");
-    refuse(F "op=\n" ERROR, "f.conf:2: 'op' has no value");
-    refuse(F "\nop\n" ERROR, "f.conf:3: \"op\" is no setting: write KEY=VALUE");
-    refuse(F "op=read\nop=read\n" ERROR, "f.conf:3: 'op' is given twice");
-    refuse(F "opp=read\n" ERROR, "f.conf:2: unknown key 'opp': did you mean op?");
+    refuse(F "op=raed\n" ERROR, "f.conf:2:4: unknown op \"raed\": did you mean read?");
+    refuse(F "  op = read, wirte # both\n" ERROR,
+           "f.conf:2:8: unknown op \"wirte\": did you mean write?");
+    refuse(F "acton=error\n", "f.conf:2:1: unknown key 'acton': did you mean action?");
+    refuse("[falt]\n", "f.conf:1:2: unknown section [falt]: did you mean [fault]?");
+    refuse(F "op=\n" ERROR, "f.conf:2:1: 'op' has no value");
+    refuse(F "\nop\n" ERROR, "f.conf:3:1: \"op\" is no setting: write KEY=VALUE");
+    refuse(F "op=read\nop=read\n" ERROR, "f.conf:3:1: 'op' is given twice");
+    refuse(F "opp=read\n" ERROR, "f.conf:2:1: unknown key 'opp': did you mean op?");
     refuse(F "colour=red\n" ERROR,
-           "f.conf:2: unknown key 'colour': `breakwater faults actions` lists them");
+           "f.conf:2:1: unknown key 'colour': `breakwater faults actions` lists them");
     refuse(F "event=read_oio\n" ERROR,
-           "f.conf:2: unknown event \"read_oio\": did you mean read_aio?");
-    refuse(F "errno=\"5\n" ERROR, "f.conf:2: the value lacks its closing quote");
+           "f.conf:2:7: unknown event \"read_oio\": did you mean read_aio?");
+    refuse(F "errno=\"5\n" ERROR, "f.conf:2:7: the value lacks its closing quote");
     refuse(F "errno=\"5\" 6\n" ERROR,
-           "f.conf:2: nothing but a comment may follow the value, not \"6\"");
-    refuse("[engine]\nsede=1\n", "f.conf:2: unknown key 'sede' in [engine]: did you mean seed?");
-    refuse("[engine]\nseed=1\n[engine]\nseed=1\n", "f.conf:4: the seed is given twice");
-    refuse("[engine]\nlayer=hots\n", "f.conf:2: unknown layer \"hots\": did you mean host?");
+           "f.conf:2:11: nothing but a comment may follow the value, not \"6\"");
+    refuse("[engine]\nsede=1\n", "f.conf:2:1: unknown key 'sede' in [engine]: did you mean seed?");
+    refuse("[engine]\nseed=1\n[engine]\nseed=1\n", "f.conf:4:6: the seed is given twice");
+    refuse("[engine]\nlayer=hots\n", "f.conf:2:7: unknown layer \"hots\": did you mean host?");
     refuse("[fault]\nop=read\naction=error\n[engine]\nlayer=guest\n",
-           "f.conf:5: 'layer' in [engine] must stand before the first fault");
-    refuse("[engine]\nseed=x\n", "f.conf:2: 'seed' must be a number from 0 on, not \"x\"");
-    refuse("[fault \"1\"]\n" ERROR, "f.conf:1: \"1\" is no id: use letters, digits, '-', '.' and "
+           "f.conf:5:7: 'layer' in [engine] must stand before the first fault");
+    refuse("[engine]\nseed=x\n", "f.conf:2:6: 'seed' must be a number from 0 on, not \"x\"");
+    refuse("[fault \"1\"]\n" ERROR, "f.conf:1:9: \"1\" is no id: use letters, digits, '-', '.' and "
                                     "'_', a letter first");
     refuse("[fault \"a\"]\n" ERROR "[fault \"a\"]\n" ERROR,
-           "f.conf:3: another fault has the id \"a\" already");
+           "f.conf:3:9: another fault has the id \"a\" already");
 }
 
 static void bad_values_name_line_and_hint(void **state)
 {
     (void)state;
-    refuse(F "action=eror\n", "f.conf:2: unknown action \"eror\": did you mean error?");
-    refuse(F "layer=wire\n" ERROR, "f.conf:2: action=error cannot be done at the wire layer");
-    refuse(F "layer=wird\n" ERROR, "f.conf:2: unknown layer \"wird\": did you mean wire?");
+    refuse(F "action=eror\n", "f.conf:2:8: unknown action \"eror\": did you mean error?");
+    refuse(F "layer=wire\n" ERROR, "f.conf:2:7: action=error cannot be done at the wire layer");
+    refuse(F "layer=wird\n" ERROR, "f.conf:2:7: unknown layer \"wird\": did you mean wire?");
     refuse(F "action=disconnect\n",
-           "f.conf:1: action=disconnect cannot be done at the host layer: add layer=wire");
+           "f.conf:1:1: action=disconnect cannot be done at the host layer: add layer=wire");
     refuse(F "layer=guest\nevent=l2_load\n" ERROR,
-           "f.conf:3: 'event' is known under the format only: leave out layer=guest");
+           "f.conf:3:7: 'event' is known under the format only: leave out layer=guest");
     refuse(F "window=5\n" ERROR,
-           "f.conf:2: 'window' must be TIME..TIME, such as 10s..2m, not \"5\"");
-    refuse(F "window=5..1\n" ERROR, "f.conf:2: 'window' must end after it begins");
+           "f.conf:2:8: 'window' must be TIME..TIME, such as 10s..2m, not \"5\"");
+    refuse(F "window=5..1\n" ERROR, "f.conf:2:8: 'window' must end after it begins");
     refuse(F "window=5..x\n" ERROR,
-           "f.conf:2: 'window' must be a time, such as 500ms, 10s or 2m, not \"x\"");
+           "f.conf:2:8: 'window' must be a time, such as 500ms, 10s or 2m, not \"x\"");
     refuse(F "action=delay\nms=1..9\nshape=ramp\n",
-           "f.conf:4: a ramp lacks its window: add window=10s..60s");
+           "f.conf:4:7: a ramp lacks its window: add window=10s..60s");
     refuse(F "action=delay\nms=1..9\nshape=fixed\n",
-           "f.conf:4: a fixed delay is one number, not a range");
+           "f.conf:4:7: a fixed delay is one number, not a range");
     refuse(F "action=delay\nms=9\nshape=lognormal\n",
-           "f.conf:4: a lognormal delay needs ms=N..M: median and what 99 of 100 stay below");
-    refuse(F "action=corrupt\nbyte=256\n", "f.conf:3: 'byte' must be a number from 0 to 255");
+           "f.conf:4:7: a lognormal delay needs ms=N..M: median and what 99 of 100 stay below");
+    refuse(F "action=corrupt\nbyte=256\n", "f.conf:3:6: 'byte' must be a number from 0 to 255");
     refuse(F "op=write\naction=corrupt\nstale=on\n",
-           "f.conf:2: 'stale' and 'stuck' are about reads");
-    refuse(F "action=badsector\n", "f.conf:2: action=badsector lacks its range: add range=OFF+LEN "
-                                   "(the request touches these bytes)");
-    refuse(F "op=read\ndrop=unflushed\n" ERROR, "f.conf:3: 'drop' is about flushes: add op=flush");
-    refuse("[cache]\nsize=1k\n", "f.conf:2: 'size' must be from 1M to 4G");
-    refuse("[cache]\natomic=1k\n", "f.conf:2: 'atomic' must be 512 or 4096");
-    refuse("[cache]\n[cache]\n", "f.conf:2: there is one [cache]");
-    refuse("[cache \"x\"]\n", "f.conf:1: [cache] has no name");
-    refuse("[suspend \"x\"]\n", "f.conf:1: [suspend] lacks its event: add a line event = ...");
-    refuse("[suspend]\nevent=l2_load\n", "f.conf:1: a breakpoint lacks its tag: write [suspend "
+           "f.conf:2:4: 'stale' and 'stuck' are about reads");
+    refuse(F "action=badsector\n",
+           "f.conf:2:8: action=badsector lacks its range: add range=OFF+LEN "
+           "(the request touches these bytes)");
+    refuse(F "op=read\ndrop=unflushed\n" ERROR,
+           "f.conf:3:6: 'drop' is about flushes: add op=flush");
+    refuse("[cache]\nsize=1k\n", "f.conf:2:6: 'size' must be from 1M to 4G");
+    refuse("[cache]\natomic=1k\n", "f.conf:2:8: 'atomic' must be 512 or 4096");
+    refuse("[cache]\n[cache]\n", "f.conf:2:1: there is one [cache]");
+    refuse("[cache \"x\"]\n", "f.conf:1:9: [cache] has no name");
+    refuse("[suspend \"x\"]\n", "f.conf:1:1: [suspend] lacks its event: add a line event = ...");
+    refuse("[suspend]\nevent=l2_load\n", "f.conf:1:1: a breakpoint lacks its tag: write [suspend "
                                          "\"tag\"], as it is resumed by that");
     refuse(F "range=5\n" ERROR,
-           "f.conf:2: 'range' must be OFFSET+LENGTH, such as 1M+4k, not \"5\"");
-    refuse(F "range=1+0\n" ERROR, "f.conf:2: 'range' must be at least one byte and end below 8E");
-    refuse(F "range=7E+1E\n" ERROR, "f.conf:2: 'range' must be at least one byte and end below 8E");
+           "f.conf:2:7: 'range' must be OFFSET+LENGTH, such as 1M+4k, not \"5\"");
+    refuse(F "range=1+0\n" ERROR, "f.conf:2:7: 'range' must be at least one byte and end below 8E");
+    refuse(F "range=7E+1E\n" ERROR,
+           "f.conf:2:7: 'range' must be at least one byte and end below 8E");
     refuse(F "minlen=-1\n" ERROR,
-           "f.conf:2: 'minlen' must be a size in bytes, such as 512, 4k or 1M, not \"-1\"");
-    refuse(F "nth=0\n" ERROR, "f.conf:2: 'nth' must be a number from 1 on, not \"0\"");
-    refuse(F "prob=101%\n" ERROR, "f.conf:2: 'prob' must be a probability above 0, such as 25% or "
-                                  "0.25, not \"101%\"");
-    refuse(F "errno=EIOO\n" ERROR, "f.conf:2: unknown errno \"EIOO\": did you mean EIO?");
+           "f.conf:2:8: 'minlen' must be a size in bytes, such as 512, 4k or 1M, not \"-1\"");
+    refuse(F "nth=0\n" ERROR, "f.conf:2:5: 'nth' must be a number from 1 on, not \"0\"");
+    refuse(F "prob=101%\n" ERROR,
+           "f.conf:2:6: 'prob' must be a probability above 0, such as 25% or "
+           "0.25, not \"101%\"");
+    refuse(F "errno=EIOO\n" ERROR, "f.conf:2:7: unknown errno \"EIOO\": did you mean EIO?");
     refuse(F "errno=4096\n" ERROR,
-           "f.conf:2: 'errno' must be a number from 1 to 4095, not \"4096\"");
+           "f.conf:2:7: 'errno' must be a number from 1 to 4095, not \"4096\"");
     refuse(F "action=delay\nms=10..5\n",
-           "f.conf:3: 'ms' must be a number from 10 to 3600000, not \"5\"");
-    refuse(F "action=torn\nunit=1k\n", "f.conf:3: 'unit' must be 512 or 4096, not \"1k\"");
-    refuse(F "action=torn\nmask=0\n", "f.conf:3: 'mask' must be a number from 1 on, not \"0\"");
+           "f.conf:3:4: 'ms' must be a number from 10 to 3600000, not \"5\"");
+    refuse(F "action=torn\nunit=1k\n", "f.conf:3:6: 'unit' must be 512 or 4096, not \"1k\"");
+    refuse(F "action=torn\nmask=0\n", "f.conf:3:6: 'mask' must be a number from 1 on, not \"0\"");
     refuse(F "action=torn\nmask=1\nkeep=suffix\n",
-           "f.conf:3: 'keep' and 'mask' exclude each other");
-    refuse(F "action=torn\nkeep=mask\n", "f.conf:3: unknown keep \"mask\": there are prefix, "
+           "f.conf:3:6: 'keep' and 'mask' exclude each other");
+    refuse(F "action=torn\nkeep=mask\n", "f.conf:3:6: unknown keep \"mask\": there are prefix, "
                                          "suffix, random, prefix:random, suffix:random");
     refuse(F "action=lost\nmask=1\n",
-           "f.conf:3: 'mask' does not go with action=lost; it goes with torn");
-    refuse(F "action=torn\nmaks=1\n", "f.conf:3: unknown key 'maks': did you mean mask?");
+           "f.conf:3:6: 'mask' does not go with action=lost; it goes with torn");
+    refuse(F "action=torn\nmaks=1\n", "f.conf:3:1: unknown key 'maks': did you mean mask?");
     refuse(F "action=misdirect\ndelta=0\n",
-           "f.conf:3: 'delta' must not be 0: that is the right place");
+           "f.conf:3:7: 'delta' must not be 0: that is the right place");
     refuse(F "action=corrupt\nbits=65\n",
-           "f.conf:3: 'bits' must be a number from 1 to 64, not \"65\"");
-    refuse(F "once=maybe\n" ERROR, "f.conf:2: 'once' must be on or off, not \"maybe\"");
+           "f.conf:3:6: 'bits' must be a number from 1 to 64, not \"65\"");
+    refuse(F "once=maybe\n" ERROR, "f.conf:2:6: 'once' must be on or off, not \"maybe\"");
 }
 
 static void bad_sections_name_line_and_hint(void **state)
 {
     (void)state;
-    refuse("\n" F "op=read\n", "f.conf:2: a fault lacks its action: add action=error or another of "
-                               "those that `breakwater faults actions` lists");
-    refuse(F "action=delay\n", "f.conf:2: action=delay lacks its ms: add ms=N|N..M (milliseconds, "
-                               "fixed or drawn from a range)");
-    refuse(F ERROR "ms=3\n", "f.conf:3: 'ms' does not go with action=error; it goes with delay");
+    refuse("\n" F "op=read\n",
+           "f.conf:2:1: a fault lacks its action: add action=error or another of "
+           "those that `breakwater faults actions` lists");
+    refuse(F "action=delay\n",
+           "f.conf:2:8: action=delay lacks its ms: add ms=N|N..M (milliseconds, "
+           "fixed or drawn from a range)");
+    refuse(F ERROR "ms=3\n", "f.conf:3:4: 'ms' does not go with action=error; it goes with delay");
     refuse(F "action=lost\nerrno=5\n",
-           "f.conf:3: 'errno' does not go with action=lost; it goes with "
+           "f.conf:3:7: 'errno' does not go with action=lost; it goes with "
            "error or short or reply or script");
-    refuse(F "op=read\naction=torn\n", "f.conf:2: action=torn can be done to write,zero only");
+    refuse(F "op=read\naction=torn\n", "f.conf:2:4: action=torn can be done to write,zero only");
     refuse(F "op=flush\naction=corrupt\n",
-           "f.conf:2: action=corrupt can be done to read,write only");
+           "f.conf:2:4: action=corrupt can be done to read,write only");
     refuse(F "kind=l2\nlayer=guest\naction=lost\n",
-           "f.conf:2: 'kind' is known under the format only: leave out layer=guest");
+           "f.conf:2:6: 'kind' is known under the format only: leave out layer=guest");
     refuse(F "kind=l2\nop=read\n" ERROR,
-           "f.conf:3: 'kind' is about writes: op must be write, zero or both");
-    refuse(F "fua=on\naction=lost\n", "f.conf:2: 'fua' is what clients ask for: add layer=guest "
+           "f.conf:3:4: 'kind' is about writes: op must be write, zero or both");
+    refuse(F "fua=on\naction=lost\n", "f.conf:2:5: 'fua' is what clients ask for: add layer=guest "
                                       "(the host file is flushed)");
     refuse(F "action=corrupt\nbits=3\nzero=on\n",
-           "f.conf:2: 'bits', 'byte', 'zero', 'stale' and 'stuck' exclude each other");
+           "f.conf:2:8: 'bits', 'byte', 'zero', 'stale' and 'stuck' exclude each other");
 }
 
 static void an_option_is_refused_by_number(void **state)
@@ -238,7 +248,7 @@ static void too_many_faults_are_refused(void **state)
     for (unsigned i = 0; i < 4097; i++)
         memcpy(text + i * one, F ERROR, one);
     assert_false(rules_load(r, "f.conf", text, 4097 * one, &e));
-    assert_string_equal(err_msg(e), "f.conf:8193: more than 4096 faults");
+    assert_string_equal(err_msg(e), "f.conf:8193:1: more than 4096 faults");
     assert_true(rules_load(r, "f.conf", text, 4096 * one, NULL));
     err_free(e);
     rules_free(r);

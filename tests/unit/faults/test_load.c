@@ -85,55 +85,63 @@ static void numbers_are_read_as_strtoull_does(void **state)
 static void bad_lines_are_refused_by_number(void **state)
 {
     (void)state;
-    REFUSE(RULE " \n", "f.conf:3: a line of white space only");
-    REFUSE(RULE "\r\n", "f.conf:3: a line of white space only");
-    REFUSE(RULE " # c\n", "f.conf:3: a comment must start in the first column");
-    REFUSE("[]\n", "f.conf:1: a section without a name");
-    REFUSE("event = \"none\"\n", "f.conf:1: a setting before the first section");
-    REFUSE(" [inject-error]\n", "f.conf:1: a setting before the first section");
-    REFUSE("\xef\xbb\xbf[inject-error]\n", "f.conf:1: a setting before the first section");
-    REFUSE("[cach]\n", "f.conf:1: unknown section [cach]");
-    REFUSE("[inject-error\n", "f.conf:1: unknown section [inject-error?]");
-    REFUSE("[inject-error ]\n", "f.conf:1: unknown section [inject-error ]");
-    REFUSE("[inject-error \"\"]\n", "f.conf:1: unknown section [inject-error \"\"]");
-    REFUSE(RULE "errno=\"5\"\n", "f.conf:3: put a space before '=' in \"errno=\"5\"\"");
-    REFUSE(RULE "errno = 5\n", "f.conf:3: write the value in double quotes: errno = \"...\"");
-    REFUSE(RULE "errno\n", "f.conf:3: write the value in double quotes");
-    REFUSE(RULE "errno = \"\"\n", "f.conf:3: write the value in double quotes");
-    REFUSE(RULE "errno = \"5\nonce = \"on\"\n", "f.conf:3: the value of 'errno' lacks its closing");
-    REFUSE(RULE "colour = \"red\"\n", "f.conf:3: unknown key 'colour' in [inject-error]");
-    REFUSE(RULE "new_state = \"2\"\n", "f.conf:3: 'new_state' does not belong in [inject-error]");
-    REFUSE(SET_STATE "errno = \"2\"\n", "f.conf:2: 'errno' does not belong in [set-state]");
-    REFUSE(RULE "errno = \"5\0\"\n", "f.conf:3: the line holds a NUL byte");
+    REFUSE(RULE " \n", "f.conf:3:1: a line of white space only");
+    REFUSE(RULE "\r\n", "f.conf:3:1: a line of white space only");
+    REFUSE(RULE " # c\n", "f.conf:3:2: a comment must start in the first column");
+    REFUSE("[]\n", "f.conf:1:1: a section without a name");
+    REFUSE("event = \"none\"\n", "f.conf:1:1: a setting before the first section");
+    REFUSE(" [inject-error]\n", "f.conf:1:2: a setting before the first section");
+    REFUSE("\xef\xbb\xbf[inject-error]\n", "f.conf:1:1: a setting before the first section");
+    REFUSE("[cach]\n", "f.conf:1:2: unknown section [cach]");
+    REFUSE("[inject-error\n", "f.conf:1:2: unknown section [inject-error?]");
+    REFUSE("[inject-error ]\n", "f.conf:1:2: unknown section [inject-error ]");
+    REFUSE("[inject-error \"\"]\n", "f.conf:1:2: unknown section [inject-error \"\"]");
+    REFUSE(RULE "errno=\"5\"\n", "f.conf:3:1: put a space before '=' in \"errno=\"5\"\"");
+    REFUSE(RULE "errno = 5\n", "f.conf:3:9: write the value in double quotes: errno = \"...\"");
+    REFUSE(RULE "errno\n", "f.conf:3:7: write the value in double quotes");
+    REFUSE(RULE "errno = \"\"\n", "f.conf:3:10: write the value in double quotes");
+    REFUSE(RULE "errno = \"5\nonce = \"on\"\n",
+           "f.conf:3:9: the value of 'errno' lacks its closing");
+    REFUSE(RULE "colour = \"red\"\n", "f.conf:3:1: unknown key 'colour' in [inject-error]");
+    REFUSE(RULE "  errmo = \"5\"\n",
+           "f.conf:3:3: unknown key 'errmo' in [inject-error]: did you mean "
+           "errno?");
+    REFUSE(SET_STATE "\tnewstate = \"2\"\n",
+           "f.conf:2:2: unknown key 'newstate' in [set-state]: did you mean new_state?");
+    REFUSE("[wall]\n", "f.conf:1:2: unknown section [wall]: there are [inject-error], [set-state]");
+    REFUSE(RULE "new_state = \"2\"\n", "f.conf:3:1: 'new_state' does not belong in [inject-error]");
+    REFUSE(SET_STATE "errno = \"2\"\n", "f.conf:2:1: 'errno' does not belong in [set-state]");
+    REFUSE(RULE "errno = \"5\0\"\n", "f.conf:3:11: the line holds a NUL byte");
 }
 
 static void bad_values_are_refused_by_line(void **state)
 {
     (void)state;
-    REFUSE("\n" INJECT "errno = \"5\"\n\n\n", "f.conf:2: [inject-error] lacks its event");
-    REFUSE(INJECT RULE, "f.conf:1: [inject-error] lacks its event");
+    REFUSE("\n" INJECT "errno = \"5\"\n\n\n", "f.conf:2:1: [inject-error] lacks its event");
+    REFUSE(INJECT RULE, "f.conf:1:1: [inject-error] lacks its event");
     REFUSE(INJECT "event = \"read_oio\"\n",
-           "f.conf:2: unknown event \"read_oio\": did you mean \"read_aio\"?");
-    REFUSE(INJECT "event = \"something\"\n", "f.conf:2: unknown event \"something\": docs/");
+           "f.conf:2:10: unknown event \"read_oio\": did you mean \"read_aio\"?");
+    REFUSE(INJECT "event = \"something\"\n", "f.conf:2:10: unknown event \"something\": docs/");
     REFUSE(RULE "iotype = \"reads\"\n",
-           "f.conf:3: unknown iotype \"reads\": did you mean \"read\"?");
-    REFUSE(RULE "errno = \"EIO\"\n", "f.conf:3: 'errno' must be a number");
-    REFUSE(RULE "errno = \"5 \"\n", "f.conf:3: 'errno' must be a number");
-    REFUSE(RULE "errno = \"08\"\n", "f.conf:3: 'errno' must be a number");
-    REFUSE(RULE "errno = \"0x\"\n", "f.conf:3: 'errno' must be a number");
-    REFUSE(RULE "errno = \"99999999999999999999\"\n", "f.conf:3: 'errno' must be a number");
-    REFUSE(RULE "errno = \"-5\"\n", "f.conf:3: 'errno' must be 0 to 4095");
-    REFUSE(RULE "errno = \"4294967301\"\n", "f.conf:3: 'errno' must be 0 to 4095");
+           "f.conf:3:11: unknown iotype \"reads\": did you mean \"read\"?");
+    REFUSE(RULE "errno = \"EIO\"\n", "f.conf:3:10: 'errno' must be a number");
+    REFUSE(RULE "errno = \"5 \"\n", "f.conf:3:10: 'errno' must be a number");
+    REFUSE(RULE "errno = \"08\"\n", "f.conf:3:10: 'errno' must be a number");
+    REFUSE(RULE "errno = \"0x\"\n", "f.conf:3:10: 'errno' must be a number");
+    REFUSE(RULE "errno = \"99999999999999999999\"\n", "f.conf:3:10: 'errno' must be a number");
+    REFUSE(RULE "errno = \"-5\"\n", "f.conf:3:10: 'errno' must be 0 to 4095");
+    REFUSE(RULE "errno = \"4294967301\"\n", "f.conf:3:10: 'errno' must be 0 to 4095");
     REFUSE(RULE "sector = \"-2\"\n",
-           "f.conf:3: 'sector' must be -1 (any) or 0 to 18014398509481983");
-    REFUSE(RULE "sector = \"18014398509481984\"\n", "f.conf:3: 'sector' must be -1");
-    REFUSE(RULE "state = \"4294967296\"\n", "f.conf:3: 'state' is 4294967296: a state has 32 bits");
-    REFUSE(RULE "once = \"1\"\n", "f.conf:3: 'once' must be \"on\" or \"off\", not \"1\"");
-    REFUSE(RULE "immediately = \"On\"\n", "f.conf:3: 'immediately' must be \"on\" or \"off\"");
-    REFUSE("[inject-error \"1a\"]\nevent = \"none\"\n", "f.conf:1: \"1a\" is no id");
-    REFUSE("[inject-error \"a b\"]\nevent = \"none\"\n", "f.conf:1: \"a b\" is no id");
+           "f.conf:3:11: 'sector' must be -1 (any) or 0 to 18014398509481983");
+    REFUSE(RULE "sector = \"18014398509481984\"\n", "f.conf:3:11: 'sector' must be -1");
+    REFUSE(RULE "state = \"4294967296\"\n",
+           "f.conf:3:10: 'state' is 4294967296: a state has 32 bits");
+    REFUSE(RULE "once = \"1\"\n", "f.conf:3:9: 'once' must be \"on\" or \"off\", not \"1\"");
+    REFUSE(RULE "immediately = \"On\"\n", "f.conf:3:16: 'immediately' must be \"on\" or \"off\"");
+    REFUSE("[inject-error \"1a\"]\nevent = \"none\"\n", "f.conf:1:16: \"1a\" is no id");
+    REFUSE("[inject-error \"a b\"]\nevent = \"none\"\n", "f.conf:1:16: \"a b\" is no id");
     REFUSE("[inject-error \"a\"]\nevent = \"none\"\n[inject-error \"a\"]\nevent = \"none\"\n",
-           "f.conf:3: another [inject-error] has the id \"a\" already");
+           "f.conf:3:16: another [inject-error] has the id \"a\" already");
 }
 
 static void one_bad_section_leaves_the_engine_as_it_was(void **state)
@@ -160,7 +168,7 @@ static void overlong_lines_are_refused(void **state)
     accept(text, 1023, 0);
     text[1022] = 'x';
     text[1023] = '\n';
-    refuse(text, 1024, "f.conf:1: the line is longer than 1022 bytes");
+    refuse(text, 1024, "f.conf:1:1023: the line is longer than 1022 bytes");
 }
 
 static void every_failing_allocation_is_reported(void **state)

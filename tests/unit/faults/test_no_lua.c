@@ -15,7 +15,7 @@ static void a_script_is_refused_by_name(void **state)
 
     assert_false(script_is_built());
     assert_false(rules_load(r, "rules.conf", text, strlen(text), &e));
-    assert_string_equal(err_msg(e), "rules.conf:4: [script] needs Lua, and this breakwater was "
+    assert_string_equal(err_msg(e), "rules.conf:4:1: [script] needs Lua, and this breakwater was "
                                     "built without it");
     err_free(e);
     e = NULL;

@@ -280,20 +280,20 @@ static void a_failing_script_fails_the_request_as_the_rule_says(void **state)
 static void script_sections_are_checked(void **state)
 {
     static const char *const bad[][2] = {
-        {"[script]\nop = read\n", "rules.conf:1: action=script lacks its file"},
-        {"[script]\nfile = b.lua\n", "rules.conf:2: Could not open script '/tmp/test-script-"},
-        {"[script]\n\nfile = .\n", "rules.conf:3: The script '/tmp/test-script-"},
+        {"[script]\nop = read\n", "rules.conf:1:1: action=script lacks its file"},
+        {"[script]\nfile = b.lua\n", "rules.conf:2:8: Could not open script '/tmp/test-script-"},
+        {"[script]\n\nfile = .\n", "rules.conf:3:8: The script '/tmp/test-script-"},
         {"[script]\nfile = /dev/null\n", "is not a plain file"},
-        {"[script]\nfile = a.lua\naction = error\n", "rules.conf:3: [script] has no action"},
+        {"[script]\nfile = a.lua\naction = error\n", "rules.conf:3:10: [script] has no action"},
         {"[script]\nfile = a.lua\nhook = other\n",
-         "rules.conf:2: a.lua:1: it has no function other()"},
+         "rules.conf:2:8: a.lua:1: it has no function other()"},
         {"[script]\nfile = a.lua\nhook = a.b\n", "'hook' must be the name of a function"},
         {"[script]\nfile = a.lua\nbudget = 10\n", "'budget' must be a number from 1000"},
         {"[script]\nfile = a.lua\nmemory = 1k\n", "'memory' must be from 256k"},
         {"[script]\nfile = a.lua\nms = 5\n", "'ms' does not go with action=script"},
         {"[script]\nfil = a.lua\n", "unknown key 'fil': did you mean file?"},
         {"[fault]\naction = error\nfile = a.lua\n", "'file' does not go with action=error"},
-        {"[scrip]\n", "[fault], [script] and [engine]"},
+        {"[scrip]\n", "did you mean [script]?"},
     };
     (void)state;
 
