@@ -302,7 +302,7 @@ def writes_of_every_kind_can_be_read_back():
         h.shutdown()
     out = subprocess.run([BREAKWATER, "faults", "trace", "t"], check=True, capture_output=True,
                          text=True).stdout
-    assert "kind=other" in out, out
+    assert "kind=bitmap" in out, out
 
 
 def a_trace_ends_at_its_limit():
