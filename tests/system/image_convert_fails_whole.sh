@@ -41,6 +41,15 @@ for target in old.qcow2 new.qcow2; do
     nothing_changed
 done
 
+# Salvaging is for what cannot be read.
+expect_fail 1 'cannot write .* of new.qcow2' limited convert --salvage source.qcow2 new.qcow2
+nothing_changed
+"$BREAKWATER" image create -q written.qcow2 24M
+printf '[inject-error]\nevent = "write_aio"\nonce = "on"\n' >write.conf
+expect_fail 1 'cannot write .* of written.qcow2' image convert --salvage -n source.qcow2 \
+    blkdebug:write.conf:written.qcow2
+rm written.qcow2 write.conf
+
 say "the target, or the source, is in use"
 start_serve user old.qcow2
 expect_fail 1 'old.qcow2.* in use' image convert source.qcow2 old.qcow2
