@@ -84,6 +84,9 @@ bool explore_keep(struct node *n, const char *path, struct err **errp);
 /* explore_uri: of an export; new. explore_environment: NULL-terminated, for a command; free with
  * explore_environment_free. mark NULL: for the workload. */
 char *explore_uri(const struct explore *x, const char *export_name);
+/* explore_fill_in: text with the URI in the place of each {uri}; new. It has nothing that a shell
+ * reads otherwise, whatever quotes it stands in. */
+char *explore_fill_in(const struct explore *x, const char *text, const char *export_name);
 char **explore_environment(const struct explore *x, const char *export_name, const char *mark);
 void explore_environment_free(char **env);
 

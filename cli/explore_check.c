@@ -78,10 +78,11 @@ static char *last_output(int fd)
 static bool run_check(struct explore *x, const struct explore_state *s, const char *name, int out,
                       struct command *c, struct err **errp)
 {
+    AUTO_FREE char *text = explore_fill_in(x, x->o->check, name);
     char **env = explore_environment(x, name, s->mark);
-    bool ok = env || err_set(errp, ENOMEM, "out of memory");
+    bool ok = (text && env) || err_set(errp, ENOMEM, "out of memory");
 
-    *c = (struct command){.text = x->o->check,
+    *c = (struct command){.text = text,
                           .extra = (const char *const *)env,
                           .out_fd = out,
                           .timeout_ms = x->o->check_timeout_ms};

@@ -175,6 +175,23 @@ char *explore_uri(const struct explore *x, const char *export_name)
     return uri_unix(false, x->socket, export_name);
 }
 
+char *explore_fill_in(const struct explore *x, const char *text, const char *export_name)
+{
+    static const char place[] = "{uri}";
+    AUTO_FREE char *uri = explore_uri(x, export_name);
+    AUTO_FREE char *done = mem_strdup("");
+    const char *at;
+
+    while (uri && done && (at = strstr(text, place))) {
+        char *more = mem_printf("%s%.*s%s", done, (int)(at - text), text, uri);
+
+        mem_free(done);
+        done = more;
+        text = at + strlen(place);
+    }
+    return uri && done ? mem_printf("%s%s", done, text) : NULL;
+}
+
 void explore_environment_free(char **env)
 {
     for (unsigned i = 0; env && env[i]; i++)
@@ -232,13 +249,14 @@ static struct node *recorded_disk(struct explore *x, struct err **errp)
 
 static bool run_workload(struct explore *x, struct err **errp)
 {
+    AUTO_FREE char *text = explore_fill_in(x, x->o->workload, "");
     char **env = explore_environment(x, "", NULL);
-    struct command c = {.text = x->o->workload,
+    struct command c = {.text = text,
                         .extra = (const char *const *)env,
                         .out_fd = STDERR_FILENO,
                         .timeout_ms = x->o->workload_timeout_ms};
     char how[64];
-    bool ok = env || err_set(errp, ENOMEM, "out of memory");
+    bool ok = (text && env) || err_set(errp, ENOMEM, "out of memory");
 
     ok = ok && commands_run(&x->commands, &c, errp);
     /* What the server does from here on is not the workload's. */

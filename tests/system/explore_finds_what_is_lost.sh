@@ -83,6 +83,14 @@ explore --size 1M --replay none.rec --jobs 3 --keep lowest --states 6 \
 grep -q '^state 0 failed' lowest.out
 [ "$(ls lowest)" = state-0.raw ] || fail "kept: $(ls lowest)"
 
+say '{uri} in both commands is the URI, in any quotes'
+mkdir "odd 'name\$"
+TMPDIR="$tmp/odd 'name\$" explore --size 1M --states 3 --workload \
+    'qemu-io -f raw -c "write -P 7 0 4k" {uri} && [ "{uri}" = "$uri" ] && test "$uri" = '"'{uri}'" \
+    --check "nbdcopy '{uri}' - >/dev/null && [ \"{uri}+{uri}\" = \"\$uri+\$uri\" ]" >uri.out 2>explore.log ||
+    fail "$(cat uri.out explore.log)"
+grep -q '^2 states of .* 0 failed' uri.out
+
 say 'equal content is tested once, and again where more was promised'
 cat >twice.py <<'E2'
 import nbd, os, subprocess, sys
