@@ -55,6 +55,8 @@ static bool load_faults(const struct serve_export *x, struct rules *rules,
     for (unsigned i = 0; i < x->n_fault; i++)
         if (!rules_load_option(rules, x->fault[i], i + 1, errp))
             return false;
+    if (x->name && !rules_check_exports(rules, &x->name, 1, errp))
+        return false;
     if (x->fault_seed_given)
         rules_set_seed(rules, x->fault_seed);
     rules_warn(rules, show_warning, NULL);

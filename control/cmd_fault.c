@@ -12,7 +12,9 @@
 
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "base/mem.h"
 #include "control/blockdev.h"
+#include "control/export_priv.h"
 #include "control/fault_watch.h"
 #include "faults/trace.h"
 #include "filters/cache.h"
@@ -163,6 +165,25 @@ static bool load(struct call *call, struct rules *fresh, struct err **errp)
     return path && rules_load_file(fresh, path, errp);
 }
 
+/* Without any export there is nothing to compare with: some will come. */
+static bool check_exports(struct control *ctl, const struct rules *fresh, struct err **errp)
+{
+    AUTO_FREE const char **names = NULL;
+    size_t n = 0;
+    const struct control_export *e;
+
+    for (e = ctl->exports; e; e = e->next)
+        n++;
+    if (n == 0)
+        return true;
+    names = mem_array(n, sizeof(names[0]));
+    if (!names)
+        return err_set(errp, ENOMEM, "out of memory for fault rules");
+    for (e = ctl->exports, n = 0; e; e = e->next)
+        names[n++] = e->name;
+    return rules_check_exports(fresh, names, n, errp);
+}
+
 static bool change(struct call *call,
                    bool (*put)(struct call *call, struct node *n, struct rules *fresh,
                                struct err **errp),
@@ -176,7 +197,7 @@ static bool change(struct call *call,
         return false;
     if (!fresh)
         return err_set(errp, ENOMEM, "out of memory for fault rules");
-    ok = load(call, fresh, errp);
+    ok = load(call, fresh, errp) && check_exports(call->ctl, fresh, errp);
     if (ok) {
         bool faults = rules_has_layer(fresh, FAULT_HOST) || rules_has_layer(fresh, FAULT_GUEST);
 

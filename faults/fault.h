@@ -154,6 +154,10 @@ void rules_set_seed(struct rules *r, uint64_t seed);
 /* rules_warn: fn is told, in sentences that begin with "file:line: ", of rules that can never fire
  * and of those that latch. Returns how many. */
 unsigned rules_warn(const struct rules *r, void (*fn)(void *arg, const char *text), void *arg);
+/* rules_check_exports: ENOENT if a fault is about an export that has none of these names and is no
+ * view of one (NAME@...); patterns are compared up to their first wildcard. */
+bool rules_check_exports(const struct rules *r, const char *const *names, size_t n,
+                         struct err **errp);
 /* rules_explain: what rule i does, in words; false past the end. */
 bool rules_explain(const struct rules *r, unsigned i, char *buf, size_t buf_len);
 

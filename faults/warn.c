@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
  * What can be seen of a rule before it runs: that it never will, or that it will do more than it
- * seems to say. Warnings only: what is odd may be meant.
+ * seems to say. Warnings only: what is odd may be meant. An export that is not there is not: its
+ * rule is refused.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -132,4 +133,47 @@ unsigned rules_warn(const struct rules *r, void (*fn)(void *arg, const char *tex
     for (const struct fault *f = rules_faults_const(r)->all; f; f = f->all_next)
         warn_fault(&w, f);
     return w.n;
+}
+
+/* Could an export of this name, or a view of it (NAME@...), be like the pattern? With wildcards,
+ * what stands before the first of them decides. */
+static bool names_export(const char *pattern, const char *name)
+{
+    size_t fixed = strcspn(pattern, "*?"), len = strlen(name);
+
+    if (pattern[fixed] && fixed <= len)
+        return strncmp(pattern, name, fixed) == 0;
+    return strncmp(pattern, name, len) == 0 && (pattern[len] == 0 || pattern[len] == '@');
+}
+
+static bool unknown_export(const struct fault *f, const char *const *names, size_t n,
+                           struct err **errp)
+{
+    struct ini_text wanted = {f->sel.export, strlen(f->sel.export)};
+    const char *meant = text_nearest(wanted, names, n);
+    char shown[64], name[64];
+
+    text_printable(wanted, shown);
+    if (meant || n == 1)
+        return err_set(errp, ENOENT, "%s: no export is called \"%s\": %s \"%s\"%s", f->where, shown,
+                       meant ? "did you mean" : "there is",
+                       text_printable((struct ini_text){meant ? meant : names[0],
+                                                        strlen(meant ? meant : names[0])},
+                                      name),
+                       meant ? "?" : "");
+    return err_set(errp, ENOENT, "%s: no export is called \"%s\"", f->where, shown);
+}
+
+bool rules_check_exports(const struct rules *r, const char *const *names, size_t n,
+                         struct err **errp)
+{
+    for (const struct fault *f = rules_faults_const(r)->all; f; f = f->all_next) {
+        size_t i = 0;
+
+        while (f->sel.export && i < n && !names_export(f->sel.export, names[i]))
+            i++;
+        if (f->sel.export && i == n)
+            return unknown_export(f, names, n, errp);
+    }
+    return true;
 }

@@ -88,6 +88,8 @@ def what_cannot_be_is_refused_and_changes_nothing():
         for text, arguments in (
                 (r"faults-add: unknown action \"eror\": did you mean error", {"rule": "action=eror"}),
                 (r"faults-add:2:4: ", {"rules": "[fault]\nop=raed\naction=error\n"}),
+                (r"faults-add: no export is called \"dusk\": ",
+                 {"rule": "op=read export=dusk action=error"}),
                 (r"has the id \"a\" already", {"rule": "id=a op=read action=error"}),
                 (r"needs a disk with a volatile cache", {"rule": "action=powercut"}),
                 (r"\[cache\] cannot be changed", {"rules": CACHE}),

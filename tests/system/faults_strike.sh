@@ -174,6 +174,14 @@ expect_fail 1 "--fault 2: unknown action \"eror\": did you mean error" \
 expect_fail 1 "fault-seed" "${serve[@]}" --fault-seed x disk.qcow2
 printf '[fault]\nop=read\naction=error\nms=3\n' >bad.conf
 expect_fail 2 "bad.conf:4:4: 'ms' does not go with action=error" "${serve[@]}" --faults bad.conf disk.qcow2
+for name in dusk 'x*' disk2 dis disk.; do
+    expect_fail 2 "--fault 1: no export is called " \
+        "${serve[@]}" -x disk --fault "export=$name action=log" disk.qcow2
+done
+expect_fail 2 'did you mean "disk"?' "${serve[@]}" -x disk --fault "export=dusk action=log" disk.qcow2
+start_serve s -x disk --fault 'export=disk action=log' --fault 'export=d?s* action=log' \
+    --fault 'export=disk@crash/1 action=log' --fault 'export=disk@* action=log' disk.qcow2
+stop_serve s
 start_serve s --fault 'state=9 action=error' disk.qcow2
 stop_serve s
 counted s '--fault 1: it can never fire: no rule sets state 9'
