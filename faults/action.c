@@ -28,7 +28,7 @@ const struct fault_action_info fault_actions[ACTION_COUNT] = {
     [ACTION_LOST] = {"lost", "does nothing and reports success", CHANGES | OP(DISCARD) | OP(FLUSH),
                      OP(WRITE), 0, DISK, false},
     [ACTION_MISDIRECT] = {"misdirect", "writes to a wrong place and reports success", CHANGES,
-                          OP(WRITE), NEED(DELTA), DISK, false},
+                          OP(WRITE), 0, DISK, false},
     [ACTION_CORRUPT] = {"corrupt", "returns wrong data (reads) or stores it (writes)",
                         OP(READ) | OP(WRITE), OP(READ), 0, DISK, false},
     [ACTION_NOSPACE] = {"nospace", "fails with ENOSPC once so many bytes were written", CHANGES,
@@ -92,6 +92,19 @@ static void put_corrupt(const struct fault_act *a, struct out *o)
         out_put(o, " %s=on", a->how == HOW_STALE ? "stale" : "stuck");
 }
 
+static void put_misdirect(const struct fault_act *a, struct out *o)
+{
+    if (a->to != TO_UNSET) {
+        out_put(o, " to=");
+        out_size(o, a->to);
+    } else {
+        out_put(o, " delta=%s", a->delta < 0 ? "-" : "");
+        out_size(o, a->delta < 0 ? -(uint64_t)a->delta : (uint64_t)a->delta);
+    }
+    if (a->swap)
+        out_put(o, " swap=on");
+}
+
 void act_describe(const struct fault_act *a, struct out *o)
 {
     char name[16];
@@ -119,8 +132,7 @@ void act_describe(const struct fault_act *a, struct out *o)
             out_put(o, " keep=%s", fault_keep_names[a->keep]);
         break;
     case ACTION_MISDIRECT:
-        out_put(o, " delta=%s", a->delta < 0 ? "-" : "");
-        out_size(o, a->delta < 0 ? -(uint64_t)a->delta : (uint64_t)a->delta);
+        put_misdirect(a, o);
         break;
     case ACTION_CORRUPT:
         put_corrupt(a, o);

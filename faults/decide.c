@@ -286,7 +286,8 @@ static void act_on(const struct fault *f, const struct fault_act *a, const struc
         break;
     case ACTION_MISDIRECT:
         d->deed = FAULT_MISDIRECT;
-        d->delta = a->delta;
+        d->delta = a->to == TO_UNSET ? a->delta : (int64_t)(a->to - q->off);
+        d->swap = a->swap;
         break;
     case ACTION_CORRUPT:
         d->deed = a->how >= HOW_STALE ? FAULT_OLD : FAULT_CORRUPT;

@@ -156,6 +156,19 @@ static void explain_keep(const struct fault_act *a, struct out *o)
     out_put(o, " are written, and it succeeds");
 }
 
+static void explain_misdirect(const struct fault_act *a, struct out *o)
+{
+    if (a->to != TO_UNSET) {
+        out_put(o, " goes to ");
+        out_size(o, a->to);
+    } else {
+        out_put(o, " goes ");
+        out_size(o, a->delta < 0 ? -(uint64_t)a->delta : (uint64_t)a->delta);
+        out_put(o, " too %s", a->delta < 0 ? "low" : "high");
+    }
+    out_put(o, "%s, and succeeds", a->swap ? ", what was there comes to its place" : "");
+}
+
 static void explain_corrupt(const struct fault *f, struct out *o)
 {
     bool reads = f->sel.ops & OP(READ), writes = f->sel.ops & OP(WRITE);
@@ -211,9 +224,7 @@ static void explain_act(const struct fault *f, struct out *o)
         explain_keep(a, o);
         break;
     case ACTION_MISDIRECT:
-        out_put(o, " goes ");
-        out_size(o, a->delta < 0 ? -(uint64_t)a->delta : (uint64_t)a->delta);
-        out_put(o, " too %s, and succeeds", a->delta < 0 ? "low" : "high");
+        explain_misdirect(a, o);
         break;
     case ACTION_CORRUPT:
         explain_corrupt(f, o);

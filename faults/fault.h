@@ -91,6 +91,7 @@ struct fault_decision {
     bool orderly;      /* DISCONNECT: no reset */
     enum fault_wrong wrong;
     int64_t delta; /* MISDIRECT */
+    bool swap;     /* MISDIRECT: what is there comes here */
     struct fault_tear tear;
     struct fault_damage damage;
 };

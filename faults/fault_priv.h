@@ -86,6 +86,7 @@ enum fault_how { HOW_FLIP, HOW_FILL, HOW_STALE, HOW_STUCK };
 enum fault_shape { SHAPE_UNIFORM, SHAPE_FIXED, SHAPE_LOGNORMAL, SHAPE_RAMP, SHAPE_COUNT };
 
 #define HALF UINT64_MAX
+#define TO_UNSET UINT64_MAX
 #define BITS_MAX 64
 
 struct fault_act {
@@ -97,9 +98,11 @@ struct fault_act {
     uint32_t unit;           /* torn */
     unsigned keep;           /* enum fault_keep */
     uint64_t mask;           /* of KEEP_MASK: bit 0 is the first unit */
-    int64_t delta;
-    unsigned how, bits; /* enum fault_how */
-    uint64_t byte;      /* corrupt: its value; disconnect: the first that is not sent */
+    int64_t delta;           /* misdirect */
+    uint64_t to;             /* the same: a place, or TO_UNSET */
+    bool swap;               /* and what is there comes here */
+    unsigned how, bits;      /* enum fault_how */
+    uint64_t byte;           /* corrupt: its value; disconnect: the first that is not sent */
     uint32_t new_state;
     unsigned shape;          /* enum fault_shape, of delays */
     bool heals;              /* badsector: by a write */
@@ -314,6 +317,8 @@ enum fault_key {
     FK_KEEP,
     FK_MASK,
     FK_DELTA,
+    FK_TO,
+    FK_SWAP,
     FK_BITS,
     FK_BYTE,
     FK_ZERO,

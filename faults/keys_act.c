@@ -90,6 +90,18 @@ TAKE(delta)
     return true;
 }
 
+TAKE(to)
+{
+    UNUSED_NAMES;
+    return value_size(t, "to", &f->act.to, errp);
+}
+
+TAKE(swap)
+{
+    UNUSED_NAMES;
+    return value_bool(t, "swap", &f->act.swap, errp);
+}
+
 TAKE(bits)
 {
     uint64_t v;

@@ -22,6 +22,8 @@ TAKE(unit);
 TAKE(keep);
 TAKE(mask);
 TAKE(delta);
+TAKE(to);
+TAKE(swap);
 TAKE(bits);
 TAKE(byte);
 TAKE(zero);

@@ -109,6 +109,10 @@ static bool check_values(struct lang *l, const struct fault *f)
                         "'bits', 'byte', 'zero', 'stale' and 'stuck' exclude each other");
     if (l->set[FK_KEEP].given && l->set[FK_MASK].given)
         return lang_bad(l, key_place(l, FK_MASK), "'keep' and 'mask' exclude each other");
+    if (a->action == ACTION_MISDIRECT && l->set[FK_DELTA].given == l->set[FK_TO].given)
+        return lang_bad(l, key_place(l, FK_TO),
+                        "a misdirected write needs either delta=SIZE or "
+                        "to=OFFSET");
     if (corrupt && a->byte > 255)
         return lang_bad(l, key_place(l, FK_BYTE), "'byte' must be a number from 0 to 255");
     if (corrupt && a->how >= HOW_STALE && (f->sel.ops & ~OP(READ)))
@@ -278,6 +282,7 @@ static void set_defaults(struct fault *f)
                                 .bytes = HALF,
                                 .unit = 512,
                                 .bits = 1,
+                                .to = TO_UNSET,
                                 .heals = true,
                                 .budget = SCRIPT_BUDGET,
                                 .memory = SCRIPT_MEMORY};

@@ -23,7 +23,8 @@ enum flag {
     IS_DROP = 4,
     IS_ORDERLY = 8,
     IS_TURN = 16,
-    FLAGS = 31
+    IS_SWAP = 32,
+    FLAGS = 63
 };
 
 void trace_header(uint8_t *buf, uint64_t seed)
@@ -112,7 +113,8 @@ static void put_decision(struct writer *w, const struct fault_decision *d)
         return;
     put(w, d->id);
     put(w, (d->on_disk ? IS_ON_DISK : 0) | (d->powercut ? IS_POWERCUT : 0) |
-               (d->drop ? IS_DROP : 0) | (d->orderly ? IS_ORDERLY : 0) | (d->turn ? IS_TURN : 0));
+               (d->drop ? IS_DROP : 0) | (d->orderly ? IS_ORDERLY : 0) | (d->turn ? IS_TURN : 0) |
+               (d->swap ? IS_SWAP : 0));
     put(w, (uint64_t)d->error);
     put_details(w, d);
 }
@@ -293,7 +295,8 @@ static bool is_possible(const struct trace_record *t)
     if (d->error == 0 && (d->deed == FAULT_FAIL || d->deed == FAULT_SHORT ||
                           (d->deed == FAULT_REPLY && d->wrong == WRONG_ERRNO)))
         return false;
-    return (d->deed != FAULT_OLD || t->op == FAULT_READ) &&
+    return (!d->swap || d->deed == FAULT_MISDIRECT) &&
+           (d->deed != FAULT_OLD || t->op == FAULT_READ) &&
            (!d->drop || (d->deed == FAULT_FAIL && t->op == FAULT_FLUSH)) &&
            t->off + t->len >= t->off;
 }
@@ -317,6 +320,7 @@ static void take_decision(struct reader *r, uint64_t len, struct fault_decision 
     d->drop = flags & IS_DROP;
     d->orderly = flags & IS_ORDERLY;
     d->turn = flags & IS_TURN;
+    d->swap = flags & IS_SWAP;
     d->error = (int)take(r, 4095);
     take_details(r, len, d);
 }

@@ -118,6 +118,12 @@ static bool misdirected_to(const struct node *n, const struct req *r,
     return (d->delta >= 0 || r->off >= -(uint64_t)d->delta) && *to <= size && r->len <= size - *to;
 }
 
+static int too_long(struct node *n, struct req *r)
+{
+    log_warn("%s: a write of %" PRIu64 " bytes is too long to be damaged", n->name, r->len);
+    return fault_pass(n, r);
+}
+
 /* --- Damage to the disk itself --- */
 
 static int do_torn(struct node *n, const struct req *r, const struct fault_decision *d)
@@ -132,11 +138,32 @@ static int do_torn(struct node *n, const struct req *r, const struct fault_decis
     return 0;
 }
 
-static int do_misdirect(struct node *n, const struct req *r, const struct fault_decision *d)
+/* What is at `to` comes to where r should go. */
+static int bring_here(struct node *n, const struct req *r, uint64_t to)
+{
+    struct req back = {.op = REQ_WRITE, .off = r->off, .len = r->len, .kind = r->kind};
+    uint8_t *there;
+    int ret = read_visible(n, to, r->len, &there);
+
+    if (ret < 0)
+        return ret;
+    back.buf = there;
+    ret = fault_pass(n, &back);
+    mem_free(there);
+    return ret;
+}
+
+static int do_misdirect(struct node *n, struct req *r, const struct fault_decision *d)
 {
     uint64_t to;
+    int ret;
 
-    return misdirected_to(n, r, d, &to) ? submit_part(n, r, r->off, r->len, to) : 0;
+    if (!misdirected_to(n, r, d, &to))
+        return 0;
+    if (d->swap && r->len > AT_REST_MAX)
+        return too_long(n, r);
+    ret = d->swap ? bring_here(n, r, to) : 0;
+    return ret < 0 ? ret : submit_part(n, r, r->off, r->len, to);
 }
 
 /* r's data, damaged, in a new buffer. */
@@ -226,14 +253,15 @@ static void lay_misdirected(struct node *n, const struct req *r, const struct fa
 static int do_at_rest(struct node *n, struct req *r, const struct fault_decision *d)
 {
     uint8_t *over = NULL;
+    uint64_t to;
     int ret = 0;
 
-    if (r->len > AT_REST_MAX) {
-        log_warn("%s: a write of %" PRIu64 " bytes is too long to be damaged", n->name, r->len);
-        return fault_pass(n, r);
-    }
+    if (r->len > AT_REST_MAX)
+        return too_long(n, r);
     if (d->deed == FAULT_CORRUPT)
         over = damaged_copy(n, r, d);
+    else if (d->swap && misdirected_to(n, r, d, &to))
+        ret = read_visible(n, to, r->len, &over);
     else
         ret = read_visible(n, r->off, r->len, &over);
     if (ret < 0 || !over)

@@ -54,10 +54,25 @@ def a_torn_write_keeps_the_units_of_its_mask():
         assert and_again(rules, work) == ("babaaaab", "cccccccc")
 
 
+def a_write_goes_to_a_place_and_changes_places():
+    def work(h):
+        h.pwrite(b"a" * 1024, 4096)
+        h.pwrite(b"b" * 1024, 1 << 20)
+        h.pwrite(b"c" * 1024, 4096)
+        return units(h.pread(1024, 4096)), units(h.pread(1024, 1 << 20))
+
+    for where in ("overlay", "disk"):
+        rules = ("[fault]\nlayer = guest\nop = write\nrange = 0+64k\nnth = 2\n"
+                 "action = misdirect\nto = 1M\nwhere = %s\n" % where)
+        assert and_again(rules, work) == ("aa", "cc")
+        assert and_again(rules + "swap = on\n", work) == ("bb", "cc")
+
+
 def main():
     with tempfile.TemporaryDirectory() as directory:
         os.chdir(directory)
-        for test in (a_torn_write_keeps_the_units_of_its_mask,):
+        for test in (a_torn_write_keeps_the_units_of_its_mask,
+                     a_write_goes_to_a_place_and_changes_places):
             print("#", test.__name__, flush=True)
             try:
                 test()

@@ -202,6 +202,10 @@ static void other_actions_say_what_to_do(void **state)
     assert_int_equal(decide("action=hang", FAULT_READ, 0, 1).deed, FAULT_HANG);
     assert_int_equal(decide("action=misdirect delta=-64k", FAULT_WRITE, 0, 1).delta, -65536);
     assert_int_equal(decide("action=misdirect delta=+1M", FAULT_WRITE, 0, 1).delta, 1048576);
+    assert_int_equal(decide("action=misdirect to=1M", FAULT_WRITE, 4096, 1).delta, 1044480);
+    assert_int_equal(decide("action=misdirect to=0", FAULT_WRITE, 4096, 1).delta, -4096);
+    assert_false(decide("action=misdirect to=0", FAULT_WRITE, 4096, 1).swap);
+    assert_true(decide("action=misdirect to=0 swap=on", FAULT_WRITE, 4096, 1).swap);
     assert_int_equal(decide("action=error errno=28", FAULT_WRITE, 0, 1).error, 28);
     assert_int_equal(decide("action=error", FAULT_BLOCK_STATUS, 0, 1).deed, FAULT_PASS);
 }

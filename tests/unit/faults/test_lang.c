@@ -37,6 +37,8 @@ static void values_are_written_as_people_write(void **state)
          "rules.conf:1 fault layer=host op=write kind=l1 action=corrupt bits=1");
     good(F "layer=guest\nfua=on\naction=lost\nnth=2\nevery=3\nonce=yes\n",
          "rules.conf:1 fault layer=guest op=write fua=on nth=2 every=3 limit=1 action=lost");
+    good(F "action=misdirect\nto=1M\nswap=on\n",
+         "rules.conf:1 fault layer=host op=write action=misdirect to=1M swap=on");
     good(F "action=torn\nmask=0x15\n",
          "rules.conf:1 fault layer=host op=write action=torn unit=512 mask=0x15");
     good(F "action=torn\nkeep=prefix:random\nunit=4k\n",
@@ -161,6 +163,11 @@ static void bad_values_name_line_and_hint(void **state)
            "f.conf:2:7: 'errno' must be a number from 1 to 4095, not \"4096\"");
     refuse(F "action=delay\nms=10..5\n",
            "f.conf:3:4: 'ms' must be a number from 10 to 3600000, not \"5\"");
+}
+
+static void bad_values_of_damage_name_line_and_hint(void **state)
+{
+    (void)state;
     refuse(F "action=torn\nunit=1k\n", "f.conf:3:6: 'unit' must be 512 or 4096, not \"1k\"");
     refuse(F "action=torn\nmask=0\n", "f.conf:3:6: 'mask' must be a number from 1 on, not \"0\"");
     refuse(F "action=torn\nmask=1\nkeep=suffix\n",
@@ -172,6 +179,16 @@ static void bad_values_name_line_and_hint(void **state)
     refuse(F "action=torn\nmaks=1\n", "f.conf:3:1: unknown key 'maks': did you mean mask?");
     refuse(F "action=misdirect\ndelta=0\n",
            "f.conf:3:7: 'delta' must not be 0: that is the right place");
+    refuse(F "action=misdirect\nto=-1\n",
+           "f.conf:3:4: 'to' must be a size in bytes, such as 512, 4k or 1M, not \"-1\"");
+    refuse(F "action=misdirect\n",
+           "f.conf:1:1: a misdirected write needs either delta=SIZE or to=OFFSET");
+    refuse(F "action=misdirect\nto=1M\ndelta=4k\n",
+           "f.conf:3:4: a misdirected write needs either delta=SIZE or to=OFFSET");
+    refuse(F "action=lost\nto=1M\n",
+           "f.conf:3:4: 'to' does not go with action=lost; it goes with misdirect");
+    refuse(F "action=misdirect\nto=1M\nswpa=on\n",
+           "f.conf:4:1: unknown key 'swpa': did you mean swap?");
     refuse(F "action=corrupt\nbits=65\n",
            "f.conf:3:6: 'bits' must be a number from 1 to 64, not \"65\"");
     refuse(F "once=maybe\n" ERROR, "f.conf:2:6: 'once' must be on or off, not \"maybe\"");
@@ -351,6 +368,11 @@ static void rules_are_told_in_words(void **state)
     explain(F "op=write,zero,trim\nnth=12\nevery=2\nrange=1M+4k\nonce=on\naction=log\n",
             "rules.conf:1: the 12th and from there every 2nd write, zero or trim of the host file "
             "that touches 1M+4k, at most 1 time, writes a line to the log, and goes on");
+    explain(F "action=misdirect\nto=1M\nswap=on\n",
+            "rules.conf:1: every write of the host file goes to 1M, what was there comes to its "
+            "place, and succeeds");
+    explain(F "action=misdirect\ndelta=-4k\n",
+            "rules.conf:1: every write of the host file goes 4k too low, and succeeds");
     explain(F "action=torn\nmask=0x15\nunit=4k\n", "rules.conf:1: every write of the host file is "
                                                    "torn: of its units of 4096 bytes only number "
                                                    "1, 3, 5 are written, and it succeeds");
@@ -370,7 +392,7 @@ static void the_help_lists_all_of_it(void **state)
     assert_int_equal(n, 16);
     for (n = 0; fault_key_help(n, &h); n++)
         assert_true(h.name[0] && h.value[0] && h.text[0]);
-    assert_int_equal(n, 44);
+    assert_int_equal(n, 46);
 }
 
 int main(void)
@@ -380,6 +402,7 @@ int main(void)
         cmocka_unit_test(blkdebugs_sections_stay_strict_beside_them),
         cmocka_unit_test(bad_lines_name_line_and_hint),
         cmocka_unit_test(bad_values_name_line_and_hint),
+        cmocka_unit_test(bad_values_of_damage_name_line_and_hint),
         cmocka_unit_test(bad_sections_name_line_and_hint),
         cmocka_unit_test(an_option_is_refused_by_number),
         cmocka_unit_test(the_engine_says_the_layer_of_faults_that_do_not),

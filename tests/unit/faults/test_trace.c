@@ -58,6 +58,7 @@ static void random_decision(struct rng *rng, const struct trace_record *t, struc
         d->tear.mask = any(rng);
     if (d->deed == FAULT_MISDIRECT)
         d->delta = (int64_t)any(rng) / (rng_below(rng, 2) ? 1 : -1);
+    d->swap = d->deed == FAULT_MISDIRECT && rng_below(rng, 2);
     if (d->delta == INT64_MIN)
         d->delta = 1;
     if (d->deed == FAULT_CORRUPT || d->deed == FAULT_OLD)
@@ -109,6 +110,7 @@ static void same_decision(const struct fault_decision *a, const struct fault_dec
     assert_int_equal(a->keep_old, b->keep_old);
     assert_int_equal(a->done, b->done);
     assert_int_equal(a->delta, b->delta);
+    assert_int_equal(a->swap, b->swap);
     assert_int_equal(a->tear.unit, b->tear.unit);
     assert_int_equal(a->tear.keep, b->tear.keep);
     assert_int_equal(a->tear.draw, b->tear.draw);
@@ -181,7 +183,8 @@ static void what_is_out_of_range_is_none(void **state)
         {TRACE_REQUEST, 0, 0, 0, 0, 0, 0, 1, 0}, /* delayed by nothing */
         {TRACE_REQUEST, 0, 0, 0, 0, 0, 0, FAILS, 1, 0, 0x80, 0x20},
         {TRACE_REQUEST, 0, 0, 0, 0, 0, 0, FAILS, 1, 0, 0}, /* fails with success */
-        {TRACE_REQUEST, 0, 0, 0, 0, 0, 0, FAILS, 1, 32, 5},
+        {TRACE_REQUEST, 0, 0, 0, 0, 0, 0, FAILS, 1, 64, 5},
+        {TRACE_REQUEST, 0, 0, 0, 0, 0, 0, FAILS, 1, 32, 5}, /* swaps nothing */
         {TRACE_REQUEST, FAULT_WIRE, 0, 0, 0, 0, 0, FAILS, 1, 0, 5},
         {TRACE_REQUEST, 0, 0, 0, 0, 0, 0, FAULT_DISCONNECT << 2, 1, 0, 0, 0},
         {TRACE_REQUEST, 0, 0, 0, 0, 0, 0, FAULT_TORN << 2, 1, 0, 0, 0},

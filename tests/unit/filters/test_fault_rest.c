@@ -94,6 +94,39 @@ SIM_TEST(a_misdirected_write_is_found_elsewhere_and_is_where_it_should_be)
     node_unref(n);
 }
 
+SIM_TEST(a_swapped_write_changes_places_with_what_was_there)
+{
+    static const char *const options[] = {
+        "op=write nth=3 action=misdirect to=64k swap=on",
+        "op=write nth=3 action=misdirect to=64k swap=on where=disk"};
+
+    for (unsigned i = 0; i < 2; i++) {
+        struct node *n = over_mem(options[i]);
+
+        put(n, 0, 4096, 1);
+        put(n, 64 * KiB, 8192, 2);
+        put(n, 0, 4096, 3);
+        expect(n, 0, 4096, 2);
+        expect(n, 64 * KiB, 4096, 3);
+        expect(n, 68 * KiB, 4096, 2);
+        expect(disk, 0, 4096, i ? 2 : 3);
+        expect(disk, 64 * KiB, 4096, i ? 3 : 2);
+        node_unref(n);
+    }
+}
+
+SIM_TEST(a_swap_with_what_is_not_there_is_a_loss)
+{
+    struct node *n = over_mem("op=write nth=2 action=misdirect to=1020k swap=on");
+
+    put(n, 0, 8192, 1);
+    put(n, 0, 8192, 2); /* it would end behind the disk */
+    expect(n, 0, 8192, 1);
+    expect(n, 1020 * KiB, 4096, 0);
+    expect(disk, 0, 8192, 2);
+    node_unref(n);
+}
+
 SIM_TEST(a_corrupted_write_is_whole_on_the_disk)
 {
     struct node *n = over_mem("op=write action=corrupt byte=0x77 range=512+512");
@@ -265,6 +298,8 @@ int main(void)
         cmocka_unit_test(a_lost_write_is_on_the_disk_and_reads_do_not_find_it),
         cmocka_unit_test(a_torn_write_lies_over_the_whole_one),
         cmocka_unit_test(a_misdirected_write_is_found_elsewhere_and_is_where_it_should_be),
+        cmocka_unit_test(a_swapped_write_changes_places_with_what_was_there),
+        cmocka_unit_test(a_swap_with_what_is_not_there_is_a_loss),
         cmocka_unit_test(a_corrupted_write_is_whole_on_the_disk),
         cmocka_unit_test(a_failed_write_is_not_damaged),
         cmocka_unit_test(a_bad_sector_is_healed_by_a_write_that_covers_it),
