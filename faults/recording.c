@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * Recordings, and the walk along them. As every change is done in one instant, what is durable at
- * any time is what lies before the last flush, and what asked for FUA since.
+ * Recordings, and the walk along them. What is durable at any time is what lies before the last
+ * flush, and what asked for FUA since: what a flush does not cover is moved behind it.
  */
 #include "faults/recording.h"
 
@@ -49,8 +49,51 @@ static int put(struct recording *r, const struct recorded_entry *e)
         copy.data[e->len] = 0;
     }
     r->bytes += held;
+    r->unacknowledged += e->ticket != 0;
     r->entry[r->n++] = copy;
     return 0;
+}
+
+/* Does one of the entries from..to-1 change what e does? */
+static bool changed_again(const struct recording *r, const struct recorded_entry *e, size_t from,
+                          size_t to)
+{
+    for (size_t i = from; i < to; i++) {
+        const struct recorded_entry *f = &r->entry[i];
+
+        if (f->what <= RECORDED_TRIM && e->off < f->off + f->len && f->off < e->off + e->len)
+            return true;
+    }
+    return false;
+}
+
+/* The last entry is a flush. What must stay in its order with a change that was acknowledged stays
+ * before it: the flush has covered it, which is legal, too. */
+static void move_behind_flush(struct recording *r)
+{
+    size_t flush = r->n - 1, left = r->unacknowledged;
+
+    for (size_t i = flush; left > 0 && i-- > 0;) {
+        struct recorded_entry e = r->entry[i];
+
+        if (e.ticket == 0)
+            continue;
+        left--;
+        if (changed_again(r, &e, i + 1, flush))
+            continue;
+        memmove(&r->entry[i], &r->entry[i + 1], (flush - i) * sizeof(e));
+        r->entry[flush--] = e;
+    }
+}
+
+void recording_acknowledge(struct recording *r, uint64_t ticket)
+{
+    for (size_t i = r->n; ticket && r->unacknowledged > 0 && i-- > 0;)
+        if (r->entry[i].ticket == ticket) {
+            r->entry[i].ticket = 0;
+            r->unacknowledged--;
+            return;
+        }
 }
 
 int recording_put(struct recording *r, const struct recorded_entry *e)
@@ -59,6 +102,8 @@ int recording_put(struct recording *r, const struct recorded_entry *e)
 
     if (ret < 0 && r->error == 0)
         r->error = ret;
+    if (ret == 0 && !r->closed && e->what == RECORDED_FLUSH)
+        move_behind_flush(r);
     return ret;
 }
 

@@ -3,9 +3,10 @@
  * What was done to a disk, in order: writes, flushes, and marks that say how far somebody had come.
  * And the moments at which a power cut tells most. Pure: no I/O.
  *
- * A change is done in one instant, in which it is also acknowledged. A flush makes durable what was
- * changed before it; a change with FUA is durable when it is done. This is the model of the Linux
- * kernel's dm-log-writes, whose logs are recordings, too.
+ * A change is done in one instant. A flush makes durable what was changed before it; a change with
+ * FUA is durable when it is done. This is the model of the Linux kernel's dm-log-writes, whose logs
+ * are recordings, too. What is done but not acknowledged when a flush comes is none of its
+ * business: it is put behind the flush, so that it may or may not be there after a cut.
  */
 #ifndef FAULTS_RECORDING_H
 #define FAULTS_RECORDING_H
@@ -21,6 +22,7 @@ enum recorded { RECORDED_WRITE, RECORDED_ZERO, RECORDED_TRIM, RECORDED_FLUSH, RE
 struct recorded_entry {
     enum recorded what;
     bool fua;
+    uint64_t ticket;   /* of a change that is not acknowledged; 0: it is */
     uint64_t off, len; /* bytes; of MARK: len is that of the name */
     uint8_t *data;     /* WRITE: len bytes; MARK: a string; else NULL */
 };
@@ -28,6 +30,8 @@ struct recorded_entry {
 struct recording { /* zeroed but for limit: empty */
     struct recorded_entry *entry;
     size_t n, room;
+    uint64_t tickets;      /* given out */
+    size_t unacknowledged; /* entries */
     uint64_t bytes, limit; /* of all changes, zeros too: exploring takes memory for each; at most */
     bool closed;           /* what comes now is not recorded any more */
     int error;             /* something could not be recorded: -errno; it is not whole */
@@ -40,6 +44,9 @@ struct recording { /* zeroed but for limit: empty */
 /* recording_put: data is copied. 0; -ENOSPC: the limit is reached; -ENOMEM. After an error the
  * recording has nothing of it, and says so in `error`. */
 int recording_put(struct recording *r, const struct recorded_entry *e);
+/* recording_acknowledge: the change that was put with this ticket, from ++tickets, is answered: the
+ * flushes from here on cover it. */
+void recording_acknowledge(struct recording *r, uint64_t ticket);
 /* recording_end: bytes: where the disk must at least end to hold all of it. */
 uint64_t recording_end(const struct recording *r);
 void recording_free(struct recording *r);

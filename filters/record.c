@@ -2,13 +2,18 @@
  *
  * Recording what is done to a disk. Requests are made of whole sectors, as those to a real disk
  * are: what a client changes less of is read and written back, and recorded so.
+ *
+ * A change is done at once, but answered only after a while, as by a disk: a client that does not
+ * wait for the answer before it asks for a flush must not find that the flush always covers it.
  */
 #include <errno.h>
 
 #include "filters/filters_priv.h"
 #include "filters/overlay.h"
+#include "io/reactor.h"
 
 #define SECTOR 512
+#define IN_FLIGHT_NS 100000
 
 struct record_node {
     struct recording *r;
@@ -24,13 +29,18 @@ static int record_change(struct node *n, struct req *r, enum recorded what)
                        .off = r->off,
                        .len = r->len,
                        .buf = r->buf};
-    int ret = recording_put(s->r, &e);
+    int ret;
 
+    if (!s->r->closed)
+        e.ticket = ++s->r->tickets;
+    ret = recording_put(s->r, &e);
     if (ret < 0)
         return ret;
     ret = node_submit(n->child[0], &down);
     if (ret < 0 && s->r->error == 0)
         s->r->error = ret;
+    co_sleep_until(clock_ns() + IN_FLIGHT_NS);
+    recording_acknowledge(s->r, e.ticket);
     return ret;
 }
 

@@ -91,6 +91,32 @@ TMPDIR="$tmp/odd 'name\$" explore --size 1M --states 3 --workload \
     fail "$(cat uri.out explore.log)"
 grep -q '^2 states of .* 0 failed' uri.out
 
+say 'a flush that does not wait for the answers to the writes does not cover them'
+cat >flight.py <<'E2'
+import nbd, os, subprocess, sys
+h = nbd.NBD()
+h.connect_uri(os.environ["uri"])
+def finish(cookie):
+    while not h.aio_command_completed(cookie):
+        h.poll(-1)
+for i in range(1, 31):
+    write = h.aio_pwrite(nbd.Buffer.from_bytearray(bytearray([i]) * 4096), i * 4096)
+    if sys.argv[1] == "waits":
+        finish(write)
+    flush = h.aio_flush()
+    if sys.argv[1] == "hurries":
+        finish(write)
+    finish(flush)
+subprocess.check_call([os.environ["BREAKWATER"], "explore", "mark", "done"])
+E2
+for way in 'waits 0' 'hurries 3'; do
+    status=0
+    explore --size 1M --workload "/usr/bin/python3 flight.py ${way% *}" --states 100 --check \
+        '[ -z "$mark" ] || nbdcopy "$uri" - | tr -d "\0" | wc -c | grep -qx 122880' >flight.out 2>explore.log || status=$?
+    [ $status -eq "${way#* }" ] || fail "$way: exit code $status: $(cat flight.out explore.log)"
+done
+grep -q 'mark: done' flight.out
+
 say 'equal content is tested once, and again where more was promised'
 cat >twice.py <<'E2'
 import nbd, os, subprocess, sys

@@ -16,8 +16,8 @@
 #include "base/mem.h"
 #include "faults/recording.h"
 
-/* A letter is an entry: w write, z zero, t trim, W write with FUA, F flush, a digit a mark. Each
- * change is at 512 times its place. */
+/* A letter is an entry: w write, z zero, t trim, W write with FUA, p a write that is not
+ * acknowledged until the next a, F flush, a digit a mark. Each change is at 512 times its place. */
 static void record(struct recording *r, const char *what)
 {
     static uint8_t data[512];
@@ -27,8 +27,14 @@ static void record(struct recording *r, const char *what)
         struct recorded_entry e = {.off = 512 * i, .len = 512, .data = data};
         char name[2] = {what[i], 0};
 
+        if (what[i] == 'a') {
+            recording_acknowledge(r, r->tickets);
+            continue;
+        }
         e.fua = what[i] == 'W';
+        e.ticket = what[i] == 'p' ? ++r->tickets : 0;
         switch (what[i]) {
+        case 'p':
         case 'w':
         case 'W':
             e.what = RECORDED_WRITE;
@@ -107,6 +113,35 @@ static void fua_is_volatile_until_it_is_done_and_durable_then(void **state)
     expect("wWF", ":01 :0(1) :");
 }
 
+static void a_flush_does_not_cover_what_is_in_flight(void **state)
+{
+    expect("wpFw", ":0 :13");
+    expect("wpaFw", ":01 :4");
+    expect("pFaFw", ":0 :4");
+    expect("pFFF", ":0");
+    expect("wpwppFw", ":02 :1346");
+    expect("wp1F2", "1:0 2:1");
+}
+
+/* Two writes to one place: what was written last must not be undone by the order. */
+static void what_was_changed_again_keeps_its_order(void **state)
+{
+    struct recording r = {.limit = MiB};
+    uint8_t data[1024] = {0};
+    struct recorded_entry a = {.what = RECORDED_WRITE, .len = 1024, .data = data, .ticket = 1};
+    struct recorded_entry b = {.what = RECORDED_WRITE, .off = 512, .len = 512, .data = data};
+    struct recorded_entry flush = {.what = RECORDED_FLUSH};
+
+    assert_int_equal(recording_put(&r, &a), 0);
+    assert_int_equal(recording_put(&r, &b), 0);
+    assert_int_equal(recording_put(&r, &flush), 0);
+    assert_int_equal(r.entry[0].len, 1024);
+    assert_int_equal(r.entry[2].what, RECORDED_FLUSH);
+    recording_acknowledge(&r, 1);
+    assert_int_equal(r.unacknowledged, 0);
+    recording_free(&r);
+}
+
 static void the_last_mark_before_a_moment_counts(void **state)
 {
     expect("w1F2w3", "1:0 3:4");
@@ -157,6 +192,8 @@ int main(void)
         cmocka_unit_test(each_flush_ends_a_moment_and_so_does_the_end),
         cmocka_unit_test(a_flush_of_nothing_is_none),
         cmocka_unit_test(fua_is_volatile_until_it_is_done_and_durable_then),
+        cmocka_unit_test(a_flush_does_not_cover_what_is_in_flight),
+        cmocka_unit_test(what_was_changed_again_keeps_its_order),
         cmocka_unit_test(the_last_mark_before_a_moment_counts),
         cmocka_unit_test(what_is_too_much_or_too_late_is_not_recorded),
         cmocka_unit_test(without_memory_nothing_is_recorded),
