@@ -126,6 +126,20 @@ image_io_run -t writeback -f raw -c 'write -P 1 0 4k' -c 'read -P 1 0 4k' -c 'wr
     -c 'read -P 1 0 4k' "$(uri s)"
 stop_serve s
 
+say "selectors of clients, times and counts strike what they name and nothing else"
+read_log() { echo "layer=guest op=read range=0+2k $1 action=log"; }
+start_serve s --fault "$(read_log 'client=unix:*')" --fault "$(read_log 'client=tcp:*')" \
+    --fault "$(read_log conn=2)" --fault "$(read_log conn=9)" --fault "$(read_log window=0s..1h)" \
+    --fault "$(read_log window=1h..2h)" --fault "$(read_log every=2)" --fault "$(read_log limit=3)" \
+    --fault 'layer=guest op=read minlen=4k action=log' disk.qcow2
+for _ in 1 2; do
+    nbd_io "$(uri s)" 'read 0 512' 'read 512 512' 'read 1k 512' 'read 1536 512'
+done
+stop_serve s
+for fired in 1:8 2:0 3:4 4:0 5:8 6:0 7:4 8:3 9:0; do
+    counted s "--fault ${fired%:*} .*fired ${fired#*:}\$"
+done
+
 say "hang: no answer, until the server stops"
 start_serve s --fault 'layer=guest op=read range=0+512 action=hang' disk.qcow2
 qemu-io -f raw -c 'read 0 512' "$(uri s)" >hang.out 2>&1 </dev/null &
