@@ -129,6 +129,8 @@ static void print_replay(const struct explore *x)
     if (o->backing_dir)
         print_option("backing-dir", o->backing_dir);
     print_option("replay", log);
+    if (o->since)
+        print_option("since", o->since);
     print_option("check", o->check);
     printf(" --states %u --atomic %u --seed %" PRIu64 " --state %" PRIu64 "\n", o->states,
            o->atomic, o->seed, x->first.state);

@@ -23,6 +23,7 @@ struct explore_opts { /* strings belong to argv */
     const char *disk; /* NULL: an empty one of `size` bytes */
     const char *workload, *check;
     const char *record, *replay, *keep, *backing_dir;
+    const char *since; /* cut only when this mark was set; NULL: at any time */
     enum image_format format;
     uint64_t size, limit, seed, check_timeout_ms, workload_timeout_ms;
     uint64_t state; /* only this one; UINT64_MAX: all */

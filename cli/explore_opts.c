@@ -32,6 +32,7 @@ static const char help_text[] =
     "                            builtin:qcow2 checks the state as a qcow2 image by itself\n"
     "      --record FILE         write the recording as a log of dm-log-writes\n"
     "      --replay FILE         use such a log instead of a workload\n"
+    "      --since MARK          cut the power only after this mark was set\n"
     "      --states N            test at most so many states [1000]\n"
     "      --state N             test only this one, and show what the check says\n"
     "      --atomic 512|4096     what cannot tear [512]\n"
@@ -59,6 +60,7 @@ enum {
     OPT_CHECK,
     OPT_RECORD,
     OPT_REPLAY,
+    OPT_SINCE,
     OPT_STATES,
     OPT_STATE,
     OPT_ATOMIC,
@@ -80,6 +82,7 @@ static const struct option long_options[] = {
     {"check", required_argument, NULL, OPT_CHECK},
     {"record", required_argument, NULL, OPT_RECORD},
     {"replay", required_argument, NULL, OPT_REPLAY},
+    {"since", required_argument, NULL, OPT_SINCE},
     {"states", required_argument, NULL, OPT_STATES},
     {"state", required_argument, NULL, OPT_STATE},
     {"atomic", required_argument, NULL, OPT_ATOMIC},
@@ -140,6 +143,8 @@ static const char **text_option(int c, struct explore_opts *o)
         return &o->record;
     case OPT_REPLAY:
         return &o->replay;
+    case OPT_SINCE:
+        return &o->since;
     case OPT_KEEP:
         return &o->keep;
     case OPT_BACKING_DIR:

@@ -32,6 +32,7 @@ struct walk {
     struct explore *x;
     struct node *medium;
     struct moments m;
+    size_t since;   /* cuts have at least so many entries before them */
     size_t applied; /* entries that are on the medium */
     uint64_t sum;   /* of the medium's units, against how it began */
     uint64_t end;   /* size that holds all that was recorded */
@@ -331,12 +332,32 @@ static bool one_moment(struct walk *w, uint64_t *number, uint64_t most, struct e
     return !w->error || err_move(errp, w->error);
 }
 
-static uint64_t count_moments(const struct recording *r)
+static bool find_since(struct walk *w, struct err **errp)
+{
+    const struct recording *r = &w->x->recording;
+    const char *name = w->x->o->since;
+
+    for (size_t i = 0; name && i < r->n && w->since == 0; i++)
+        if (r->entry[i].what == RECORDED_MARK && strcmp((char *)r->entry[i].data, name) == 0)
+            w->since = i + 1;
+    return !name || w->since ||
+           err_set(errp, ENOENT, "--since '%s': there is no such mark in the recording", name);
+}
+
+static bool next_moment(struct moments *m, size_t since)
+{
+    while (moments_next(m))
+        if (m->now.end >= since)
+            return true;
+    return false;
+}
+
+static uint64_t count_moments(const struct recording *r, size_t since)
 {
     struct moments m = {.r = r};
     uint64_t n = 0;
 
-    while (moments_next(&m))
+    while (next_moment(&m, since))
         n++;
     return n;
 }
@@ -345,10 +366,10 @@ static uint64_t count_moments(const struct recording *r)
  * If there are not enough for all, some moments are passed over, evenly, but never the last. */
 static bool walk(struct walk *w, struct err **errp)
 {
-    uint64_t n = count_moments(&w->x->recording), number = 0, most = w->x->o->states;
+    uint64_t n = count_moments(&w->x->recording, w->since), number = 0, most = w->x->o->states;
 
     w->m.r = &w->x->recording;
-    for (uint64_t i = 0; !w->over && moments_next(&w->m); i++) {
+    for (uint64_t i = 0; !w->over && next_moment(&w->m, w->since); i++) {
         uint64_t left = most - number, share = left / (n - i);
 
         if (share == 0 && (left > 0 && (i + 1 == n || i * left / n != (i + 1) * left / n)))
@@ -383,7 +404,7 @@ bool explore_states(struct explore *x, struct err **errp)
     } else if ((w.medium = overlay_open(x->base, UINT64_MAX, errp))) {
         node_ref(x->base); /* overlay_open took one over */
         w.medium->growable = x->o->host;
-        ok = walk(&w, errp);
+        ok = find_since(&w, errp) && walk(&w, errp);
         node_unref(w.medium);
     }
     x->ended_ns = explore_now();

@@ -43,6 +43,16 @@ for way in flush fua; do
         fail "$way: $(cat $way.json)"
 done
 
+say 'since a mark: only cuts after it, whose states can be shown again'
+explore --size 1M --replay flush.rec --since 3 --check '[ "${mark:-0}" -ge 3 ]' --json >since.json 2>explore.log ||
+    fail "$(cat since.json explore.log)"
+jq -e '.moments == 2 and .states > 5' since.json >/dev/null || fail "$(cat since.json)"
+explore --size 1M --replay flush.rec --since 3 --check false -x --jobs 1 >since.out 2>explore.log || true
+again=$(sed -n 's/^again: breakwater //p' since.out)
+eval "\"\$BREAKWATER\" $again" >again.out 2>&1 </dev/null || true
+[ "$(grep left: again.out)" = "$(grep left: since.out)" ] || fail "$(cat since.out again.out)"
+expect_fail 2 'no such mark' explore --size 1M --replay flush.rec --since 5 --check true
+
 say 'what was not is caught'
 mkdir kept
 status=0
