@@ -19,7 +19,7 @@ const struct fault_action_info fault_actions[ACTION_COUNT] = {
     [ACTION_ERROR] = {"error", "fails; nothing is done", OPS_WITH_STATUS, OPS_ALL, 0, DISK, false},
     [ACTION_DELAY] = {"delay", "waits first", OPS_WITH_STATUS, OPS_ALL, NEED(MS), DISK | WIRE,
                       true},
-    [ACTION_HANG] = {"hang", "gets no answer until the server stops, then ESHUTDOWN",
+    [ACTION_HANG] = {"hang", "gets no answer until its timeout or the server's end",
                      OPS_WITH_STATUS, OPS_ALL, 0, DISK, false},
     [ACTION_SHORT] = {"short", "fails after a prefix was transferred", OP(READ) | CHANGES,
                       OP(READ) | OP(WRITE), 0, DISK, false},
@@ -120,6 +120,10 @@ void act_describe(const struct fault_act *a, struct out *o)
     case ACTION_ERROR:
     case ACTION_SCRIPT:
         out_put(o, " errno=%s", errno_text(a->error, name));
+        break;
+    case ACTION_HANG:
+        if (a->hang_ms)
+            out_put(o, " timeout=%" PRIu64 "ms errno=%s", a->hang_ms, errno_text(a->error, name));
         break;
     case ACTION_DELAY:
         put_delay(a, o);

@@ -271,6 +271,8 @@ static void act_on(const struct fault *f, const struct fault_act *a, const struc
         break;
     case ACTION_HANG:
         d->deed = FAULT_HANG;
+        d->hang_ms = a->hang_ms;
+        d->error = a->hang_ms ? a->error : 0;
         break;
     case ACTION_SHORT:
         d->deed = FAULT_SHORT;

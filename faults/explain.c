@@ -212,6 +212,13 @@ static void explain_act(const struct fault *f, struct out *o)
     case ACTION_DELAY:
         put_delay(a, o);
         break;
+    case ACTION_HANG:
+        if (a->hang_ms)
+            out_put(o, " gets no answer for %" PRIu64 " ms, and then fails with %s", a->hang_ms,
+                    errno_text(a->error, name));
+        else
+            out_put(o, " gets no answer until the server stops, then ESHUTDOWN");
+        break;
     case ACTION_SHORT:
         out_put(o, " transfers ");
         if (a->bytes == HALF)

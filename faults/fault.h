@@ -39,7 +39,7 @@ struct fault_req {
 enum fault_deed {
     FAULT_PASS,
     FAULT_FAIL,       /* error, and nothing else */
-    FAULT_HANG,       /* no answer until the server stops */
+    FAULT_HANG,       /* no answer until the server stops, or error after hang_ms */
     FAULT_SHORT,      /* the first done bytes, then error */
     FAULT_TORN,       /* only what fault_torn_next tells, then success */
     FAULT_LOST,       /* nothing, and success */
@@ -87,6 +87,7 @@ struct fault_decision {
     int error;      /* errno > 0 */
     bool keep_old;  /* a change: first rules_give_old what is there */
     uint64_t delay_ns; /* of all delays together */
+    uint64_t hang_ms;  /* HANG; 0: for ever, and then error is 0, too */
     uint64_t done;     /* SHORT, DISCONNECT */
     bool orderly;      /* DISCONNECT: no reset */
     enum fault_wrong wrong;

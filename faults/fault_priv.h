@@ -93,6 +93,7 @@ struct fault_act {
     enum fault_action action;
     int error;
     uint64_t min_ms, max_ms; /* delay */
+    uint64_t hang_ms;        /* hang: then it fails; 0: never */
     uint64_t bytes;          /* short: transferred, or HALF */
     uint64_t quota;          /* nospace */
     uint32_t unit;           /* torn */
@@ -312,6 +313,7 @@ enum fault_key {
     FK_THEN,
     FK_ERROR,
     FK_MS,
+    FK_TIMEOUT,
     FK_BYTES,
     FK_UNIT,
     FK_KEEP,

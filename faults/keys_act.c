@@ -41,6 +41,13 @@ TAKE(ms)
     return !hi.at || value_number(text_trim(hi), "ms", f->act.min_ms, MS_MAX, &f->act.max_ms, errp);
 }
 
+TAKE(timeout)
+{
+    UNUSED_NAMES;
+    return value_duration(t, "timeout", &f->act.hang_ms, errp) &&
+           (f->act.hang_ms > 0 || err_set(errp, EINVAL, "'timeout' must not be 0"));
+}
+
 TAKE(bytes)
 {
     UNUSED_NAMES;

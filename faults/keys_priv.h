@@ -17,6 +17,7 @@
 TAKE(action);
 TAKE(errno);
 TAKE(ms);
+TAKE(timeout);
 TAKE(bytes);
 TAKE(unit);
 TAKE(keep);

@@ -113,6 +113,9 @@ static bool check_values(struct lang *l, const struct fault *f)
         return lang_bad(l, key_place(l, FK_TO),
                         "a misdirected write needs either delta=SIZE or "
                         "to=OFFSET");
+    if (a->action == ACTION_HANG && l->set[FK_ERROR].given && !a->hang_ms)
+        return lang_bad(l, key_place(l, FK_ERROR),
+                        "a hang ends with an error after its timeout only: add timeout=10s");
     if (corrupt && a->byte > 255)
         return lang_bad(l, key_place(l, FK_BYTE), "'byte' must be a number from 0 to 255");
     if (corrupt && a->how >= HOW_STALE && (f->sel.ops & ~OP(READ)))

@@ -12,7 +12,8 @@
 #include "base/bytes.h"
 #include "faults/fault_priv.h"
 
-#define DELAY_MAX (UINT64_C(1) << 60) /* ns: some centuries */
+#define DELAY_MAX (UINT64_C(1) << 60)  /* ns: some centuries */
+#define HANG_MAX (DELAY_MAX / 1000000) /* ms */
 #define LIMITS 6
 
 static const uint8_t magic[8] = "bwfault2";
@@ -75,6 +76,10 @@ static void put_details(struct writer *w, const struct fault_decision *d)
     case FAULT_SHORT:
     case FAULT_DISCONNECT:
         put(w, d->done);
+        break;
+    case FAULT_HANG:
+        if (d->error)
+            put(w, d->hang_ms);
         break;
     case FAULT_TORN:
         put(w, d->tear.unit);
@@ -236,6 +241,10 @@ static void take_details(struct reader *r, uint64_t len, struct fault_decision *
         break;
     case FAULT_DISCONNECT:
         d->done = take(r, UINT32_MAX);
+        break;
+    case FAULT_HANG:
+        d->hang_ms = d->error ? take(r, HANG_MAX) : 0;
+        r->bad |= d->error && d->hang_ms == 0;
         break;
     case FAULT_TORN:
         d->tear.unit = (uint32_t)take(r, 4096);

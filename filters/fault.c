@@ -297,7 +297,7 @@ void fault_let_hang(struct node *n, bool may)
         f->start_ns = clock_ns();
         return;
     }
-    co_queue_wake_all(&f->hung);
+    fault_end_hangs(f);
     co_queue_wake_all(&f->stopped);
     if (f->layer == FAULT_HOST)
         while (fault_resume(n, NULL) == 0)

@@ -306,8 +306,55 @@ static int do_damage(struct node *n, struct req *r, const struct fault_decision 
     return d->on_disk ? do_on_disk(n, r, d) : do_at_rest(n, r, d);
 }
 
-static int do_hang(struct fault_node *f)
+/* On the stack of the one that hangs. */
+struct hanging {
+    struct co *co;
+    struct hanging *next, **link; /* link NULL: it has been woken */
+};
+
+static void end_hang(void *arg)
 {
+    struct hanging *h = arg;
+
+    if (!h->link)
+        return; /* the server stopped in this pass */
+    *h->link = h->next;
+    if (h->next)
+        h->next->link = h->link;
+    h->link = NULL;
+    co_wake(h->co);
+}
+
+void fault_end_hangs(struct fault_node *f)
+{
+    co_queue_wake_all(&f->hung);
+    while (f->hanging)
+        end_hang(f->hanging);
+}
+
+/* Not in the queue: a timer wakes one of many, which a queue could do in its order only. */
+static int hang_for(struct fault_node *f, const struct fault_decision *d)
+{
+    struct hanging h = {.co = co_self(), .next = f->hanging, .link = &f->hanging};
+    struct timer t = {0};
+
+    if (!f->may_hang)
+        return -ESHUTDOWN;
+    if (h.next)
+        h.next->link = &h.next;
+    f->hanging = &h;
+    if (!timer_set(&t, clock_ns() + (int64_t)d->hang_ms * NS_PER_MS, end_hang, &h))
+        end_hang(&h);
+    while (h.link)
+        co_yield ();
+    timer_cancel(&t);
+    return f->may_hang ? -d->error : -ESHUTDOWN;
+}
+
+static int do_hang(struct fault_node *f, const struct fault_decision *d)
+{
+    if (d->hang_ms)
+        return hang_for(f, d);
     while (f->may_hang)
         co_queue_wait(&f->hung);
     return -ESHUTDOWN;
@@ -333,7 +380,7 @@ static int do_deed(struct node *n, struct req *r, const struct fault_decision *d
     case FAULT_FAIL:
         return -d->error;
     case FAULT_HANG:
-        return do_hang(n->state);
+        return do_hang(n->state, d);
     case FAULT_SHORT:
         return do_short(n, r, d);
     case FAULT_TORN:

@@ -15,6 +15,7 @@ struct fault_node {
     enum fault_layer layer;
     bool may_hang;
     struct co_queue hung;
+    struct hanging *hanging;   /* the others, whose timeout is still to come */
     struct co_queue stopped;   /* who waits for a request to meet a breakpoint */
     bool limited;              /* fault_limit has something to say */
     int64_t start_ns;          /* when serving began */
@@ -26,6 +27,8 @@ struct fault_node {
 
 /* fault_carry_out: do with r what was decided. Yields. */
 int fault_carry_out(struct node *n, struct req *r, const struct fault_decision *d);
+/* fault_end_hangs: nothing hangs any more. */
+void fault_end_hangs(struct fault_node *f);
 /* fault_pass: hand r to the child, with what lies over its content. Yields. */
 int fault_pass(struct node *n, struct req *r);
 /* fault_keep_old: show the engine what is there before r writes. 0 or -errno. */

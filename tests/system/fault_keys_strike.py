@@ -2,10 +2,12 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """What keys of rules say is what clients meet, and what a replay does again without the rules."""
 
+import errno
 import os
 import pathlib
 import sys
 import tempfile
+import time
 
 import nbd
 
@@ -68,11 +70,38 @@ def a_write_goes_to_a_place_and_changes_places():
         assert and_again(rules + "swap = on\n", work) == ("bb", "cc")
 
 
+def a_hang_ends():
+    def work(h):
+        start = time.monotonic()
+        try:
+            h.pread(512, 0)
+            return "no error"
+        except nbd.Error as error:
+            assert 0.3 <= time.monotonic() - start < 20
+            return error.errnum, units(h.pread(512, 512))
+
+    rules = ("[fault]\nlayer = guest\nop = read\nonce = on\naction = hang\ntimeout = 300ms\n"
+             "errno = ENOSPC\n")
+    assert and_again(rules, work) == (errno.ENOSPC, "\0")
+
+
+def a_hang_does_not_hold_up_the_end():
+    rules = "[fault]\nlayer = guest\nop = read\naction = hang\ntimeout = 1h\n"
+    with Served(rules) as s:
+        h = s.client()
+        h.aio_pread(nbd.Buffer(512), 0)
+        while s.qmp("faults-list")[0]["rules"][0]["fired"] == 0:
+            h.poll(10)
+        start = time.monotonic()
+    assert time.monotonic() - start < 20
+
+
 def main():
     with tempfile.TemporaryDirectory() as directory:
         os.chdir(directory)
         for test in (a_torn_write_keeps_the_units_of_its_mask,
-                     a_write_goes_to_a_place_and_changes_places):
+                     a_write_goes_to_a_place_and_changes_places, a_hang_ends,
+                     a_hang_does_not_hold_up_the_end):
             print("#", test.__name__, flush=True)
             try:
                 test()

@@ -39,6 +39,8 @@ static void values_are_written_as_people_write(void **state)
          "rules.conf:1 fault layer=guest op=write fua=on nth=2 every=3 limit=1 action=lost");
     good(F "action=misdirect\nto=1M\nswap=on\n",
          "rules.conf:1 fault layer=host op=write action=misdirect to=1M swap=on");
+    good(F "op=read\naction=hang\ntimeout=2s\n",
+         "rules.conf:1 fault layer=host op=read action=hang timeout=2000ms errno=EIO");
     good(F "action=torn\nmask=0x15\n",
          "rules.conf:1 fault layer=host op=write action=torn unit=512 mask=0x15");
     good(F "action=torn\nkeep=prefix:random\nunit=4k\n",
@@ -189,6 +191,13 @@ static void bad_values_of_damage_name_line_and_hint(void **state)
            "f.conf:3:4: 'to' does not go with action=lost; it goes with misdirect");
     refuse(F "action=misdirect\nto=1M\nswpa=on\n",
            "f.conf:4:1: unknown key 'swpa': did you mean swap?");
+    refuse(F "action=hang\ntimeout=0\n", "f.conf:3:9: 'timeout' must not be 0");
+    refuse(F "action=hang\ntimeout=10x\n",
+           "f.conf:3:9: 'timeout' must be a time, such as 500ms, 10s or 2m, not \"10x\"");
+    refuse(F "action=hang\nerrno=EIO\n",
+           "f.conf:3:7: a hang ends with an error after its timeout only: add timeout=10s");
+    refuse(F "action=hang\ntimeuot=1s\n",
+           "f.conf:3:1: unknown key 'timeuot': did you mean timeout?");
     refuse(F "action=corrupt\nbits=65\n",
            "f.conf:3:6: 'bits' must be a number from 1 to 64, not \"65\"");
     refuse(F "once=maybe\n" ERROR, "f.conf:2:6: 'once' must be on or off, not \"maybe\"");
@@ -206,7 +215,7 @@ static void bad_sections_name_line_and_hint(void **state)
     refuse(F ERROR "ms=3\n", "f.conf:3:4: 'ms' does not go with action=error; it goes with delay");
     refuse(F "action=lost\nerrno=5\n",
            "f.conf:3:7: 'errno' does not go with action=lost; it goes with "
-           "error or short or reply or script");
+           "error or hang or short or reply or script");
     refuse(F "op=read\naction=torn\n", "f.conf:2:4: action=torn can be done to write,zero only");
     refuse(F "op=flush\naction=corrupt\n",
            "f.conf:2:4: action=corrupt can be done to read,write only");
@@ -373,6 +382,12 @@ static void rules_are_told_in_words(void **state)
             "place, and succeeds");
     explain(F "action=misdirect\ndelta=-4k\n",
             "rules.conf:1: every write of the host file goes 4k too low, and succeeds");
+    explain(F "op=read\naction=hang\ntimeout=2s\nerrno=ENOSPC\n",
+            "rules.conf:1: every read of the host file gets no answer for 2000 ms, and then fails "
+            "with ENOSPC");
+    explain(F "op=read\naction=hang\n",
+            "rules.conf:1: every read of the host file gets no answer until the server stops, then "
+            "ESHUTDOWN");
     explain(F "action=torn\nmask=0x15\nunit=4k\n", "rules.conf:1: every write of the host file is "
                                                    "torn: of its units of 4096 bytes only number "
                                                    "1, 3, 5 are written, and it succeeds");
@@ -392,7 +407,7 @@ static void the_help_lists_all_of_it(void **state)
     assert_int_equal(n, 16);
     for (n = 0; fault_key_help(n, &h); n++)
         assert_true(h.name[0] && h.value[0] && h.text[0]);
-    assert_int_equal(n, 46);
+    assert_int_equal(n, 47);
 }
 
 int main(void)

@@ -52,6 +52,8 @@ static void random_decision(struct rng *rng, const struct trace_record *t, struc
     d->error = 1 + (int)rng_below(rng, 4095);
     if (d->deed == FAULT_SHORT)
         d->done = t->len ? any(rng) % t->len : 0;
+    if (d->deed == FAULT_HANG)
+        d->hang_ms = 1 + (any(rng) >> 24);
     if (d->deed == FAULT_TORN)
         d->tear = (struct fault_tear){4096, (uint8_t)rng_below(rng, KEEP_COUNT), any(rng), 0};
     if (d->tear.keep == KEEP_MASK)
@@ -111,6 +113,7 @@ static void same_decision(const struct fault_decision *a, const struct fault_dec
     assert_int_equal(a->done, b->done);
     assert_int_equal(a->delta, b->delta);
     assert_int_equal(a->swap, b->swap);
+    assert_int_equal(a->hang_ms, b->hang_ms);
     assert_int_equal(a->tear.unit, b->tear.unit);
     assert_int_equal(a->tear.keep, b->tear.keep);
     assert_int_equal(a->tear.draw, b->tear.draw);
@@ -182,7 +185,8 @@ static void what_is_out_of_range_is_none(void **state)
         {TRACE_REQUEST, 0, 0, 0, 0, 0, 0, (FAULT_REPLY + 1) << 2},
         {TRACE_REQUEST, 0, 0, 0, 0, 0, 0, 1, 0}, /* delayed by nothing */
         {TRACE_REQUEST, 0, 0, 0, 0, 0, 0, FAILS, 1, 0, 0x80, 0x20},
-        {TRACE_REQUEST, 0, 0, 0, 0, 0, 0, FAILS, 1, 0, 0}, /* fails with success */
+        {TRACE_REQUEST, 0, 0, 0, 0, 0, 0, FAILS, 1, 0, 0},              /* fails with success */
+        {TRACE_REQUEST, 0, 0, 0, 0, 0, 0, FAULT_HANG << 2, 1, 0, 5, 0}, /* for no time */
         {TRACE_REQUEST, 0, 0, 0, 0, 0, 0, FAILS, 1, 64, 5},
         {TRACE_REQUEST, 0, 0, 0, 0, 0, 0, FAILS, 1, 32, 5}, /* swaps nothing */
         {TRACE_REQUEST, FAULT_WIRE, 0, 0, 0, 0, 0, FAILS, 1, 0, 5},

@@ -157,6 +157,28 @@ SIM_TEST(a_hang_lasts_until_it_may_not)
     node_unref(shared);
 }
 
+SIM_TEST(a_hang_with_a_timeout_fails_after_it_or_at_the_end)
+{
+    shared = over_probe("op=write action=hang timeout=10s errno=ENOSPC");
+    ended = 0;
+    assert_int_equal(node_write(shared, 0, buf, 512, 0), -ESHUTDOWN); /* it does not serve yet */
+    fault_let_hang(shared, true);
+    for (unsigned i = 0; i < 3; i++) {
+        assert_true(co_start(hang, NULL));
+        co_sleep_until(clock_ns() + 4 * NS_PER_S);
+    }
+    assert_int_equal(ended, 1); /* they began 12, 8 and 4 seconds ago */
+    assert_int_equal(hung_result, -ENOSPC);
+    co_sleep_until(clock_ns() + 4 * NS_PER_S);
+    assert_int_equal(ended, 2);
+    fault_let_hang(shared, false);
+    co_reschedule();
+    assert_int_equal(ended, 3);
+    assert_int_equal(hung_result, -ESHUTDOWN);
+    probe_expect(&p, "");
+    node_unref(shared);
+}
+
 SIM_TEST(a_short_write_leaves_its_prefix)
 {
     struct node *n = over_mem("op=write action=short errno=ENOSPC nth=2");
@@ -349,6 +371,7 @@ int main(void)
         TEST(a_delay_takes_its_time_and_then_goes_on),
         TEST(many_delayed_requests_wait_at_the_same_time),
         TEST(a_hang_lasts_until_it_may_not),
+        TEST(a_hang_with_a_timeout_fails_after_it_or_at_the_end),
         TEST(a_short_write_leaves_its_prefix),
         TEST(a_short_read_and_a_child_that_fails_first),
         TEST(a_torn_write_succeeds_and_keeps_some_units),
