@@ -80,6 +80,8 @@ static void put_delay(const struct fault_act *a, struct out *o)
         out_put(o, "..%" PRIu64, a->max_ms);
     if (a->shape != SHAPE_UNIFORM)
         out_put(o, " shape=%s", fault_shape_names[a->shape]);
+    if (a->lanes)
+        out_put(o, " lanes=%u", a->lanes);
 }
 
 static void put_corrupt(const struct fault_act *a, struct out *o)

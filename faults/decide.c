@@ -342,13 +342,16 @@ static struct fault *next_of(const struct fault_list *l, const struct fault *f, 
 }
 
 /* Do a of f to q; true: nothing else is done to it. */
-static bool apply(struct rules *r, const struct fault *f, const struct fault_act *a,
+static bool apply(struct rules *r, struct fault *f, const struct fault_act *a,
                   const struct fault_req *q, uint64_t draw, struct fault_decision *d)
 {
+    uint64_t ns;
+
     rules_tell_fire(r, f->number, f->id, f->where, fault_actions[a->action].name, q);
     switch (a->action) {
     case ACTION_DELAY:
-        d->delay_ns += act_delay_ns(a, draw, q->at_ms, f->sel.from_ms, f->sel.to_ms);
+        ns = act_delay_ns(a, draw, q->at_ms, f->sel.from_ms, f->sel.to_ms);
+        d->delay_ns += a->lanes ? act_queue_ns(f->lane_ns, a->lanes, q->at_ms, ns) : ns;
         return false;
     case ACTION_STATE:
         rules_set_state(r, a->new_state);

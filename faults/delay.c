@@ -39,6 +39,19 @@ static uint64_t ramp_ns(const struct fault_act *a, uint64_t at_ms, uint64_t from
     return a->min_ms * NS_PER_MS + (uint64_t)(more / max_u64(span, 1));
 }
 
+uint64_t act_queue_ns(uint64_t *lane, unsigned n, uint64_t at_ms, uint64_t delay_ns)
+{
+    uint64_t now = at_ms * NS_PER_MS, wait;
+    unsigned first = 0;
+
+    for (unsigned i = 1; i < n; i++)
+        if (lane[i] < lane[first])
+            first = i;
+    wait = lane[first] > now ? min_u64(lane[first] - now, 24 * LONGEST_NS) : 0;
+    lane[first] = now + wait + delay_ns;
+    return wait + delay_ns;
+}
+
 uint64_t act_delay_ns(const struct fault_act *a, uint64_t draw, uint64_t at_ms, uint64_t from_ms,
                       uint64_t to_ms)
 {

@@ -198,6 +198,8 @@ static void put_delay(const struct fault_act *a, struct out *o)
             : a->shape == SHAPE_LOGNORMAL
                 ? ", half of the times the least, rarely more than the most"
                 : "");
+    if (a->lanes)
+        out_put(o, ", behind others if %u wait%s already", a->lanes, a->lanes == 1 ? "s" : "");
 }
 
 static void explain_act(const struct fault *f, struct out *o)

@@ -86,6 +86,7 @@ enum fault_how { HOW_FLIP, HOW_FILL, HOW_STALE, HOW_STUCK };
 enum fault_shape { SHAPE_UNIFORM, SHAPE_FIXED, SHAPE_LOGNORMAL, SHAPE_RAMP, SHAPE_COUNT };
 
 #define HALF UINT64_MAX
+#define LANES_MAX 64
 #define TO_UNSET UINT64_MAX
 #define BITS_MAX 64
 
@@ -93,6 +94,7 @@ struct fault_act {
     enum fault_action action;
     int error;
     uint64_t min_ms, max_ms; /* delay */
+    unsigned lanes;          /* delay: so many wait at a time; 0: all */
     uint64_t hang_ms;        /* hang: then it fails; 0: never */
     uint64_t bytes;          /* short: transferred, or HALF */
     uint64_t quota;          /* nospace */
@@ -131,6 +133,10 @@ extern const char *const fault_wrong_names[WRONG_COUNT];
  * begins and ends. */
 uint64_t act_delay_ns(const struct fault_act *a, uint64_t draw, uint64_t at_ms, uint64_t from_ms,
                       uint64_t to_ms);
+
+/* act_queue_ns: the same, behind those that are in its lanes: lane says when each of n is free, in
+ * ns since serving began, and this request takes the first. */
+uint64_t act_queue_ns(uint64_t *lane, unsigned n, uint64_t at_ms, uint64_t delay_ns);
 
 /* act_draws: does it need a draw? */
 bool act_draws(const struct fault_act *a);
@@ -180,6 +186,7 @@ struct fault {
     uint64_t matched, fired;
     struct fault_last last;
     uint64_t written;               /* nospace: let through */
+    uint64_t lane_ns[LANES_MAX];    /* delay: when each lane is free */
     struct pages rest, old, healed; /* see rest.c */
 
     struct fault *all_next;
@@ -314,6 +321,7 @@ enum fault_key {
     FK_ERROR,
     FK_MS,
     FK_TIMEOUT,
+    FK_LANES,
     FK_BYTES,
     FK_UNIT,
     FK_KEEP,

@@ -234,6 +234,8 @@ const struct fault_key_info fault_keys[FK_COUNT] = {
     [FK_MS] = {"ms", "N|N..M", "milliseconds, fixed or drawn from a range", FOR(DELAY), take_ms},
     [FK_TIMEOUT] = {"timeout", "TIME", "then it fails after all, with errno [never]", FOR(HANG),
                     take_timeout},
+    [FK_LANES] = {"lanes", "N", "only so many wait at a time, the others behind them [all]",
+                  FOR(DELAY), take_lanes},
     [FK_BYTES] = {"bytes", "SIZE", "how much is transferred [half]", FOR(SHORT), take_bytes},
     [FK_UNIT] = {"unit", "512|4096", "what cannot tear [512]", FOR(TORN), take_unit},
     [FK_KEEP] = {"keep", "UNITS", "prefix, suffix, random, prefix:random, suffix:random [prefix]",

@@ -48,6 +48,17 @@ TAKE(timeout)
            (f->act.hang_ms > 0 || err_set(errp, EINVAL, "'timeout' must not be 0"));
 }
 
+TAKE(lanes)
+{
+    uint64_t v;
+
+    UNUSED_NAMES;
+    if (!value_number(t, "lanes", 1, LANES_MAX, &v, errp))
+        return false;
+    f->act.lanes = (unsigned)v;
+    return true;
+}
+
 TAKE(bytes)
 {
     UNUSED_NAMES;

@@ -18,6 +18,7 @@ TAKE(action);
 TAKE(errno);
 TAKE(ms);
 TAKE(timeout);
+TAKE(lanes);
 TAKE(bytes);
 TAKE(unit);
 TAKE(keep);

@@ -96,12 +96,25 @@ def a_hang_does_not_hold_up_the_end():
     assert time.monotonic() - start < 20
 
 
+def delays_queue_in_their_lane():
+    def work(h):
+        start = time.monotonic()
+        for offset in range(0, 2048, 512):
+            h.aio_pread(nbd.Buffer(512), offset)
+        while h.aio_in_flight() > 0:
+            h.poll(-1)
+        return time.monotonic() - start >= 0.39
+
+    rules = "[fault]\nlayer = guest\nop = read\naction = delay\nms = 100\nlanes = 1\n"
+    assert and_again(rules, work)
+
+
 def main():
     with tempfile.TemporaryDirectory() as directory:
         os.chdir(directory)
         for test in (a_torn_write_keeps_the_units_of_its_mask,
                      a_write_goes_to_a_place_and_changes_places, a_hang_ends,
-                     a_hang_does_not_hold_up_the_end):
+                     a_hang_does_not_hold_up_the_end, delays_queue_in_their_lane):
             print("#", test.__name__, flush=True)
             try:
                 test()

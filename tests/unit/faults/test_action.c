@@ -141,6 +141,22 @@ static void random_tears_differ_and_keep_whole_units(void **state)
         assert_true(unit_seen[u]);
 }
 
+static void delays_queue_in_their_lanes(void **state)
+{
+    static const unsigned at_ms[] = {0, 0, 0, 5, 100}, want_ms[] = {10, 10, 20, 15, 10};
+    struct rules *r = FAULTS("op=read action=delay ms=10 lanes=2");
+    (void)state;
+
+    for (unsigned i = 0; i < ARRAY_LEN(at_ms); i++) {
+        struct fault_req q = {.op = FAULT_READ, .len = 512, .at_ms = at_ms[i]};
+        struct fault_decision d;
+
+        rules_decide(r, &q, &d);
+        assert_int_equal(d.delay_ns, want_ms[i] * UINT64_C(1000000));
+    }
+    rules_free(r);
+}
+
 static unsigned flipped(const uint8_t *p, uint64_t len)
 {
     unsigned n = 0;
@@ -236,6 +252,7 @@ int main(void)
         cmocka_unit_test(something_is_always_lost),
         cmocka_unit_test(a_mask_names_the_units_that_are_kept),
         cmocka_unit_test(behind_the_mask_all_is_lost),
+        cmocka_unit_test(delays_queue_in_their_lanes),
         cmocka_unit_test(random_tears_differ_and_keep_whole_units),
         cmocka_unit_test(exactly_so_many_bits_flip_and_only_in_the_range),
         cmocka_unit_test(bytes_are_filled),

@@ -41,6 +41,8 @@ static void values_are_written_as_people_write(void **state)
          "rules.conf:1 fault layer=host op=write action=misdirect to=1M swap=on");
     good(F "op=read\naction=hang\ntimeout=2s\n",
          "rules.conf:1 fault layer=host op=read action=hang timeout=2000ms errno=EIO");
+    good(F "op=read\naction=delay\nms=5\nlanes=2\n",
+         "rules.conf:1 fault layer=host op=read action=delay ms=5 lanes=2");
     good(F "action=torn\nmask=0x15\n",
          "rules.conf:1 fault layer=host op=write action=torn unit=512 mask=0x15");
     good(F "action=torn\nkeep=prefix:random\nunit=4k\n",
@@ -198,6 +200,11 @@ static void bad_values_of_damage_name_line_and_hint(void **state)
            "f.conf:3:7: a hang ends with an error after its timeout only: add timeout=10s");
     refuse(F "action=hang\ntimeuot=1s\n",
            "f.conf:3:1: unknown key 'timeuot': did you mean timeout?");
+    refuse(F "action=delay\nms=1\nlanes=65\n",
+           "f.conf:4:7: 'lanes' must be a number from 1 to 64, not \"65\"");
+    refuse(F "action=lost\nlanes=1\n",
+           "f.conf:3:7: 'lanes' does not go with action=lost; it goes with delay");
+    refuse(F "action=delay\nms=1\nlane=1\n", "f.conf:4:1: unknown key 'lane': did you mean lanes?");
     refuse(F "action=corrupt\nbits=65\n",
            "f.conf:3:6: 'bits' must be a number from 1 to 64, not \"65\"");
     refuse(F "once=maybe\n" ERROR, "f.conf:2:6: 'once' must be on or off, not \"maybe\"");
@@ -388,6 +395,9 @@ static void rules_are_told_in_words(void **state)
     explain(F "op=read\naction=hang\n",
             "rules.conf:1: every read of the host file gets no answer until the server stops, then "
             "ESHUTDOWN");
+    explain(F "op=read\naction=delay\nms=5\nlanes=1\n",
+            "rules.conf:1: every read of the host file waits for 5 ms first, behind others if 1 "
+            "waits already");
     explain(F "action=torn\nmask=0x15\nunit=4k\n", "rules.conf:1: every write of the host file is "
                                                    "torn: of its units of 4096 bytes only number "
                                                    "1, 3, 5 are written, and it succeeds");
@@ -407,7 +417,7 @@ static void the_help_lists_all_of_it(void **state)
     assert_int_equal(n, 16);
     for (n = 0; fault_key_help(n, &h); n++)
         assert_true(h.name[0] && h.value[0] && h.text[0]);
-    assert_int_equal(n, 47);
+    assert_int_equal(n, 48);
 }
 
 int main(void)
