@@ -124,7 +124,7 @@ refused "'some' is not known" preallocation=some
 refused 'extended_l2' extended_l2=perhaps
 refused 'x.raw exists already' data_file=x.raw
 refused 'must have 1 to 1023 bytes' data_file=
-refused "'encryption' is not known" encryption=on
+refused "'encryption': encrypted images .* are not supported" encryption=on
 ls >after.txt
 cmp before.txt <(grep -v after.txt after.txt) || fail "something was left behind"
 

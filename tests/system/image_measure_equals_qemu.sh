@@ -74,6 +74,6 @@ measure() {
 }
 expect_fail 1 'either an image or --size' measure -O qcow2
 expect_fail 1 'either an image or --size' measure --size 1G top.qcow2
-expect_fail 1 'a raw image has a size only' measure -O raw -o cluster_size=4k --size 1G
+expect_fail 1 'a raw image has a size and a preallocation only' measure -O raw -o cluster_size=4k --size 1G
 expect_fail 1 'not a power of two' measure -O qcow2 -o refcount_bits=3 --size 1G
 expect_fail 1 'too large' measure -O qcow2 --size 1000P

@@ -128,8 +128,8 @@ chain_is top.qcow2 mid.qcow2 base.qcow2
 [ "$(data_bytes top.qcow2)" = 0 ] || fail "the top was not emptied"
 same_content mid.qcow2 qcow2 top.raw raw
 make_chain
-image commit -q -d -p top.qcow2 >out 2>&1
-[ "$(cat out)" = "    (100.00/100%)" ] || grep -q '(100.00/100%)' out
+image commit -d -p top.qcow2 >out 2>&1
+grep -q '(100.00/100%)' out
 chain_is top.qcow2 mid.qcow2 base.qcow2
 [ "$(data_bytes top.qcow2)" -gt 0 ] || fail "-d: the top was emptied"
 same_content mid.qcow2 qcow2 top.raw raw

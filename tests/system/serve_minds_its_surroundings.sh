@@ -69,7 +69,7 @@ expect_fail 2 'nowhere.*No such file' \
 expect_fail 2 'disk.raw.*Not a directory' \
     "$BREAKWATER" serve -k "$tmp/s.sock" --checkpoints --scratch-dir "$tmp/disk.raw" disk.qcow2
 start_serve s --checkpoints --view-grace 99999999999h disk.qcow2
-nbdinfo --size "$(uri s @monday)" >/dev/null
+nbdinfo --size "$(uri s @tuesday)" >/dev/null
 stop_serve s
 
 say "an image served raw although it looks like qcow2: a warning"
