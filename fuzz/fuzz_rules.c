@@ -33,7 +33,7 @@ static void meet(struct rules *r, struct fault_req q)
     if (d.deed == FAULT_SHORT && q.len > 0 && d.done >= q.len)
         abort();
     for (; d.deed == FAULT_TORN && fault_torn_next(&d.tear, q.off, q.len, &at, &n); at += n)
-        if (n == 0 || at < q.off || at + n > q.off + q.len || n == q.len)
+        if (n == 0 || at < q.off || at + n > q.off + q.len || (n == q.len && !d.tear.mask))
             abort();
 }
 
