@@ -118,7 +118,7 @@ def check_and_explain_know_scripts():
     assert "every write of the host file is what decide() in the script ok.lua says" in p.stdout, p
     pathlib.Path("ok.lua").write_text("function decide()\n  x = = 1\nend\n")
     p = subprocess.run([BREAKWATER, "faults", "check", "r.conf"], capture_output=True, text=True)
-    assert p.returncode == 2 and "r.conf:3: ok.lua:2: unexpected symbol near '='" in p.stderr, p
+    assert p.returncode == 2 and "r.conf:3:8: ok.lua:2: unexpected symbol near '='" in p.stderr, p
     p = subprocess.run([BREAKWATER, "serve", "--socket", "x.sock", "--faults", "r.conf",
                         "disk.qcow2"], capture_output=True, text=True)
     assert p.returncode == 2 and "ok.lua:2: " in p.stderr and not os.path.exists("x.sock"), p
