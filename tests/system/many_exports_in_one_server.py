@@ -388,6 +388,7 @@ def sigterm_while_an_export_drains_ends_the_server():
         s.process.send_signal(signal.SIGTERM)
         while not h.aio_command_completed(c):
             h.poll(1000)
+        s.process.wait(30)  # a second signal would force it
 
 
 def make_images():
