@@ -388,6 +388,7 @@ struct lang {
     struct rule_list suspends;
     struct cache_conf cache; /* on: there was such a section */
     bool seed_given, cache_given;
+    bool relaxed; /* strict = off: blkdebug's sections are written as ours are */
     enum fault_layer layer; /* of faults that do not say */
     uint64_t seed;
 };
@@ -420,6 +421,9 @@ bool lang_no_memory(struct lang *l);
  * KEY=VALUE, a part of that line. */
 struct ini_place lang_place(const struct lang *l, struct ini_text t, unsigned line);
 bool lang_setting(struct lang *l, struct ini_text text, unsigned line);
+/* lang_take_apart: the key and the value of such a line, neither of them empty. */
+bool lang_take_apart(struct lang *l, struct ini_text text, unsigned line, struct ini_text *key,
+                     struct ini_text *value);
 /* lang_line: a line inside our section. lang_end: the section is complete. */
 bool lang_line(struct lang *l, struct ini_text text, unsigned line);
 bool lang_end(struct lang *l);

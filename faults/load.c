@@ -10,7 +10,8 @@
  * 4294967301), a sign that makes a failure look like success (an errno of -5) or a sector that no
  * disk has, the file is refused instead.
  *
- * Sections that blkdebug does not have are read by lang.c; its own stay strict to the letter.
+ * Sections that blkdebug does not have are read by lang.c; its own are read to the letter, unless
+ * [engine] says strict = off: then settings are written as in ours, and errno has names.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -72,10 +73,15 @@ static bool get_number(struct loader *l, enum key k, uint64_t def, uint64_t *out
 {
     struct ini_text t = l->set[k].value;
     char buf[64], shown[64], *end;
+    int error;
 
     *out = def;
     if (!l->set[k].given)
         return true;
+    if (k == KEY_ERRNO && l->lang.relaxed && value_errno(t, "errno", &error, NULL)) {
+        *out = (uint64_t)error;
+        return true;
+    }
     if (t.len > 0 && t.len < sizeof(buf)) {
         memcpy(buf, t.at, t.len);
         buf[t.len] = 0;
@@ -274,37 +280,63 @@ static bool begin_section(struct loader *l, const struct ini_line *line)
     return *l->errp ? false : unknown_section(l, line);
 }
 
-static bool unknown_key(struct loader *l, const struct ini_line *line)
+static bool unknown_key(struct loader *l, struct ini_text name)
 {
     const char *names[KEY_COUNT], *meant;
     char shown[64];
 
     for (unsigned k = 0; k < KEY_COUNT; k++)
         names[k] = load_keys[k].sections & (1u << l->section) ? load_keys[k].name : NULL;
-    text_printable(line->name, shown);
-    meant = text_nearest(line->name, names, KEY_COUNT);
+    text_printable(name, shown);
+    meant = text_nearest(name, names, KEY_COUNT);
     if (meant)
-        return load_bad(l, place_of(l, line->name.at), "unknown key '%s' in [%s]: did you mean %s?",
+        return load_bad(l, place_of(l, name.at), "unknown key '%s' in [%s]: did you mean %s?",
                         shown, rule_section_names[l->section], meant);
-    return load_bad(l, place_of(l, line->name.at),
-                    "unknown key '%s' in [%s]: docs/faults.md lists them", shown,
-                    rule_section_names[l->section]);
+    return load_bad(l, place_of(l, name.at), "unknown key '%s' in [%s]: docs/faults.md lists them",
+                    shown, rule_section_names[l->section]);
+}
+
+/* The key of that name. KEY_COUNT: none; that it belongs elsewhere is an error. */
+static bool find_key(struct loader *l, struct ini_text name, enum key *out)
+{
+    for (*out = 0; *out < KEY_COUNT; ++*out)
+        if (text_is(name, load_keys[*out].name))
+            return load_keys[*out].sections & (1u << l->section) ||
+                   load_bad(l, place_of(l, name.at), "'%s' does not belong in [%s]",
+                            load_keys[*out].name, rule_section_names[l->section]);
+    return true;
+}
+
+/* strict = off: a setting as in our own sections. A key given twice counts as given last here, too.
+ */
+static bool add_relaxed(struct loader *l, struct ini_text text)
+{
+    struct ini_text name, value;
+    enum key k;
+
+    text = text_trim(text);
+    if (text.len == 0 || text.at[0] == '#')
+        return true;
+    if (!lang_take_apart(&l->lang, text, l->line, &name, &value) || !find_key(l, name, &k))
+        return false;
+    if (k == KEY_COUNT)
+        return unknown_key(l, name);
+    l->set[k] = (struct setting){value, place_of(l, value.at), true};
+    return true;
 }
 
 static bool add_setting(struct loader *l, const struct ini_line *line)
 {
     char shown[64];
+    enum key k;
 
     if (!l->in_section)
         return load_bad(l, place_of(l, line->name.at),
                         "a setting before the first section: start with [inject-error], "
                         "[set-state] or [fault] in the first column");
-    for (unsigned k = 0; k < KEY_COUNT; k++) {
-        if (!text_is(line->name, load_keys[k].name))
-            continue;
-        if (!(load_keys[k].sections & (1u << l->section)))
-            return load_bad(l, place_of(l, line->name.at), "'%s' does not belong in [%s]",
-                            load_keys[k].name, rule_section_names[l->section]);
+    if (!find_key(l, line->name, &k))
+        return false;
+    if (k < KEY_COUNT) {
         if (!line->quoted || line->value.len == 0)
             return load_bad(l, place_of(l, line->value.at),
                             "write the value in double quotes: %s = \"...\"", load_keys[k].name);
@@ -319,7 +351,7 @@ static bool add_setting(struct loader *l, const struct ini_line *line)
                         text_printable(line->name, shown));
     if (line->name.at[0] == '#')
         return load_bad(l, place_of(l, line->name.at), "a comment must start in the first column");
-    return unknown_key(l, line);
+    return unknown_key(l, line->name);
 }
 
 static bool load_line(struct loader *l, const char *text, size_t len)
@@ -335,6 +367,8 @@ static bool load_line(struct loader *l, const char *text, size_t len)
                         INI_LINE_MAX);
     if (l->lang.section != LANG_CLOSED && text[0] != '[')
         return lang_line(&l->lang, (struct ini_text){text, len}, l->line);
+    if (l->lang.relaxed && l->in_section && text[0] != '[')
+        return add_relaxed(l, (struct ini_text){text, len});
     ini_parse(text, len, &line);
     switch (line.kind) {
     case INI_BLANK:

@@ -27,8 +27,8 @@ bool value_duration(struct ini_text t, const char *key, uint64_t *out_ms, struct
 
 /* --- [engine] --- */
 
-enum { ENGINE_SEED, ENGINE_LAYER, ENGINE_KEYS };
-static const char *const engine_keys[ENGINE_KEYS] = {"seed", "layer"};
+enum { ENGINE_SEED, ENGINE_LAYER, ENGINE_STRICT, ENGINE_KEYS };
+static const char *const engine_keys[ENGINE_KEYS] = {"seed", "layer", "strict"};
 
 /* For faults that name none. It stands in front of them, as a section is judged when it ends. */
 static bool engine_layer(struct lang *l)
@@ -50,8 +50,16 @@ static bool engine_end(struct lang *l)
 {
     const struct fault_setting *seed = &l->set[ENGINE_SEED];
 
+    const struct fault_setting *strict = &l->set[ENGINE_STRICT];
+    bool to_the_letter = true;
+
     if (!engine_layer(l))
         return false;
+    if (strict->given) {
+        if (!value_bool(strict->value, "strict", &to_the_letter, l->errp))
+            return lang_at(l, strict->at);
+        l->relaxed = !to_the_letter;
+    }
     if (!seed->given)
         return true;
     if (l->seed_given)

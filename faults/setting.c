@@ -90,21 +90,31 @@ static bool parse_value(struct lang *l, struct ini_text t, unsigned line, struct
     return true;
 }
 
-bool lang_setting(struct lang *l, struct ini_text text, unsigned line)
+bool lang_take_apart(struct lang *l, struct ini_text text, unsigned line, struct ini_text *key,
+                     struct ini_text *value)
 {
-    struct ini_text key, value = text;
     char shown[64];
 
-    text_split(&value, '=', &key);
-    key = text_trim(key);
-    if (!value.at || key.len == 0)
+    *value = text;
+    text_split(value, '=', key);
+    *key = text_trim(*key);
+    if (!value->at || key->len == 0)
         return lang_bad(l, lang_place(l, text, line), "\"%s\" is no setting: write KEY=VALUE",
                         text_printable(text, shown));
-    if (!parse_value(l, text_trim(value), line, &value))
+    if (!parse_value(l, text_trim(*value), line, value))
         return false;
-    if (value.len == 0)
-        return lang_bad(l, lang_place(l, key, line), "'%s' has no value",
-                        text_printable(key, shown));
+    if (value->len == 0)
+        return lang_bad(l, lang_place(l, *key, line), "'%s' has no value",
+                        text_printable(*key, shown));
+    return true;
+}
+
+bool lang_setting(struct lang *l, struct ini_text text, unsigned line)
+{
+    struct ini_text key, value;
+
+    if (!lang_take_apart(l, text, line, &key, &value))
+        return false;
     return lang_sections[l->section].keys ? add_section_key(l, key, value, line)
                                           : add_key(l, key, value, line);
 }

@@ -105,6 +105,7 @@ static void bad_lines_name_line_and_hint(void **state)
            "f.conf:2:11: nothing but a comment may follow the value, not \"6\"");
     refuse("[engine]\nsede=1\n", "f.conf:2:1: unknown key 'sede' in [engine]: did you mean seed?");
     refuse("[engine]\nseed=1\n[engine]\nseed=1\n", "f.conf:4:6: the seed is given twice");
+    refuse("[engine]\nstrict=maybe\n", "f.conf:2:8: 'strict' must be on or off, not \"maybe\"");
     refuse("[engine]\nlayer=hots\n", "f.conf:2:7: unknown layer \"hots\": did you mean host?");
     refuse("[fault]\nop=read\naction=error\n[engine]\nlayer=guest\n",
            "f.conf:5:7: 'layer' in [engine] must stand before the first fault");

@@ -62,6 +62,40 @@ static void good_files_load(void **state)
     ACCEPT(RULE "errno = \"4095\"\nsector = \"18014398509481983\"\n", 1);
 }
 
+#define RELAXED "[engine]\nstrict=off\n"
+
+static void without_strict_settings_are_written_as_in_our_sections(void **state)
+{
+    (void)state;
+    ACCEPT(RELAXED "[inject-error]\nevent=read_aio # why\n  errno = ENOSPC\n\n \n# more\nonce=on",
+           1);
+    ACCEPT(RELAXED "[set-state \"a\"]\r\nevent = read_aio\r\nnew_state=2\r\n", 1);
+    ACCEPT(RELAXED RULE "errno = \"28\"\nerrno = ENOSPC\n", 1);
+    REFUSE("[engine]\nstrict=on\n[inject-error]\nevent=read_aio\n",
+           "f.conf:4:1: put a space before '=' in \"event=read_aio\"");
+    REFUSE(RELAXED "[inject-error]\nevent = read_aoi\n",
+           "f.conf:4:9: unknown event \"read_aoi\": did you mean \"read_aio\"?");
+    REFUSE(RELAXED "[inject-error]\nevnt=read_aio\n",
+           "f.conf:4:1: unknown key 'evnt' in [inject-error]: did you mean event?");
+    REFUSE(RELAXED "[inject-error]\nnew_state=1\n",
+           "f.conf:4:1: 'new_state' does not belong in [inject-error]");
+    REFUSE(RELAXED "[inject-error]\nevent\n",
+           "f.conf:4:1: \"event\" is no setting: write KEY=VALUE");
+    REFUSE(
+        RELAXED RULE "errno = EWHAT\n",
+        "f.conf:5:9: 'errno' must be a number (decimal, 0x hexadecimal or 0 octal), not \"EWHAT\"");
+}
+
+static void names_of_errors_are_known_without_strict(void **state)
+{
+    struct rules *r = rules_of(RELAXED "[inject-error]\nevent=none\nerrno=ENOSPC\n");
+
+    (void)state;
+    rules_event(r, EV_NONE, NULL);
+    assert_int_equal(rules_check(r, FAULT_READ, 0, 1).error, ENOSPC);
+    rules_free(r);
+}
+
 static void numbers_are_read_as_strtoull_does(void **state)
 {
     static const struct {
@@ -229,6 +263,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(good_files_load),
+        cmocka_unit_test(without_strict_settings_are_written_as_in_our_sections),
+        cmocka_unit_test(names_of_errors_are_known_without_strict),
         cmocka_unit_test(numbers_are_read_as_strtoull_does),
         cmocka_unit_test(bad_lines_are_refused_by_number),
         cmocka_unit_test(bad_values_are_refused_by_line),
