@@ -12,13 +12,9 @@ import time
 import nbd
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "lib"))
-from served import Served  # noqa: E402
+from served import Served, fails, run  # noqa: E402
 
 KIB = 1024
-
-
-def log():
-    return pathlib.Path("serve.log").read_text()
 
 
 def and_again(rules, work):
@@ -109,18 +105,66 @@ def delays_queue_in_their_lane():
     assert and_again(rules, work)
 
 
+def stuck_bytes_stay_as_they_were():
+    def work(h):
+        h.pwrite(b"a" * 512, 0)
+        seen = []
+        for value in (b"b", b"c"):
+            h.pwrite(value * 512, 4096)
+            seen.append(units(h.pread(512, 4096)))
+        return seen, units(h.pread(512, 0))
+
+    rules = ("[fault]\nlayer = guest\nop = read\nrange = 4k+512\naction = corrupt\n"
+             "stuck = on\n")
+    assert and_again(rules, work) == (["\0", "\0"], "a")
+
+
+def delays_are_spread_as_their_shape_says():
+    def work(h):
+        start = time.monotonic()
+        for offset in range(0, 8 * 512, 512):
+            h.pread(512, offset)
+        read = time.monotonic() - start
+        start = time.monotonic()
+        h.pwrite(b"a" * 512, 0)
+        return read >= 0.08, time.monotonic() - start < read
+
+    rules = ("[fault]\nlayer = guest\nop = read\naction = delay\nms = 40..80\n"
+             "shape = lognormal\n")
+    assert and_again(rules, work) == (True, True)
+
+
+def a_flush_takes_its_time():
+    def work(h):
+        h.pwrite(b"a" * 512, 0)
+        start = time.monotonic()
+        h.flush()
+        first = time.monotonic() - start
+        start = time.monotonic()
+        h.flush()
+        return first >= 0.3, time.monotonic() - start < 0.3
+
+    assert and_again("[fault]\nlayer = guest\nop = flush\nnth = 1\naction = delay\nms = 300\n",
+                     work) == (True, True)
+
+
+def a_connection_ends_in_order():
+    with Served("[fault]\nlayer = wire\nop = read\nnth = 2\naction = disconnect\nmode = fin\n") as s:
+        h, other = s.client(), s.client()
+        h.pread(512, 0)
+        fails(errno.ENOTCONN, h.pread, 512, 512)
+        assert h.aio_is_dead() or h.aio_is_closed()
+        assert other.pread(512, 512) == bytes(512)
+        other.shutdown()
+
+
 def main():
     with tempfile.TemporaryDirectory() as directory:
         os.chdir(directory)
-        for test in (a_torn_write_keeps_the_units_of_its_mask,
-                     a_write_goes_to_a_place_and_changes_places, a_hang_ends,
-                     a_hang_does_not_hold_up_the_end, delays_queue_in_their_lane):
-            print("#", test.__name__, flush=True)
-            try:
-                test()
-            except BaseException:
-                print(log())
-                raise
+        run(a_torn_write_keeps_the_units_of_its_mask, a_write_goes_to_a_place_and_changes_places,
+            a_hang_ends, a_hang_does_not_hold_up_the_end, delays_queue_in_their_lane,
+            stuck_bytes_stay_as_they_were, delays_are_spread_as_their_shape_says,
+            a_flush_takes_its_time, a_connection_ends_in_order)
 
 
 main()
