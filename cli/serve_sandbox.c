@@ -15,20 +15,12 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/sanitizers.h"
 #include "cli/sandbox.h"
 #include "io/reactor.h"
 
 /* Sanitizers make calls of their own at the end, ptrace among them. */
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED true
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define SANITIZED true
-#endif
-#endif
-#ifndef SANITIZED
-#define SANITIZED false
-#endif
+#define SANITIZED (WITH_ASAN || WITH_TSAN)
 
 /* The folder of a file, and that where it really is: certificates are often links to what is
  * renewed. */

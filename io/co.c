@@ -12,35 +12,21 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "base/sanitizers.h"
 #include "io/co_priv.h"
 #include "io/co_switch.h"
 #include "io/reactor_priv.h"
 
-#if defined(__SANITIZE_ADDRESS__)
-#define CO_ASAN 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define CO_ASAN 1
-#endif
-#endif
-#if defined(__SANITIZE_THREAD__)
-#define CO_TSAN 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define CO_TSAN 1
-#endif
-#endif
-
-#ifdef CO_ASAN
+#if WITH_ASAN
 #include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #endif
-#ifdef CO_TSAN
+#if WITH_TSAN
 #include <sanitizer/tsan_interface.h>
 #endif
 
 /* Sanitizers make frames several times larger. Only touched pages cost memory. */
-#if defined(CO_ASAN) || defined(CO_TSAN)
+#if WITH_ASAN || WITH_TSAN
 #define STACK_BYTES ((size_t)1 << 20)
 #else
 #define STACK_BYTES ((size_t)256 << 10)
@@ -50,11 +36,11 @@
 
 static inline void tell_start(struct co_context *from, struct co_context *to, bool from_ends)
 {
-#ifdef CO_ASAN
+#if WITH_ASAN
     __sanitizer_start_switch_fiber(from_ends ? NULL : &from->fake_stack, to->stack_bottom,
                                    to->stack_size);
 #endif
-#ifdef CO_TSAN
+#if WITH_TSAN
     __tsan_switch_to_fiber(to->fiber, 0);
 #endif
     (void)from, (void)to, (void)from_ends;
@@ -64,14 +50,14 @@ static inline void tell_start(struct co_context *from, struct co_context *to, bo
  * not known yet: that is the thread's own stack, which only the sanitizer can tell. */
 static inline void tell_finish(struct co_context *here, struct co_context *learn)
 {
-#ifdef CO_ASAN
+#if WITH_ASAN
     __sanitizer_finish_switch_fiber(here->fake_stack, learn ? &learn->stack_bottom : NULL,
                                     learn ? &learn->stack_size : NULL);
 #endif
     (void)here, (void)learn;
 }
 
-#ifdef CO_TSAN
+#if WITH_TSAN
 __attribute__((no_sanitize("thread")))
 #endif
 static void
@@ -119,7 +105,7 @@ static struct co *co_map(void)
 
 static void co_unmap(struct co *co)
 {
-#ifdef CO_ASAN
+#if WITH_ASAN
     /* Whatever the sanitizer poisoned on this stack must not haunt the next user of the addresses.
      */
     __asan_unpoison_memory_region(co->ctx.stack_bottom, co->ctx.stack_size);
@@ -140,7 +126,7 @@ static struct co *co_get(struct co_pool *p)
             return NULL;
     }
     p->n_alive++;
-#ifdef CO_TSAN
+#if WITH_TSAN
     co->ctx.fiber = __tsan_create_fiber(0);
 #endif
     return co;
@@ -148,7 +134,7 @@ static struct co *co_get(struct co_pool *p)
 
 static void co_put(struct co_pool *p, struct co *co)
 {
-#ifdef CO_TSAN
+#if WITH_TSAN
     __tsan_destroy_fiber(co->ctx.fiber);
     co->ctx.fiber = NULL;
 #endif
@@ -240,7 +226,7 @@ void co_pool_init(struct co_pool *p)
 {
     *p = (struct co_pool){0};
     p->current = &p->thread_ctx;
-#ifdef CO_TSAN
+#if WITH_TSAN
     p->thread_ctx.fiber = __tsan_get_current_fiber();
 #endif
 }

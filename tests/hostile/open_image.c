@@ -26,6 +26,7 @@
 
 #include "base/bytes.h"
 #include "base/parse.h"
+#include "base/sanitizers.h"
 #include "block/extent.h"
 #include "block/file.h"
 #include "io/reactor.h"
@@ -36,17 +37,6 @@
 #define SAMPLE (UINT64_C(4) << 20)
 #define PROBES 64
 #define MAX_CLUSTER (UINT64_C(2) << 20)
-
-#if defined(__SANITIZE_ADDRESS__)
-#define SANITIZED true
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define SANITIZED true
-#endif
-#endif
-#ifndef SANITIZED
-#define SANITIZED false
-#endif
 
 struct look {
     const char *path, *dir, *snapshot;
@@ -176,7 +166,7 @@ static void tell(const struct look *l, double ms)
                           l->writable, "open", kind(err_code(l->e)), "message", text, "size",
                           (json_int_t)l->size, "read", kind(l->read), "status", kind(l->status),
                           "write", kind(l->write), "back", kind(l->back), "flush", kind(l->flush),
-                          "ms", ms, "peak_kib", (json_int_t)peak_kib(), "sanitized", SANITIZED,
+                          "ms", ms, "peak_kib", (json_int_t)peak_kib(), "sanitized", WITH_ASAN,
                           "crc", (json_int_t)file_crc(l->path));
     if (!j || json_dumpf(j, stdout, 0) < 0)
         abort();

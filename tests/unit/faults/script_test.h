@@ -9,10 +9,11 @@
 
 #include <pthread.h>
 
+#include "base/sanitizers.h"
 #include "faults/fault_priv.h"
 #include "faults/script.h"
 
-#ifdef __SANITIZE_ADDRESS__
+#if WITH_ASAN
 #define STACK_BYTES ((size_t)1 << 20)
 #else
 #define STACK_BYTES ((size_t)112 << 10) /* of 256: others are on it already */

@@ -25,6 +25,7 @@
 #include <cmocka.h>
 
 #include "base/rng.h"
+#include "base/sanitizers.h"
 #include "io/file_io.h"
 #include "io/io.h"
 #include "io/lock.h"
@@ -207,7 +208,7 @@ static void a_receive_that_times_out_has_taken_nothing(void **state)
 }
 
 /* More completions at once than the ring has room for. */
-#ifdef __SANITIZE_THREAD__
+#if WITH_TSAN
 #define CROWD 100 /* it cannot watch thousands of stacks */
 #else
 #define CROWD 6000
